@@ -1,0 +1,279 @@
+//! The format: every table of a scenario file, key by key. What is said here is what is read, what an error offers and
+//! what the JSON Schema shows.
+
+use crate::fault::{At, Faults};
+use crate::node::Node;
+use crate::read::{
+    AnyRate, Factor, Int, Name, Read, Size, SomeRate, SomeSize, Time, choice, table,
+};
+use schemars::{Schema, SchemaGenerator, json_schema};
+use sim_models::plan::{DeviceRange, LayerRange, Plan, Schedule};
+use sim_models::workload::{Optimizer, Precision};
+
+/// The version of the format that is read.
+pub(crate) const SCHEMA_VERSION: u64 = 1;
+/// Most GPUs of a cluster.
+pub(crate) const MOST_GPUS: u64 = 1_000_000;
+/// Most layers between embedding and head.
+const MOST_BLOCKS: u64 = 10_000;
+/// Largest batch and its parts.
+const MOST_SAMPLES: u64 = 1 << 31;
+
+// Sizes of a model, such that heads x sequence^2 (the largest product that sim-models takes) fits in 64 bits.
+const MOST_HIDDEN: u64 = 1 << 20;
+const MOST_FFN: u64 = 1 << 22;
+const MOST_HEADS: u64 = 1 << 14;
+const MOST_TOKENS: u64 = 1 << 24;
+
+choice!(Precision { "fp32" => Precision::Fp32, "fp16" => Precision::Fp16, "bf16" => Precision::Bf16 });
+choice!(Optimizer { "adam" => Optimizer::Adam, "sgd" => Optimizer::Sgd });
+choice!(Schedule { "1f1b" => Schedule::OneFOneB, "gpipe" => Schedule::GPipe });
+
+/// Where the rate between nodes comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Curves {
+    /// The shipped fitted curves.
+    Sailor,
+}
+choice!(Curves { "sailor" => Curves::Sailor });
+
+/// What a trace is after its last point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It starts again.
+    Wrap,
+    /// Its last value stays.
+    Hold,
+}
+choice!(Mode { "wrap" => Mode::Wrap, "hold" => Mode::Hold });
+
+table! {
+    /// A scenario: what is trained, on which nodes, over which network.
+    ScenarioFile "the scenario" {
+        /// Version of the format: 1.
+        schema_version: required Int<0, { u32::MAX as u64 }> = "1",
+        /// One line on what the scenario is.
+        about: optional String = "\"two zones\"",
+        /// What is trained.
+        model: required ModelTable = "{ name = \"opt-350m\" }",
+        /// How it is trained.
+        training: required TrainingTable = "{ global_batch = 1024 }",
+        /// Groups of alike nodes.
+        nodes: required Vec<At<NodesTable>> = "[{ name = \"a100\", count = 4, gpus_per_node = 4, gpu = \"A100-40\" }]",
+        /// What connects the nodes.
+        network: optional NetworkTable = "{ rate = \"25 Gbps\" }",
+        /// Capacity of links over time.
+        traces: optional Vec<At<TraceTable>> = "[{ link = \"wan\", file = \"wan.csv\" }]",
+        /// Capacity of links set by hand, over what their traces say.
+        events: optional Vec<At<EventTable>> = "[{ at = \"10 s\", link = \"wan\", capacity = \"0 bps\" }]",
+        /// What a search may do.
+        search: optional SearchTable = "{ max_stages = 4 }",
+        /// A plan of the scenario's own, which `simulate` takes when it is given none.
+        plan: optional PlanChoice = "{ file = \"plan.toml\" }",
+    }
+}
+
+table! {
+    /// A built-in model by its name, or a model of one's own by its sizes.
+    ModelTable "`[model]`" {
+        /// A built-in's name, or the name of one's own, by which layer times are found.
+        name: required Name = "\"opt-350m\"",
+        /// Transformer blocks, without embedding and head.
+        blocks: optional Int<1, MOST_BLOCKS> = "24",
+        /// Width of the residual stream.
+        hidden: optional Int<1, MOST_HIDDEN> = "1024",
+        /// Attention heads.
+        heads: optional Int<1, MOST_HEADS> = "16",
+        /// Width of the MLP; 4 x `hidden` when missing.
+        ffn_hidden: optional Int<1, MOST_FFN> = "4096",
+        /// Tokens of a sequence, which is a sample of the batch.
+        seq_len: optional Int<1, MOST_TOKENS> = "2048",
+        /// Tokens of the vocabulary.
+        vocab: optional Int<1, MOST_TOKENS> = "50272",
+        /// Learned positions, 0 for none; `seq_len` when missing.
+        positions: optional Int<0, MOST_TOKENS> = "2048",
+        /// Whether the head shares the matrix of the embedding; `true` when missing.
+        tied_embeddings: optional bool = "true",
+    }
+}
+
+table! {
+    /// How a batch is trained on.
+    TrainingTable "`[training]`" {
+        /// Samples (sequences) of an iteration, all pipelines together.
+        global_batch: required Int<1, MOST_SAMPLES> = "1024",
+        /// Number format; `fp32` when missing.
+        precision: optional Precision = "\"fp32\"",
+        /// Optimizer; `adam` when missing.
+        optimizer: optional Optimizer = "\"adam\"",
+        /// Memory of each device that the driver and the libraries take; 1 GiB when missing.
+        memory_reserve: optional Size = "\"1 GiB\"",
+    }
+}
+
+table! {
+    /// A group of alike nodes in one zone.
+    NodesTable "`[[nodes]]`" {
+        /// Name, by which plans call the devices: `a100:0-15`.
+        name: required Name = "\"a100\"",
+        /// How many nodes.
+        count: required Int<1, MOST_GPUS> = "4",
+        /// GPUs of a node.
+        gpus_per_node: required Int<1, 1024> = "4",
+        /// GPU, by a name that the catalogue knows.
+        gpu: required Name = "\"A100-40\"",
+        /// Zone, by which links call it; `default` when missing.
+        zone: optional Name = "\"us-central1-a\"",
+        /// NIC of a node, each way; when missing, the best rate of the shipped curves between two such nodes.
+        nic: optional SomeRate = "\"100 Gbps\"",
+        /// Rate of one transfer between GPUs of a node; when missing, the shipped curve of the GPU.
+        inside: optional SomeRate = "\"300 GB/s\"",
+        /// Memory of a GPU; when missing, the catalogue's.
+        memory: optional SomeSize = "\"40 GiB\"",
+        /// CSV file of layer times of one's own, relative to this file; when missing, the shipped ones.
+        profile: optional String = "\"a100.csv\"",
+    }
+}
+
+table! {
+    /// What connects the nodes.
+    NetworkTable "`[network]`" {
+        /// Rate of one transfer between two nodes by its size: the shipped fitted curves. The default.
+        curves: optional Curves = "\"sailor\"",
+        /// Rate of one transfer between two nodes, the same at every size, in place of the curves.
+        rate: optional SomeRate = "\"25 Gbps\"",
+        /// Time before its first byte; only with `rate`.
+        latency: optional Time = "\"10 us\"",
+        /// Links between zones, which all transfers between the two zones share.
+        links: optional Vec<At<LinkTable>> = "[{ name = \"wan\", between = [\"a\", \"b\"], capacity = \"7 Gbps\", latency = \"15 ms\" }]",
+    }
+}
+
+table! {
+    /// A shared link between two zones; each way has the whole capacity.
+    LinkTable "`[[network.links]]`" {
+        /// Name, by which traces and events call it.
+        name: required Name = "\"wan\"",
+        /// The two zones.
+        between: required Vec<At<Name>> = "[\"zone-a\", \"zone-b\"]",
+        /// Capacity each way; the level that a trace in multiples scales. A trace in a unit of rate replaces it.
+        capacity: optional SomeRate = "\"7 Gbps\"",
+        /// Time before the first byte; when missing, the time-weighted mean of the trace's `latency_s`.
+        latency: optional Time = "\"15 ms\"",
+    }
+}
+
+table! {
+    /// Capacity of a link over time, from a CSV file with the columns `time_s`, `link` and a value.
+    TraceTable "`[[traces]]`" {
+        /// The link whose capacity it is.
+        link: required Name = "\"wan\"",
+        /// CSV file, relative to this file.
+        file: optional String = "\"wan.csv\"",
+        /// A shipped trace, in place of `file`.
+        builtin: optional Name = "\"zhejiang-leaf-9-53\"",
+        /// After the last point: `wrap` (the default) or `hold`.
+        mode: optional Mode = "\"wrap\"",
+        /// Column of the values; `bandwidth_bps` when missing.
+        column: optional Name = "\"bandwidth_bps\"",
+        /// Unit of the values: a unit of rate, or `capacity` for multiples of the link's; `bps` when missing.
+        unit: optional Name = "\"bps\"",
+        /// Factor on the values; 1 when missing.
+        scale: optional Factor = "0.5",
+        /// Rows whose `link` is this; when missing, the link's own name, or the only one in the file.
+        select: optional Name = "\"wan\"",
+    }
+}
+
+table! {
+    /// Sets the capacity of a link for a time.
+    EventTable "`[[events]]`" {
+        /// Instant, on the clock of the traces.
+        at: required Time = "\"10 s\"",
+        /// The link.
+        link: required Name = "\"wan\"",
+        /// Its capacity from then on; `0 bps` is an outage.
+        capacity: required AnyRate = "\"1 Gbps\"",
+        /// Until when; when missing, until the link's next event, or for ever.
+        until: optional Time = "\"20 s\"",
+    }
+}
+
+table! {
+    /// What a search may do.
+    SearchTable "`[search]`" {
+        /// Simulations after which it stops with its best so far.
+        max_simulations: optional Int<1, 1_000_000_000_000> = "100000",
+        /// Micro-batch sizes to try; when missing, those that every GPU was measured at.
+        micro_batches: optional Vec<At<Int<1, MOST_SAMPLES>>> = "[1, 2, 4, 8]",
+        /// Most stages of a pipeline.
+        max_stages: optional Int<1, { MOST_BLOCKS + 2 }> = "16",
+    }
+}
+
+/// `[plan]`: written out, or in a file of its own.
+#[derive(Clone, Debug)]
+pub(crate) enum PlanChoice {
+    Inline(PlanTable, Node),
+    File(At<String>),
+}
+
+impl Read for PlanChoice {
+    fn read(node: &Node, faults: &mut Faults) -> Option<PlanChoice> {
+        if node.get("file").is_some() {
+            return PlanFileTable::read(node, faults)?.file.map(PlanChoice::File);
+        }
+        PlanTable::read(node, faults).map(|table| PlanChoice::Inline(table, node.clone()))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [generator.subschema_for::<Plan>(), PlanFileTable::schema(generator)] })
+    }
+}
+
+table! {
+    /// A plan in a file of its own.
+    PlanFileTable "`[plan]`" {
+        /// The file, relative to this one.
+        file: required String = "\"plan.toml\"",
+    }
+}
+
+// A plan's schema is that of `sim_models::plan::Plan`; a test holds these tables to it.
+table! {
+    /// A plan.
+    PlanTable "the plan" {
+        /// Samples in a micro-batch.
+        micro_batch: required Int<1, MOST_SAMPLES> = "2",
+        /// Order of the passes.
+        schedule: optional Schedule = "\"1f1b\"",
+        /// Whether transfers between stages run beside compute.
+        overlap_p2p: optional bool = "false",
+        /// Groups of alike pipelines.
+        pipelines: required Vec<At<PipelineTable>> = "[{ micro_batches = 8, stages = [] }]",
+    }
+}
+
+table! {
+    /// Alike pipelines.
+    PipelineTable "`[[plan.pipelines]]`" {
+        /// How many.
+        replicas: optional Int<1, MOST_GPUS> = "1",
+        /// Micro-batches that each of them takes.
+        micro_batches: required Int<1, MOST_SAMPLES> = "8",
+        /// Stages, first to last.
+        stages: required Vec<At<StageTable>> = "[{ layers = \"0-25\", devices = [\"a100:0\"] }]",
+    }
+}
+
+table! {
+    /// A stage.
+    StageTable "a stage" {
+        /// Its layers.
+        layers: required LayerRange = "\"0-12\"",
+        /// Devices of one replica.
+        tp: optional Int<1, MOST_GPUS> = "1",
+        /// Devices of all replicas, replica by replica.
+        devices: required Vec<At<DeviceRange>> = "[\"a100:0-3\"]",
+    }
+}

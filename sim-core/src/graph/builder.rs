@@ -1,0 +1,270 @@
+//! Building a task graph. A builder can be used again for the next graph without giving its memory back.
+
+use thiserror::Error;
+
+use super::{Kind, Record, TaskGraph, TransferRecord, Use};
+use crate::id::{StreamId, TaskId};
+use crate::rate::Rate;
+use crate::time::SimDuration;
+
+/// Why tasks are not a graph. Only the first fault is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum GraphError {
+    /// A dependency on a task, or of a task, that does not exist (yet).
+    #[error("task `{task}` does not exist: the graph has {count} tasks so far")]
+    UnknownTask {
+        /// The id.
+        task: TaskId,
+        /// Tasks at that point.
+        count: usize,
+    },
+    /// A stream that this builder did not make.
+    #[error("stream `{stream}` does not exist: the graph has {count} streams so far")]
+    UnknownStream {
+        /// The id.
+        stream: StreamId,
+        /// Streams at that point.
+        count: usize,
+    },
+    /// A resource used with weight zero, or with weights that do not fit in 32 bits together.
+    #[error("task `{task}` uses a resource with a weight outside 1 to 2^32 - 1")]
+    Weight {
+        /// The transfer.
+        task: TaskId,
+    },
+    /// More tasks, edges or uses than 32-bit indices reach.
+    #[error("a graph holds at most 2^32 - 2 tasks, edges and resource uses")]
+    TooLarge,
+}
+
+/// A transfer of bytes over resources, all at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Transfer<'a> {
+    /// Bytes to move; 0 means latency only.
+    pub bytes: u64,
+    /// Passes before the first byte; no resource is held in it.
+    pub latency: SimDuration,
+    /// Its own highest rate; [`Rate::MAX`] means none.
+    pub cap: Rate,
+    /// Resources with weights of 1 or more: at rate x, it takes weight times x of the resource. One named twice adds up.
+    pub uses: &'a [Use],
+}
+
+const NONE: u32 = u32::MAX;
+
+/// Collects tasks.
+///
+/// ```
+/// use sim_core::*;
+/// let mut net = NetworkBuilder::new();
+/// let link = net.resource(CapacityProfile::constant(Rate::from_bytes_per_s(1e9).unwrap()));
+/// let net = net.build();
+///
+/// let mut graph = GraphBuilder::new();
+/// let stream = graph.stream();
+/// let compute = graph.delay(SimDuration::from_ps(500), &[stream], &[]);
+/// let send = Transfer { bytes: 1_000, latency: SimDuration::ZERO, cap: Rate::MAX, uses: &[(link, 1)] };
+/// let send = graph.transfer(send, &[], &[compute]);
+/// let graph = graph.build().unwrap();
+///
+/// let mut executor = Executor::new();
+/// let outcome = executor.run(&graph, &net, &RunOptions::default(), &mut NoObserver).unwrap();
+/// assert_eq!(outcome.end.as_ps(), 1_000_500);
+/// assert_eq!(executor.start_of(send).as_ps(), 500);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct GraphBuilder {
+    records: Vec<Record>,
+    transfers: Vec<TransferRecord>,
+    uses: Vec<Use>,
+    /// (from, to), in the order added.
+    edges: Vec<(u32, u32)>,
+    /// The last task on each stream.
+    tails: Vec<u32>,
+    error: Option<GraphError>,
+}
+
+impl GraphBuilder {
+    /// No tasks yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many tasks there are so far.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is no task yet.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Forgets all tasks and streams; keeps the memory.
+    pub fn clear(&mut self) {
+        self.records.clear();
+        self.transfers.clear();
+        self.uses.clear();
+        self.edges.clear();
+        self.tails.clear();
+        self.error = None;
+    }
+
+    /// A new in-order stream: its tasks run one after another, in the order in which they are added.
+    pub fn stream(&mut self) -> StreamId {
+        let id = index(self.tails.len(), &mut self.error);
+        self.tails.push(NONE);
+        StreamId(id)
+    }
+
+    /// A task that takes a fixed time. It occupies `streams` and waits for `deps`.
+    pub fn delay(&mut self, time: SimDuration, streams: &[StreamId], deps: &[TaskId]) -> TaskId {
+        self.task(Kind::Delay, time.as_ps(), streams, deps)
+    }
+
+    /// A task that moves bytes through all its resources at once, at its weighted max-min fair rate.
+    pub fn transfer(&mut self, transfer: Transfer<'_>, streams: &[StreamId], deps: &[TaskId]) -> TaskId {
+        let first = self.uses.len();
+        let task = TaskId(self.records.len() as u32);
+        for &(resource, weight) in transfer.uses {
+            let same = self.uses[first..].iter_mut().find(|u| u.0 == resource);
+            match (same, weight) {
+                (_, 0) => self.fail(GraphError::Weight { task }),
+                (None, _) => self.uses.push((resource, weight)),
+                (Some(seen), _) => match seen.1.checked_add(weight) {
+                    Some(sum) => seen.1 = sum,
+                    None => self.fail(GraphError::Weight { task }),
+                },
+            }
+        }
+        let record = TransferRecord {
+            bytes: transfer.bytes,
+            latency: transfer.latency.as_ps(),
+            cap: transfer.cap.raw(),
+            uses: index(first, &mut self.error),
+            uses_end: index(self.uses.len(), &mut self.error),
+        };
+        let value = self.transfers.len() as u64;
+        self.transfers.push(record);
+        self.task(Kind::Transfer, value, streams, deps)
+    }
+
+    /// A task that takes no time: done when all of `deps` are.
+    pub fn join(&mut self, deps: &[TaskId]) -> TaskId {
+        self.task(Kind::Join, 0, &[], deps)
+    }
+
+    /// Makes `task` wait for `on`, too. A circle is found when the graph runs.
+    pub fn depend(&mut self, task: TaskId, on: TaskId) {
+        let count = self.records.len();
+        for id in [task, on] {
+            if id.index() >= count {
+                return self.fail(GraphError::UnknownTask { task: id, count });
+            }
+        }
+        self.edges.push((on.0, task.0));
+    }
+
+    /// Sets the tag of a task; the kernel gives it no meaning.
+    pub fn tag(&mut self, task: TaskId, tag: u32) {
+        let count = self.records.len();
+        match self.records.get_mut(task.index()) {
+            Some(record) => record.tag = tag,
+            None => self.fail(GraphError::UnknownTask { task, count }),
+        }
+    }
+
+    /// The graph.
+    ///
+    /// # Errors
+    /// The first fault in what was added: an unknown id, a weight of zero, too many parts.
+    pub fn build(mut self) -> Result<TaskGraph, GraphError> {
+        let mut graph = TaskGraph::default();
+        self.build_into(&mut graph)?;
+        Ok(graph)
+    }
+
+    /// Like [`GraphBuilder::build`], into the memory of an old graph; the builder is cleared and keeps its own.
+    ///
+    /// # Errors
+    /// As [`GraphBuilder::build`]; the graph is then empty, the builder cleared.
+    pub fn build_into(&mut self, graph: &mut TaskGraph) -> Result<(), GraphError> {
+        graph.clear();
+        let tasks = index(self.records.len(), &mut self.error) as usize;
+        let edges = index(self.edges.len(), &mut self.error);
+        if let Some(error) = self.error {
+            self.clear();
+            graph.records.push(Record { value: 0, successors: 0, degree: 0, tag: 0, kind: Kind::Join });
+            return Err(error);
+        }
+        std::mem::swap(&mut graph.records, &mut self.records);
+        std::mem::swap(&mut graph.transfers, &mut self.transfers);
+        std::mem::swap(&mut graph.uses, &mut self.uses);
+        // Counting sort of the edges by their source: counts, then ends, then filled backwards to starts.
+        for &(from, to) in &self.edges {
+            graph.records[from as usize].successors += 1;
+            graph.records[to as usize].degree += 1;
+        }
+        let mut end = 0;
+        for (id, record) in graph.records.iter_mut().enumerate() {
+            end += record.successors;
+            record.successors = end;
+            graph.degrees.push(record.degree);
+            if record.degree == 0 {
+                graph.roots.push(id as u32);
+            }
+        }
+        graph.successors.resize(edges as usize, 0);
+        for &(from, to) in self.edges.iter().rev() {
+            let at = &mut graph.records[from as usize].successors;
+            *at -= 1;
+            graph.successors[*at as usize] = to;
+        }
+        graph.records.push(Record { value: 0, successors: edges, degree: 0, tag: 0, kind: Kind::Join });
+        graph.resources = graph.uses.iter().map(|u| u.0.index() + 1).max().unwrap_or(0);
+        debug_assert_eq!(graph.degrees.len(), tasks);
+        self.clear();
+        Ok(())
+    }
+
+    fn task(&mut self, kind: Kind, value: u64, streams: &[StreamId], deps: &[TaskId]) -> TaskId {
+        let id = index(self.records.len(), &mut self.error);
+        self.records.push(Record { value, successors: 0, degree: 0, tag: 0, kind });
+        for &stream in streams {
+            let count = self.tails.len();
+            match self.tails.get_mut(stream.index()) {
+                Some(tail) => {
+                    let before = std::mem::replace(tail, id);
+                    // A stream named twice is occupied once.
+                    if before != NONE && before != id {
+                        self.edges.push((before, id));
+                    }
+                }
+                None => self.fail(GraphError::UnknownStream { stream, count }),
+            }
+        }
+        for &dep in deps {
+            if dep.0 < id {
+                self.edges.push((dep.0, id));
+            } else {
+                self.fail(GraphError::UnknownTask { task: dep, count: id as usize });
+            }
+        }
+        TaskId(id)
+    }
+
+    fn fail(&mut self, error: GraphError) {
+        self.error.get_or_insert(error);
+    }
+}
+
+/// `n` as a 32-bit index, or 0 and an error.
+fn index(n: usize, error: &mut Option<GraphError>) -> u32 {
+    match u32::try_from(n) {
+        Ok(n) if n != NONE => n,
+        _ => {
+            error.get_or_insert(GraphError::TooLarge);
+            0
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The event queue: a 4-ary heap on packed 16-byte keys.
+//!
+//! A key is (time, class, sequence) in one `u128`, so one comparison settles the total order, and the four children of a
+//! node lie side by side. Payloads stand in an array of their own. There is no cancel: what can move belongs in a
+//! [`CompletionQueue`](crate::CompletionQueue).
+
+use crate::time::SimTime;
+
+/// What comes first among events of one instant.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Class {
+    /// A resource takes a new capacity.
+    Capacity = 0,
+    /// Something ends.
+    Finish = 1,
+    /// Something begins.
+    Start = 2,
+    /// Shares are worked out anew, once for the instant.
+    Resolve = 3,
+}
+
+const CLASS_SHIFT: u32 = 62;
+const SEQUENCE_MASK: u64 = (1 << CLASS_SHIFT) - 1;
+
+/// (time, class, sequence) as one integer; `sequence` is below 2^62.
+#[inline]
+pub(crate) fn pack(time: u64, class: Class, sequence: u64) -> u128 {
+    (u128::from(time) << 64) | u128::from(((class as u64) << CLASS_SHIFT) | (sequence & SEQUENCE_MASK))
+}
+
+#[inline]
+pub(crate) fn key_time(key: u128) -> u64 {
+    (key >> 64) as u64
+}
+
+#[inline]
+pub(crate) fn key_class(key: u128) -> Class {
+    match (key as u64) >> CLASS_SHIFT {
+        0 => Class::Capacity,
+        1 => Class::Finish,
+        2 => Class::Start,
+        _ => Class::Resolve,
+    }
+}
+
+#[inline]
+pub(crate) fn key_sequence(key: u128) -> u64 {
+    key as u64 & SEQUENCE_MASK
+}
+
+/// A priority queue with the total order (time, class, sequence); the sequence is the order of insertion.
+///
+/// ```
+/// use sim_core::{Class, EventQueue, SimTime};
+/// let mut queue = EventQueue::new();
+/// queue.push(SimTime::from_ps(5), Class::Start, "b");
+/// queue.push(SimTime::from_ps(5), Class::Finish, "a");
+/// assert_eq!(queue.pop(), Some((SimTime::from_ps(5), Class::Finish, "a")));
+/// ```
+#[derive(Clone, Debug)]
+pub struct EventQueue<E> {
+    keys: Vec<u128>,
+    events: Vec<E>,
+    sequence: u64,
+}
+
+impl<E: Copy> Default for EventQueue<E> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<E: Copy> EventQueue<E> {
+    /// An empty queue.
+    pub const fn new() -> Self {
+        Self { keys: Vec::new(), events: Vec::new(), sequence: 0 }
+    }
+
+    /// How many events wait.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether none waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Empties the queue and restarts the sequence; keeps the memory.
+    pub fn clear(&mut self) {
+        self.keys.clear();
+        self.events.clear();
+        self.sequence = 0;
+    }
+
+    /// Adds an event after all of the same time and class.
+    #[inline]
+    pub fn push(&mut self, time: SimTime, class: Class, event: E) {
+        let key = pack(time.as_ps(), class, self.sequence);
+        self.sequence += 1;
+        self.push_key(key, event);
+    }
+
+    /// The time of the next event.
+    #[inline]
+    pub fn peek_time(&self) -> Option<SimTime> {
+        self.keys.first().map(|&k| SimTime::from_ps(key_time(k)))
+    }
+
+    /// Takes the next event.
+    #[inline]
+    pub fn pop(&mut self) -> Option<(SimTime, Class, E)> {
+        let (key, event) = self.pop_key()?;
+        Some((SimTime::from_ps(key_time(key)), key_class(key), event))
+    }
+
+    #[inline]
+    pub(crate) fn peek_key(&self) -> Option<u128> {
+        self.keys.first().copied()
+    }
+
+    #[inline]
+    pub(crate) fn push_key(&mut self, key: u128, event: E) {
+        let hole = self.keys.len();
+        self.keys.push(key);
+        self.events.push(event);
+        self.rise(hole, key, event);
+    }
+
+    #[inline]
+    pub(crate) fn pop_key(&mut self) -> Option<(u128, E)> {
+        let last_key = self.keys.pop()?;
+        let last_event = self.events.pop()?;
+        let (Some(&key), Some(&event)) = (self.keys.first(), self.events.first()) else {
+            return Some((last_key, last_event));
+        };
+        self.sink(last_key, last_event);
+        Some((key, event))
+    }
+
+    #[inline]
+    fn rise(&mut self, mut hole: usize, key: u128, event: E) {
+        while hole > 0 {
+            let parent = (hole - 1) / 4;
+            if self.keys[parent] <= key {
+                break;
+            }
+            self.keys[hole] = self.keys[parent];
+            self.events[hole] = self.events[parent];
+            hole = parent;
+        }
+        self.keys[hole] = key;
+        self.events[hole] = event;
+    }
+
+    /// Puts `key` in place of the root.
+    #[inline]
+    fn sink(&mut self, key: u128, event: E) {
+        let keys = self.keys.as_mut_slice();
+        let events = self.events.as_mut_slice();
+        let mut hole = 0;
+        loop {
+            let first = hole * 4 + 1;
+            let (child, least) = match keys.get(first..first + 4) {
+                Some(&[a, b, c, d]) => {
+                    let (i, x) = if b < a { (1, b) } else { (0, a) };
+                    let (j, y) = if d < c { (3, d) } else { (2, c) };
+                    if y < x { (first + j, y) } else { (first + i, x) }
+                }
+                _ => {
+                    let tail = keys.get(first..).unwrap_or_default();
+                    let Some((at, &least)) = tail.iter().enumerate().min_by_key(|&(_, &k)| k) else { break };
+                    (first + at, least)
+                }
+            };
+            if key <= least {
+                break;
+            }
+            keys[hole] = least;
+            events[hole] = events[child];
+            hole = child;
+        }
+        keys[hole] = key;
+        events[hole] = event;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn pops_in_total_order(ops in proptest::collection::vec((0u64..20, 0u8..4, any::<bool>()), 0..300)) {
+            let mut queue = EventQueue::new();
+            let mut oracle = std::collections::BTreeSet::new();
+            for (seq, (time, class, pop)) in ops.into_iter().enumerate() {
+                let class = key_class(u128::from(class) << CLASS_SHIFT);
+                queue.push(SimTime::from_ps(time), class, seq);
+                oracle.insert((time, class, seq));
+                if pop {
+                    let expect = oracle.pop_first().map(|(t, c, s)| (SimTime::from_ps(t), c, s));
+                    prop_assert_eq!(queue.pop(), expect);
+                }
+            }
+            while let Some((t, c, s)) = oracle.pop_first() {
+                prop_assert_eq!(queue.pop(), Some((SimTime::from_ps(t), c, s)));
+            }
+            prop_assert!(queue.pop().is_none());
+        }
+    }
+}

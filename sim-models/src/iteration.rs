@@ -1,0 +1,362 @@
+//! One training iteration of a plan, simulated, and what became of every device's time and memory.
+
+use crate::fold::Folding;
+use crate::layout::{Layout, Rank};
+use crate::lower::{Fabric, Lowering};
+use crate::memory::{self, Memory};
+use crate::plan::Plan;
+use crate::plan_check::PlanFault;
+use crate::scenario::Scenario;
+use crate::units::Bytes;
+use serde::Serialize;
+use sim_core::{Digest, Executor, NoObserver, Outcome, RunOptions, SimDuration, SimError, SimTime, TaskId};
+
+/// Why a plan has no time.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SimulateError {
+    /// It is no plan for this scenario.
+    #[error("{} faults in the plan, the first: {}", .0.len(), .0.first().map_or("", |f| &f.message))]
+    Plan(Vec<PlanFault>),
+    /// It does not fit in a task graph.
+    #[error(transparent)]
+    Graph(#[from] sim_core::GraphError),
+    /// It does not end.
+    #[error(transparent)]
+    Sim(#[from] SimError),
+}
+
+/// How to simulate an iteration.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The instant of the traces at which the iteration starts.
+    pub at: SimTime,
+    /// Whether alike pipelines are simulated once. The times are the same either way.
+    pub fold: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { at: SimTime::ZERO, fold: true }
+    }
+}
+
+/// Simulates iterations one after another in the same memory. One a thread.
+#[derive(Debug)]
+pub struct Simulator<'a> {
+    scenario: &'a Scenario,
+    fabric: &'a Fabric,
+    lowering: Lowering,
+    executor: Executor,
+}
+
+/// An iteration, with the means to explain it.
+#[derive(Clone, Debug)]
+pub struct Iteration {
+    /// Its length.
+    pub time: SimDuration,
+    /// Events dispatched.
+    pub events: u64,
+    /// Over those events.
+    pub digest: Digest,
+    /// Whether a pipeline stood for others.
+    pub folded: bool,
+    /// One entry a device; folded, one for each device of each class's pipeline, with `count`.
+    pub devices: Vec<DeviceReport>,
+}
+
+/// What became of one device's iteration: `busy_s + exposed_comm_s + bubble_s` is the iteration's time.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DeviceReport {
+    /// Its name in plans: `a100:7`.
+    pub id: String,
+    /// The GPU.
+    pub gpu: String,
+    /// How many devices this entry stands for.
+    pub count: u32,
+    /// Its pipeline, from 0.
+    pub pipeline: u32,
+    /// Its stage in the pipeline, from 0.
+    pub stage: u32,
+    /// Computing.
+    pub busy_s: f64,
+    /// Not computing while a transfer or a synchronisation it takes part in is under way.
+    pub exposed_comm_s: f64,
+    /// Neither.
+    pub bubble_s: f64,
+    /// Memory at its fullest.
+    pub peak_memory_bytes: u64,
+    /// Memory it has.
+    pub memory_bytes: u64,
+    /// The peak by part.
+    pub memory: Memory,
+}
+
+/// What one task of a timeline is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// Forward pass of a micro-batch on a rank.
+    Forward {
+        /// Index into [`Layout::ranks`].
+        rank: usize,
+        /// Micro-batch of its pipeline.
+        micro_batch: u32,
+    },
+    /// Backward pass of a micro-batch on a rank.
+    Backward {
+        /// Index into [`Layout::ranks`].
+        rank: usize,
+        /// Micro-batch of its pipeline.
+        micro_batch: u32,
+    },
+    /// An activation or its gradient between two ranks.
+    Transfer {
+        /// Sender, an index into [`Layout::ranks`].
+        from: usize,
+        /// Receiver.
+        to: usize,
+        /// Micro-batch.
+        micro_batch: u32,
+    },
+    /// A rank's part in a gradient synchronisation.
+    Sync {
+        /// Index into [`Layout::ranks`].
+        rank: usize,
+        /// Which synchronisation, from 0.
+        sync: usize,
+    },
+    /// A rank's optimizer step.
+    Update {
+        /// Index into [`Layout::ranks`].
+        rank: usize,
+    },
+}
+
+impl<'a> Simulator<'a> {
+    /// A simulator for plans of one scenario.
+    pub fn new(scenario: &'a Scenario, fabric: &'a Fabric) -> Simulator<'a> {
+        Simulator { scenario, fabric, lowering: Lowering::new(), executor: Executor::new() }
+    }
+
+    /// Simulates `plan`, laid out as `layout`, no further than `cutoff`.
+    ///
+    /// # Errors
+    /// When the graph is too large, or the run does not end ([`SimError`]).
+    pub fn run(
+        &mut self,
+        plan: &Plan,
+        layout: &Layout,
+        folding: &Folding,
+        at: SimTime,
+        cutoff: Option<SimTime>,
+    ) -> Result<Outcome, SimulateError> {
+        self.lowering.lower(self.scenario, self.fabric, plan, layout, folding)?;
+        let options = RunOptions { origin: at, cutoff, event_budget: None };
+        Ok(self.executor.run(&self.lowering.graph, &self.fabric.network, &options, &mut NoObserver)?)
+    }
+
+    /// Calls `f` with every task of the last run that finished: what it is, its start and its end. A synchronisation comes
+    /// once for each simulated rank in it.
+    pub fn spans(&self, plan: &Plan, layout: &Layout, mut f: impl FnMut(Span, SimTime, SimTime)) {
+        let map = &self.lowering.map;
+        let mut emit = |span, task: TaskId| {
+            let end = self.executor.finish_of(task);
+            if end != SimTime::MAX {
+                f(span, self.executor.start_of(task), end);
+            }
+        };
+        for tasks in &map.passes {
+            let (rank, r) = (&layout.ranks[tasks.rank], tasks.rank);
+            let (stages, n) = (layout.stage_count(rank), tasks.count / 2);
+            for at in 0..tasks.count {
+                let span = match plan.schedule.pass(at, rank.stage, stages, n) {
+                    crate::schedule::Pass::Forward(micro_batch) => Span::Forward { rank: r, micro_batch },
+                    crate::schedule::Pass::Backward(micro_batch) => Span::Backward { rank: r, micro_batch },
+                };
+                emit(span, TaskId(tasks.first + at));
+            }
+        }
+        for boundary in &map.boundaries {
+            let (a, b) = (map.passes[boundary.stage].rank, map.passes[boundary.stage + 1].rank);
+            for i in 0..boundary.count {
+                emit(Span::Transfer { from: a, to: b, micro_batch: i }, TaskId(boundary.first + i));
+                let back = TaskId(boundary.first + boundary.count + i);
+                emit(Span::Transfer { from: b, to: a, micro_batch: i }, back);
+            }
+        }
+        for (i, sync) in map.syncs.iter().enumerate() {
+            for m in &sync.members {
+                emit(Span::Sync { rank: map.passes[*m].rank, sync: i }, sync.task);
+            }
+        }
+        for (tasks, update) in map.passes.iter().zip(&map.updates) {
+            emit(Span::Update { rank: tasks.rank }, *update);
+        }
+    }
+
+    /// What became of each device in the last run.
+    fn devices(
+        &self,
+        plan: &Plan,
+        layout: &Layout,
+        folding: &Folding,
+        end: SimDuration,
+    ) -> Vec<DeviceReport> {
+        let mut busy = vec![0u64; layout.ranks.len()];
+        // Intervals of computing (true) and of communication, by rank.
+        let mut computing: Vec<Vec<(u64, u64)>> = vec![Vec::new(); layout.ranks.len()];
+        let mut communicating = computing.clone();
+        self.spans(plan, layout, |span, start, end| {
+            let interval = (start.as_ps(), end.as_ps());
+            match span {
+                Span::Forward { rank, .. } | Span::Backward { rank, .. } | Span::Update { rank } => {
+                    busy[rank] += interval.1 - interval.0;
+                    computing[rank].push(interval);
+                }
+                Span::Transfer { from, to, .. } => {
+                    communicating[from].push(interval);
+                    communicating[to].push(interval);
+                }
+                Span::Sync { rank, .. } => communicating[rank].push(interval),
+            }
+        });
+        let mut reports = Vec::new();
+        for class in &folding.classes {
+            for r in layout.pipelines[class.pipeline].stages.clone() {
+                let exposed = uncovered(&mut communicating[r], &mut computing[r]);
+                let memory = memory::of_rank(self.scenario, plan, layout, &layout.ranks[r]);
+                let seconds = |ps: u64| SimDuration::from_ps(ps).as_secs_f64();
+                let report = |rank: &Rank, device| DeviceReport {
+                    id: self.scenario.device_name(device),
+                    gpu: self.scenario.group(device).gpu.name.clone(),
+                    count: class.count,
+                    pipeline: rank.pipeline as u32,
+                    stage: rank.stage,
+                    busy_s: seconds(busy[r]),
+                    exposed_comm_s: seconds(exposed),
+                    bubble_s: seconds(end.as_ps().saturating_sub(busy[r] + exposed)),
+                    peak_memory_bytes: memory.total().0,
+                    memory_bytes: self.scenario.group(device).gpu.memory.0,
+                    memory,
+                };
+                let rank = &layout.ranks[r];
+                reports.extend(rank.devices.iter().map(|d| report(rank, *d)));
+            }
+        }
+        reports
+    }
+}
+
+/// How much of the union of `a` lies outside the union of `b`. Both are sorted on the way.
+fn uncovered(a: &mut [(u64, u64)], b: &mut [(u64, u64)]) -> u64 {
+    a.sort_unstable();
+    b.sort_unstable();
+    let (mut total, mut from, mut i) = (0, 0, 0);
+    for &(start, end) in a.iter() {
+        let mut at = start.max(from);
+        while at < end {
+            while i < b.len() && b[i].1 <= at {
+                i += 1;
+            }
+            match b.get(i) {
+                Some(&(s, e)) if s <= at => at = e,
+                Some(&(s, _)) if s < end => {
+                    total += s - at;
+                    at = s;
+                }
+                _ => {
+                    total += end - at;
+                    at = end;
+                }
+            }
+        }
+        from = from.max(end.max(at));
+    }
+    total
+}
+
+impl Iteration {
+    /// Whether every device has the memory it needs.
+    pub fn fits(&self) -> bool {
+        self.devices.iter().all(|d| d.peak_memory_bytes <= d.memory_bytes)
+    }
+
+    /// Tokens trained a second.
+    pub fn tokens_per_s(&self, scenario: &Scenario) -> f64 {
+        f64::from(scenario.training.global_batch) * scenario.model.seq_len as f64 / self.time.as_secs_f64()
+    }
+
+    /// Model FLOP utilisation: the model's FLOP over what the plan's devices could do in the time at their dense peak for
+    /// the precision; `None` where a peak is unknown.
+    pub fn mfu(&self, scenario: &Scenario, layout: &Layout) -> f64 {
+        let flop = scenario.model.flop_per_sample() * f64::from(scenario.training.global_batch);
+        let devices = layout.ranks.iter().flat_map(|r| &r.devices);
+        let peak: f64 = devices.map(|d| scenario.group(*d).gpu.peak(scenario.training.precision)).sum();
+        flop / (peak * self.time.as_secs_f64())
+    }
+
+    /// The fullest device: how much it lacks, or has to spare (negative).
+    pub fn shortfall(&self) -> Option<(&DeviceReport, i128)> {
+        let lack = |d: &DeviceReport| i128::from(d.peak_memory_bytes) - i128::from(d.memory_bytes);
+        self.devices.iter().map(|d| (d, lack(d))).max_by_key(|(_, lack)| *lack)
+    }
+}
+
+/// Bytes that each rank needs for `plan` and has, in the order of [`Layout::ranks`].
+pub fn memory_needs(scenario: &Scenario, plan: &Plan, layout: &Layout) -> Vec<(Bytes, Bytes)> {
+    let need = |r: &Rank| {
+        (memory::of_rank(scenario, plan, layout, r).total(), scenario.group(r.devices[0]).gpu.memory)
+    };
+    layout.ranks.iter().map(need).collect()
+}
+
+/// One iteration of `plan`, from its check to its report.
+///
+/// # Errors
+/// [`SimulateError::Plan`] with everything wrong with the plan, or why it does not end.
+pub fn simulate(scenario: &Scenario, plan: &Plan, options: &Options) -> Result<Iteration, SimulateError> {
+    let fabric = Fabric::new(scenario);
+    let mut simulator = Simulator::new(scenario, &fabric);
+    let layout = Layout::new(scenario, plan).map_err(SimulateError::Plan)?;
+    simulate_with(&mut simulator, plan, &layout, options)
+}
+
+/// Like [`simulate`], in a simulator that is kept: its spans are then those of this run.
+///
+/// # Errors
+/// As [`simulate`].
+pub fn simulate_with(
+    simulator: &mut Simulator<'_>,
+    plan: &Plan,
+    layout: &Layout,
+    options: &Options,
+) -> Result<Iteration, SimulateError> {
+    let folding = if options.fold { Folding::of(layout) } else { Folding::none(layout) };
+    let outcome = simulator.run(plan, layout, &folding, options.at, None)?;
+    let time = SimDuration::from_ps(outcome.end.as_ps());
+    Ok(Iteration {
+        time,
+        events: outcome.events,
+        digest: outcome.digest,
+        folded: folding.is_folded(),
+        devices: simulator.devices(plan, layout, &folding, time),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::uncovered;
+
+    #[test]
+    fn uncovered_time() {
+        for (a, b, want) in [
+            (vec![(0, 10)], vec![], 10),
+            (vec![(0, 10)], vec![(2, 5)], 7),
+            (vec![(0, 10), (5, 12)], vec![(2, 5), (11, 20)], 8),
+            (vec![(0, 4), (1, 2)], vec![(0, 9)], 0),
+            (vec![(3, 4), (0, 1)], vec![(1, 3)], 2),
+            (vec![(0, 10), (0, 10)], vec![(4, 5)], 9),
+        ] {
+            assert_eq!(uncovered(&mut a.clone(), &mut b.clone()), want, "{a:?} {b:?}");
+        }
+    }
+}

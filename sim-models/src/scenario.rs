@@ -1,0 +1,150 @@
+//! A scenario, resolved: what is trained, on which nodes, over which links, and how to search. Plain data: the
+//! `scenarios` crate makes it from a file, a program can make it by hand.
+//!
+//! ```text
+//!   node of group "a100"                            node of group "v100"
+//!   GPU 0 .. gpus_per_node-1 -- intra link          ...
+//!        \__ NIC (one resource out, one in) __ fabric of the zone __ zone link (a resource each way) __ ...
+//! ```
+
+use crate::device::{Gpu, LayerTable};
+use crate::link::LinkModel;
+use crate::plan::{DeviceRange, Plan};
+use crate::workload::{Model, Training};
+use sim_core::{CapacityProfile, SimDuration};
+use std::sync::Arc;
+
+/// Everything a simulation or a search needs. See the head of this file.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Its name: a built-in's, or the file's stem.
+    pub name: String,
+    /// One line on what it is.
+    pub about: String,
+    /// What is trained.
+    pub model: Model,
+    /// How.
+    pub training: Training,
+    /// Nodes, by group of alike ones. Names are unique.
+    pub groups: Vec<NodeGroup>,
+    /// Between nodes: `node_links[a][b]` from a node of group `a` to another node, of group `b`.
+    pub node_links: Vec<Vec<LinkModel>>,
+    /// Shared links between zones. A pair of zones without one is limited by its NICs and `node_links` alone.
+    pub zone_links: Vec<ZoneLink>,
+    /// The plan that the scenario names.
+    pub plan: Option<Plan>,
+    /// What the search may do.
+    pub search: SearchOptions,
+}
+
+/// Alike nodes in one zone.
+#[derive(Clone, Debug)]
+pub struct NodeGroup {
+    /// Its name, by which plans call its devices.
+    pub name: String,
+    /// Zone, as links call it.
+    pub zone: String,
+    /// How many nodes. At least 1.
+    pub nodes: u32,
+    /// GPUs of a node. At least 1.
+    pub gpus_per_node: u32,
+    /// The GPU.
+    pub gpu: Gpu,
+    /// Measured layer times of the model on it; without one no plan may use the group.
+    pub layers: Option<Arc<LayerTable>>,
+    /// Between GPUs of one node.
+    pub inside: LinkModel,
+    /// A node's NIC, each way: shared by all its transfers to other nodes.
+    pub nic: CapacityProfile,
+}
+
+impl NodeGroup {
+    /// GPUs of the group.
+    pub fn gpus(&self) -> u32 {
+        self.nodes.saturating_mul(self.gpus_per_node)
+    }
+}
+
+/// A link between two zones, full duplex: each way has the whole capacity.
+#[derive(Clone, Debug)]
+pub struct ZoneLink {
+    /// Its name, by which traces call it. Unique.
+    pub name: String,
+    /// The zones.
+    pub zones: (String, String),
+    /// Capacity each way, over the clock of the traces.
+    pub capacity: CapacityProfile,
+    /// Time before the first byte.
+    pub latency: SimDuration,
+}
+
+/// What the search may do: `[search]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SearchOptions {
+    /// Simulations after which the search stops with its best so far.
+    pub max_simulations: u64,
+    /// Micro-batch sizes to try; empty: those that every group was measured at.
+    pub micro_batches: Vec<u32>,
+    /// Most stages of a pipeline.
+    pub max_stages: u32,
+}
+
+impl Default for SearchOptions {
+    fn default() -> Self {
+        SearchOptions { max_simulations: 100_000, micro_batches: Vec::new(), max_stages: 16 }
+    }
+}
+
+/// One device: its group and its index there. Order is the order of groups, then of devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceId {
+    /// Index into [`Scenario::groups`].
+    pub group: u32,
+    /// Index in the group; the node is `index / gpus_per_node`.
+    pub index: u32,
+}
+
+/// One node: its group and its index there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId {
+    /// Index into [`Scenario::groups`].
+    pub group: u32,
+    /// Index in the group.
+    pub index: u32,
+}
+
+impl Scenario {
+    /// GPUs of the cluster.
+    pub fn gpus(&self) -> u64 {
+        self.groups.iter().map(|g| u64::from(g.gpus())).sum()
+    }
+
+    /// The group a device range or a plan names.
+    pub fn group_index(&self, name: &str) -> Option<usize> {
+        self.groups.iter().position(|g| g.name == name)
+    }
+
+    /// The group of a device.
+    pub fn group(&self, device: DeviceId) -> &NodeGroup {
+        &self.groups[device.group as usize]
+    }
+
+    /// The node a device is on.
+    pub fn node(&self, device: DeviceId) -> NodeId {
+        NodeId { group: device.group, index: device.index / self.group(device).gpus_per_node }
+    }
+
+    /// How a report and a plan write a device: `a100:7`.
+    pub fn device_name(&self, device: DeviceId) -> String {
+        let group = self.group(device).name.clone();
+        DeviceRange { group, first: device.index, last: device.index }.to_string()
+    }
+
+    /// The shared link between two zones, if there is one.
+    pub fn zone_link(&self, a: &str, b: &str) -> Option<(usize, &ZoneLink)> {
+        self.zone_links
+            .iter()
+            .enumerate()
+            .find(|(_, l)| (l.zones.0 == a && l.zones.1 == b) || (l.zones.0 == b && l.zones.1 == a))
+    }
+}
