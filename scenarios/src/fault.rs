@@ -39,11 +39,13 @@ impl Fault {
 }
 
 impl fmt::Display for Fault {
-    /// `file:line:column: error[T0101]: what is wrong`, and a line of help.
+    /// `file:line:column: error[T0101]: what is wrong`, and a line of help. An option is shown whole.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.source.name)?;
-        if let Some((line, column)) = self.line_column() {
-            write!(f, ":{line}:{column}")?;
+        match self.line_column() {
+            Some(_) if self.source.name.starts_with("--") => write!(f, " {}", self.source.text)?,
+            Some((line, column)) => write!(f, ":{line}:{column}")?,
+            None => {}
         }
         write!(f, ": error[{}]: {}", self.code, self.message)?;
         match &self.help {
@@ -103,18 +105,32 @@ impl Faults {
         Place { source: whole.source, start, end: end.max(start) }
     }
 
-    /// The text at a place.
-    pub(crate) fn text(&self, place: Place) -> &str {
-        &self.sources[place.source].text[place.start..place.end]
+    /// The text that a place is in.
+    pub(crate) fn source(&self, place: Place) -> Arc<Source> {
+        Arc::clone(&self.sources[place.source])
     }
 
-    /// The name of the text at a place.
-    pub(crate) fn name(&self, place: Place) -> &str {
-        &self.sources[place.source].name
+    /// Line `line`, from 1, of the text that `whole` lies in.
+    pub(crate) fn line(&self, whole: Place, line: u64) -> Place {
+        let text = &self.sources[whole.source].text;
+        let mut start = 0;
+        for (number, content) in (1..).zip(text.split_inclusive('\n')) {
+            if number == line {
+                return self.part(whole, start..start + content.trim_end().len());
+            }
+            start += content.len();
+        }
+        whole
     }
 
     /// Takes in a fault.
-    pub(crate) fn push(&mut self, place: Place, code: &'static str, message: impl Into<String>, help: impl Into<String>) {
+    pub(crate) fn push(
+        &mut self,
+        place: Place,
+        code: &'static str,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         if self.list.len() >= MOST {
             return;
         }

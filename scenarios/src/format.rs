@@ -3,9 +3,7 @@
 
 use crate::fault::{At, Faults};
 use crate::node::Node;
-use crate::read::{
-    AnyRate, Factor, Int, Name, Read, Size, SomeRate, SomeSize, Time, choice, table,
-};
+use crate::read::{AnyRate, Factor, Int, Name, Read, Size, SomeRate, SomeSize, Time, choice, table};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use sim_models::plan::{DeviceRange, LayerRange, Plan, Schedule};
 use sim_models::workload::{Optimizer, Precision};
@@ -124,7 +122,7 @@ table! {
         gpu: required Name = "\"A100-40\"",
         /// Zone, by which links call it; `default` when missing.
         zone: optional Name = "\"us-central1-a\"",
-        /// NIC of a node, each way; when missing, the best rate of the shipped curves between two such nodes.
+        /// NIC of a node, each way; when missing, the `rate` of `[network]`, or the best of the shipped curves between two such nodes.
         nic: optional SomeRate = "\"100 Gbps\"",
         /// Rate of one transfer between GPUs of a node; when missing, the shipped curve of the GPU.
         inside: optional SomeRate = "\"300 GB/s\"",
@@ -214,7 +212,7 @@ table! {
 /// `[plan]`: written out, or in a file of its own.
 #[derive(Clone, Debug)]
 pub(crate) enum PlanChoice {
-    Inline(PlanTable, Node),
+    Inline(Box<PlanTable>, Node),
     File(At<String>),
 }
 
@@ -223,7 +221,10 @@ impl Read for PlanChoice {
         if node.get("file").is_some() {
             return PlanFileTable::read(node, faults)?.file.map(PlanChoice::File);
         }
-        PlanTable::read(node, faults).map(|table| PlanChoice::Inline(table, node.clone()))
+        let before = faults.count();
+        let table = PlanTable::read(node, faults)?;
+        // A plan with a part left out is another plan: nothing more is said of it.
+        (faults.count() == before).then(|| PlanChoice::Inline(Box::new(table), node.clone()))
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
@@ -275,5 +276,51 @@ table! {
         tp: optional Int<1, MOST_GPUS> = "1",
         /// Devices of all replicas, replica by replica.
         devices: required Vec<At<DeviceRange>> = "[\"a100:0-3\"]",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(schema: &serde_json::Value) -> Vec<&str> {
+        let mut keys: Vec<&str> =
+            schema["properties"].as_object().expect("a table").keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// The tables that read a plan have the keys of the plan, and need the same of them.
+    #[test]
+    fn a_plan_is_read_by_its_own_schema() {
+        let mut generator = SchemaGenerator::default();
+        let plan = schemars::schema_for!(Plan).to_value();
+        let of = |name: &str| plan["$defs"][name].clone();
+        for (ours, theirs) in [
+            (PlanTable::schema(&mut generator), plan.clone()),
+            (PipelineTable::schema(&mut generator), of("PipelineGroup")),
+            (StageTable::schema(&mut generator), of("Stage")),
+        ] {
+            let ours = ours.to_value();
+            assert_eq!(keys(&ours), keys(&theirs));
+            assert_eq!(ours["required"], theirs["required"]);
+        }
+    }
+
+    #[test]
+    fn every_example_is_right() {
+        ScenarioFile::check_examples();
+        ModelTable::check_examples();
+        TrainingTable::check_examples();
+        NodesTable::check_examples();
+        NetworkTable::check_examples();
+        LinkTable::check_examples();
+        TraceTable::check_examples();
+        EventTable::check_examples();
+        SearchTable::check_examples();
+        PlanFileTable::check_examples();
+        PlanTable::check_examples();
+        PipelineTable::check_examples();
+        StageTable::check_examples();
     }
 }

@@ -6,19 +6,20 @@ const LONGEST: usize = 64;
 /// The candidate that is nearest to `word`, if one is near: at most a third of its letters differ (a swap of two
 /// neighbours counts as one), or one is the start of the other. Case does not count.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let word: Vec<char> = word.to_lowercase().chars().collect();
     if word.is_empty() || word.len() > LONGEST {
         return None;
     }
-    let scored = candidates.into_iter().filter_map(|candidate| {
-        let other: Vec<char> = candidate.to_lowercase().chars().collect();
-        if other.len() > LONGEST {
-            return None;
-        }
-        let distance = distance(&word, &other);
-        let starts = word.len() >= 3 && (other.starts_with(&word) || word.starts_with(&other)) && !other.is_empty();
-        (distance <= other.len().div_ceil(3) || starts).then_some((distance, candidate))
-    });
+    let chars = |s: &str| s.chars().collect::<Vec<char>>();
+    let lower = chars(&word.to_lowercase());
+    let scored =
+        candidates.into_iter().filter(|c| !c.is_empty() && c.len() <= LONGEST).filter_map(|candidate| {
+            let other = chars(&candidate.to_lowercase());
+            let far = distance(&lower, &other);
+            let starts = lower.len() >= 3 && (other.starts_with(&lower) || lower.starts_with(&other));
+            // Case breaks ties: `GBs` is `GB/s` rather than `Gbps`.
+            ((far <= other.len().div_ceil(3) && far < other.len()) || starts)
+                .then(|| ((far, distance(&chars(word), &chars(candidate))), candidate))
+        });
     scored.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
 }
 
@@ -70,13 +71,14 @@ mod tests {
 
     #[test]
     fn finds_the_name_that_was_meant() {
-        let keys = ["global_batch", "precision", "optimizer", "memory_reserve", "count"];
+        let keys = ["global_batch", "precision", "optimizer", "memory_reserve", "count", "Gbps", "GB/s"];
         for (word, expected) in [
             ("global_bacth", Some("global_batch")),
             ("Precision", Some("precision")),
             ("memory", Some("memory_reserve")),
             ("cont", Some("count")),
             ("zzz", None),
+            ("GBs", Some("GB/s")),
             ("", None),
         ] {
             assert_eq!(nearest(word, keys), expected, "{word}");
@@ -85,7 +87,8 @@ mod tests {
 
     #[test]
     fn distances_are_the_textbook_ones() {
-        for (a, b, expected) in [("", "abc", 3), ("kitten", "sitting", 3), ("ab", "ba", 1), ("abc", "abc", 0)] {
+        for (a, b, expected) in [("", "abc", 3), ("kitten", "sitting", 3), ("ab", "ba", 1), ("abc", "abc", 0)]
+        {
             let chars = |s: &str| s.chars().collect::<Vec<_>>();
             assert_eq!(distance(&chars(a), &chars(b)), expected, "{a} {b}");
         }

@@ -53,7 +53,9 @@ impl Node {
             let message = error.message().lines().collect::<Vec<_>>().join(": ");
             faults.push(place, "T0101", format!("not TOML: {message}"), "");
         }
-        errors.is_empty().then(|| Node { place: faults.part(whole, 0..0), value: table(root.get_ref(), whole, faults) })
+        errors
+            .is_empty()
+            .then(|| Node { place: faults.part(whole, 0..0), value: table(root.get_ref(), whole, faults) })
     }
 
     /// Reads one value, as `--set` takes it: TOML, or else a text without its quotes.
@@ -94,7 +96,8 @@ impl Node {
     /// The place of `pipelines[1].stages[0].layers` below this node, or of the deepest part of that path that is there.
     pub(crate) fn place_of(&self, path: &str) -> Place {
         let mut node = self;
-        let parts = path.split(['.', '[']).map(|part| part.trim_end_matches(']')).filter(|part| !part.is_empty());
+        let parts =
+            path.split(['.', '[']).map(|part| part.trim_end_matches(']')).filter(|part| !part.is_empty());
         for part in parts {
             let next = match &node.value {
                 Value::List(items) => part.parse::<usize>().ok().and_then(|i| items.get(i)),

@@ -69,6 +69,11 @@ impl Kind {
         }
     }
 
+    /// Names of its units.
+    pub fn unit_names(self) -> impl Iterator<Item = &'static str> {
+        self.units().iter().map(|u| u.0)
+    }
+
     /// `a size`, `a rate`, `a time`.
     pub fn name(self) -> &'static str {
         match self {
@@ -99,7 +104,7 @@ impl Kind {
         }
     }
 
-    /// A pattern that what [`parse`] takes matches, for the JSON Schema.
+    /// A pattern that every amount of the kind matches, for the JSON Schema.
     pub fn pattern(self) -> String {
         let units: Vec<&str> = self.units().iter().map(|u| u.0).collect();
         format!("^[0-9.]+([eE][+-]?[0-9]+)? *({})$", units.join("|"))
@@ -218,7 +223,9 @@ fn number_end(text: &str) -> usize {
     let digits = |s: &str| s.len() - s.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
     let mantissa = digits(bare);
     let rest = &bare[mantissa..];
-    if mantissa > 0 && let Some(exponent) = rest.strip_prefix(['e', 'E']) {
+    if mantissa > 0
+        && let Some(exponent) = rest.strip_prefix(['e', 'E'])
+    {
         let unsigned = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
         let length = digits(unsigned);
         if length > 0 {

@@ -107,7 +107,11 @@ impl<const MIN: u64, const MAX: u64> Int<MIN, MAX> {
 
 /// Numbers past 64 bits were saturated: no figure to show.
 fn shown(number: i128) -> String {
-    if number == i128::MAX || number == i128::MIN { "a number of over 38 digits".into() } else { number.to_string() }
+    if number == i128::MAX || number == i128::MIN {
+        "a number of over 38 digits".into()
+    } else {
+        number.to_string()
+    }
 }
 
 /// A finite number above zero, at most 10^15.
@@ -136,8 +140,14 @@ impl Read for Factor {
 impl<T: Read> Read for Vec<At<T>> {
     /// Elements that do not read are left out, with their faults.
     fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
-        let Value::List(items) = &node.value else {
-            return wrong(node, "a list", faults);
+        let items = match &node.value {
+            Value::List(items) => items,
+            Value::Table(_) => {
+                let help = "one of several tables is written with two brackets, as `[[nodes]]`";
+                faults.push(node.place, "T0104", "expected a list, found a table", help);
+                return None;
+            }
+            _ => return wrong(node, "a list", faults),
         };
         Some(items.iter().filter_map(|item| at(item, faults)).collect())
     }
@@ -212,7 +222,9 @@ macro_rules! range {
         impl Read for $type {
             fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
                 let text = String::read(node, faults)?;
-                text.parse::<$type>().map_err(|error| faults.push(node.place, "T0113", error.to_string(), "")).ok()
+                text.parse::<$type>()
+                    .map_err(|error| faults.push(node.place, "T0113", error.to_string(), ""))
+                    .ok()
             }
 
             fn schema(generator: &mut SchemaGenerator) -> Schema {
@@ -263,24 +275,52 @@ macro_rules! table {
         $(#[doc = $about])+
         #[derive(Clone, Debug)]
         pub(crate) struct $name {
-            #[allow(dead_code)]
             pub(crate) place: $crate::fault::Place,
+            given: Vec<&'static str>,
             $( $(#[doc = $doc])+ pub(crate) $key: Option<$crate::fault::At<$type>>, )*
+        }
+
+        impl $name {
+            /// Says that a key which may be missing must be there after all; not when it was given and at fault.
+            #[allow(dead_code)]
+            pub(crate) fn lacks(&self, key: &str, faults: &mut $crate::fault::Faults) {
+                if !self.given.contains(&key) {
+                    let example = [$( (stringify!($key), $example) ),*].into_iter().find(|e| e.0 == key);
+                    $crate::read::missing(self.place, key, $shown, example.map_or("", |e| e.1), faults);
+                }
+            }
+        }
+
+        #[cfg(test)]
+        impl $name {
+            /// Reads the example of each key.
+            fn check_examples() {
+                $(
+                    let mut faults = $crate::fault::Faults::default();
+                    let whole = faults.add_source("example", $example);
+                    let node = $crate::node::Node::value($example, whole, &faults);
+                    let read = $crate::read::at::<$type>(&node, &mut faults);
+                    assert!(read.is_some() && faults.count() == 0, "{}: {:?}", stringify!($key), faults.finish());
+                )*
+            }
         }
 
         impl $crate::read::Read for $name {
             fn read(node: &$crate::node::Node, faults: &mut $crate::fault::Faults) -> Option<Self> {
-                let mut table = $name { place: node.place, $( $key: None, )* };
+                let mut table = $name { place: node.place, given: Vec::new(), $( $key: None, )* };
                 let entries = $crate::read::entries(node, $shown, faults)?;
                 for entry in entries {
                     match entry.key.as_str() {
-                        $( stringify!($key) => table.$key = $crate::read::at(&entry.node, faults), )*
+                        $( stringify!($key) => {
+                            table.given.push(stringify!($key));
+                            table.$key = $crate::read::at(&entry.node, faults);
+                        } )*
                         key => $crate::read::unknown_key(entry.place, key, $shown, &[$(stringify!($key)),*], faults),
                     }
                 }
                 $(
-                    if stringify!($need) == "required" && node.get(stringify!($key)).is_none() {
-                        $crate::read::missing(node.place, stringify!($key), $shown, $example, faults);
+                    if stringify!($need) == "required" {
+                        table.lacks(stringify!($key), faults);
                     }
                 )*
                 Some(table)
@@ -300,7 +340,11 @@ macro_rules! table {
 }
 pub(crate) use table;
 
-pub(crate) fn entries<'a>(node: &'a Node, shown: &str, faults: &mut Faults) -> Option<&'a [crate::node::Entry]> {
+pub(crate) fn entries<'a>(
+    node: &'a Node,
+    shown: &str,
+    faults: &mut Faults,
+) -> Option<&'a [crate::node::Entry]> {
     match &node.value {
         Value::Table(entries) => Some(entries),
         _ => wrong(node, &format!("the table `{shown}`"), faults),

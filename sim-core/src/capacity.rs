@@ -61,7 +61,7 @@ pub trait CapacitySource: Send + Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cursor(u32);
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Steps {
     initial: Rate,
     times: Vec<u64>,
@@ -185,9 +185,36 @@ impl CapacityProfile {
         Self { shift: self.shift.saturating_add(by.as_ps()), ..self.clone() }
     }
 
+    /// The highest capacity it ever has; [`Rate::MAX`] for a generated one, which cannot be asked.
+    pub fn highest(&self) -> Rate {
+        match &self.kind {
+            Kind::Constant(rate) => Rate::from_raw(self.scale(*rate)),
+            Kind::Steps(steps) => {
+                let most = steps.rates.iter().copied().fold(steps.initial, Rate::max);
+                Rate::from_raw(self.scale(most))
+            }
+            Kind::Source(_) => Rate::MAX,
+        }
+    }
+
     /// Whether the capacity never changes.
     pub fn is_constant(&self) -> bool {
         matches!(self.kind, Kind::Constant(_))
+    }
+
+    /// Whether two profiles are known to be equal at every instant; a generated one equals its clones alone.
+    pub fn same(&self, other: &Self) -> bool {
+        let scaled = (self.num, self.den) == (other.num, other.den);
+        match (&self.kind, &other.kind) {
+            (Kind::Constant(a), Kind::Constant(b)) => self.scale(*a) == other.scale(*b),
+            (Kind::Steps(a), Kind::Steps(b)) => {
+                scaled && self.shift == other.shift && (Arc::ptr_eq(a, b) || a == b)
+            }
+            (Kind::Source(a), Kind::Source(b)) => {
+                scaled && self.shift == other.shift && std::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b))
+            }
+            _ => false,
+        }
     }
 
     #[inline]

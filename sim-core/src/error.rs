@@ -43,6 +43,14 @@ pub enum SimError {
         /// The instant reached.
         at: SimTime,
     },
+    /// A program promised to send in order and did not.
+    #[error("link `{link}` was asked at {at} after a later message: the program does not send in order")]
+    OutOfOrder {
+        /// The link.
+        link: u32,
+        /// The instant asked for.
+        at: SimTime,
+    },
     /// A task uses a resource that the network does not have.
     #[error("unknown resource `{resource}`: the network has {count}")]
     UnknownResource {

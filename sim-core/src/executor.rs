@@ -3,10 +3,12 @@
 //! One loop over instants. At each: capacity changes, then finishes, then starts (and what they free at once), then one
 //! resolve of the shares. A transfer alone on its resources never reaches the solver.
 
+use std::collections::VecDeque;
+
 use crate::capacity::Cursor;
 use crate::digest::Digest;
 use crate::error::{NAMED, SimError};
-use crate::graph::{Kind, TaskGraph};
+use crate::graph::{Kind, NO_GROUP, TaskGraph};
 use crate::id::{ResourceId, TaskId};
 use crate::network::Network;
 use crate::observe::Observer;
@@ -42,6 +44,14 @@ pub struct Outcome {
     pub digest: Digest,
 }
 
+/// An exclusion group: which edge is active, how many transfers are on it, and who waits.
+#[derive(Clone, Debug, Default)]
+struct Group {
+    edge: u32,
+    active: u32,
+    waiting: VecDeque<u32>,
+}
+
 /// Runs task graphs, one after another, in the same memory.
 #[derive(Clone, Debug, Default)]
 pub struct Executor {
@@ -51,6 +61,9 @@ pub struct Executor {
     ready: Vec<u32>,
     queue: EventQueue<()>,
     fluid: Fluid,
+    groups: Vec<Group>,
+    /// Groups whose active edge has just fallen idle while others wait.
+    freed: Vec<u32>,
     done: usize,
     events: u64,
     digest: Digest,
@@ -155,6 +168,14 @@ impl Executor {
         self.ready.extend_from_slice(&graph.roots);
         self.queue.clear();
         self.fluid.reset(net, opts.origin);
+        self.freed.clear();
+        for group in &mut self.groups {
+            group.active = 0;
+            group.waiting.clear();
+        }
+        if self.groups.len() < graph.groups {
+            self.groups.resize_with(graph.groups, Group::default);
+        }
         self.done = 0;
         self.events = 0;
         self.digest = Digest::EMPTY;
@@ -194,6 +215,9 @@ impl Executor {
             self.queue.push_key(pack(at, class, u64::from(task)), ());
         }
         self.ready.clear();
+        while let Some(group) = self.freed.pop() {
+            self.switch_edge(graph, net, group, obs);
+        }
         Ok(())
     }
 
@@ -220,6 +244,40 @@ impl Executor {
         if t.bytes == 0 {
             return self.complete(graph, task, obs);
         }
+        if t.group != NO_GROUP {
+            let group = &mut self.groups[t.group as usize];
+            // Whoever waits goes first, so that no edge starves.
+            if group.active > 0 && (group.edge != t.edge || !group.waiting.is_empty()) {
+                group.waiting.push_back(task);
+                return;
+            }
+            group.edge = t.edge;
+            group.active += 1;
+        }
+        self.flow(graph, net, task, obs);
+    }
+
+    /// Gives a group's turn to the edge of who has waited longest, and to those behind on the same edge.
+    fn switch_edge<O: Observer>(&mut self, graph: &TaskGraph, net: &Network, id: u32, obs: &mut O) {
+        loop {
+            let group = &mut self.groups[id as usize];
+            let Some(&task) = group.waiting.front() else { return };
+            let edge = graph.transfers[graph.records[task as usize].value as usize].edge;
+            if group.active > 0 && group.edge != edge {
+                return;
+            }
+            group.waiting.pop_front();
+            group.edge = edge;
+            group.active += 1;
+            self.flow(graph, net, task, obs);
+        }
+    }
+
+    /// Lets a transfer share its resources from now on.
+    #[inline]
+    fn flow<O: Observer>(&mut self, graph: &TaskGraph, net: &Network, task: u32, obs: &mut O) {
+        let now = SimTime::from_ps(self.now);
+        let t = &graph.transfers[graph.records[task as usize].value as usize];
         let uses = &graph.uses[t.uses as usize..t.uses_end as usize];
         let slot = self.fluid.start(net, now, task, t.bytes, Rate::from_raw(t.cap), uses);
         let rate = self.fluid.rate(slot);
@@ -261,7 +319,15 @@ impl Executor {
     }
 
     fn finish_flows<O: Observer>(&mut self, graph: &TaskGraph, obs: &mut O) {
-        while let Some(task) = self.fluid.finish(SimTime::from_ps(self.now)) {
+        while let Some((_, task)) = self.fluid.finish(SimTime::from_ps(self.now)) {
+            let id = graph.transfers[graph.records[task as usize].value as usize].group;
+            if id != NO_GROUP {
+                let group = &mut self.groups[id as usize];
+                group.active -= 1;
+                if group.active == 0 && !group.waiting.is_empty() {
+                    self.freed.push(id);
+                }
+            }
             self.complete(graph, task, obs);
         }
     }

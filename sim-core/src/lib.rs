@@ -3,9 +3,12 @@
 pub mod capacity;
 pub mod completion;
 pub mod digest;
+pub mod edges;
 pub mod engine;
 pub mod error;
 pub mod executor;
+pub mod fold;
+pub mod generate;
 pub mod graph;
 pub mod id;
 pub mod network;

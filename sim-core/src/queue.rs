@@ -4,6 +4,8 @@
 //! node lie side by side. Payloads stand in an array of their own. There is no cancel: what can move belongs in a
 //! [`CompletionQueue`](crate::CompletionQueue).
 
+use std::collections::VecDeque;
+
 use crate::time::SimTime;
 
 /// What comes first among events of one instant.
@@ -156,35 +158,88 @@ impl<E: Copy> EventQueue<E> {
         self.events[hole] = event;
     }
 
-    /// Puts `key` in place of the root.
+    /// Puts `key` in place of the root: the hole sinks to a leaf along the least children, then `key`, which came from a
+    /// leaf and mostly belongs to one, rises from there.
     #[inline]
     fn sink(&mut self, key: u128, event: E) {
         let keys = self.keys.as_mut_slice();
-        let events = self.events.as_mut_slice();
+        // One length for both, so that one check serves both.
+        let events = &mut self.events.as_mut_slice()[..keys.len()];
         let mut hole = 0;
         loop {
             let first = hole * 4 + 1;
-            let (child, least) = match keys.get(first..first + 4) {
+            // The order of the children is as good as random, so their comparisons index and do not branch.
+            let child = match keys.get(first..first + 4) {
                 Some(&[a, b, c, d]) => {
-                    let (i, x) = if b < a { (1, b) } else { (0, a) };
-                    let (j, y) = if d < c { (3, d) } else { (2, c) };
-                    if y < x { (first + j, y) } else { (first + i, x) }
+                    let low = [a, b];
+                    let high = [c, d];
+                    let (i, j) = (usize::from(b < a), usize::from(d < c));
+                    let upper = usize::from(high[j] < low[i]);
+                    first + [i, 2 + j][upper]
                 }
                 _ => {
                     let tail = keys.get(first..).unwrap_or_default();
-                    let Some((at, &least)) = tail.iter().enumerate().min_by_key(|&(_, &k)| k) else { break };
-                    (first + at, least)
+                    let Some((at, _)) = tail.iter().enumerate().min_by_key(|&(_, &k)| k) else { break };
+                    first + at
                 }
             };
-            if key <= least {
-                break;
-            }
-            keys[hole] = least;
+            keys[hole] = keys[child];
             events[hole] = events[child];
             hole = child;
         }
-        keys[hole] = key;
-        events[hole] = event;
+        self.rise(hole, key, event);
+    }
+}
+
+/// An event queue for delays that repeat: what comes in order waits in a lane, the rest in the heap. The order out is that of
+/// the keys, either way.
+#[derive(Clone, Debug)]
+pub(crate) struct LaneQueue<E> {
+    lane: VecDeque<(u128, E)>,
+    heap: EventQueue<E>,
+    sequence: u64,
+}
+
+impl<E: Copy> Default for LaneQueue<E> {
+    fn default() -> Self {
+        Self { lane: VecDeque::new(), heap: EventQueue::new(), sequence: 0 }
+    }
+}
+
+impl<E: Copy> LaneQueue<E> {
+    pub(crate) fn clear(&mut self) {
+        self.lane.clear();
+        self.heap.clear();
+        self.sequence = 0;
+    }
+
+    /// Adds an event after all of the same time and class.
+    #[inline]
+    pub(crate) fn push(&mut self, time: u64, class: Class, event: E) {
+        let key = pack(time, class, self.sequence);
+        self.sequence += 1;
+        match self.lane.back() {
+            Some(&(last, _)) if key < last => self.heap.push_key(key, event),
+            _ => self.lane.push_back((key, event)),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn peek_key(&self) -> Option<u128> {
+        let lane = self.lane.front().map(|&(key, _)| key);
+        match (lane, self.heap.peek_key()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn pop_key(&mut self) -> Option<(u128, E)> {
+        match (self.lane.front(), self.heap.peek_key()) {
+            (Some(&(a, _)), Some(b)) if b < a => self.heap.pop_key(),
+            (None, _) => self.heap.pop_key(),
+            _ => self.lane.pop_front(),
+        }
     }
 }
 

@@ -4,8 +4,11 @@
 //! [`iteration::simulate`] checks the plan, lays it out on the devices, folds what is alike, lowers it to a task graph of
 //! `sim_core`, runs it, and says what became of every device's time and memory.
 
+pub mod calibrate;
+pub mod collective;
 pub mod device;
 pub mod fold;
+pub mod import;
 pub mod iteration;
 pub mod layout;
 pub mod link;

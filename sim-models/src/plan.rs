@@ -49,7 +49,7 @@ impl fmt::Display for Schedule {
 }
 
 /// A parallel plan for one model on one cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Samples in a micro-batch. At least 1.
@@ -65,7 +65,7 @@ pub struct Plan {
 }
 
 /// `replicas` alike pipelines.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PipelineGroup {
     /// How many pipelines. At least 1.
@@ -82,7 +82,7 @@ fn one() -> u32 {
 }
 
 /// One stage of a group of pipelines.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
     /// Its layers; 0 is the embedding, the last is the head.

@@ -1,1 +1,3 @@
-//! 
+//! The cost model held against measurements.
+
+pub mod collectives;

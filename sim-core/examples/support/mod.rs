@@ -1,6 +1,8 @@
 //! What the examples and benches share: command-line flags, a seeded generator, workloads.
 #![allow(dead_code, unreachable_pub, reason = "each user takes what it needs")]
 
+pub mod phold;
+pub mod ring;
 pub mod workload;
 
 use rand_chacha::ChaCha8Rng;
@@ -46,9 +48,9 @@ impl Random {
         ((u128::from(self.0.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// The same with 32 random bits, for bounds below 2^32.
+    /// 64 uniform bits.
     #[inline]
-    pub fn below32(&mut self, bound: u32) -> u32 {
-        ((u64::from(self.0.next_u32()) * u64::from(bound)) >> 32) as u32
+    pub fn bits(&mut self) -> u64 {
+        self.0.next_u64()
     }
 }

@@ -4,8 +4,8 @@
 //! 1,000 MB, starts uniform in 0 to 10 s. The tree has 8 stars; the fat tree 8 lower and 4 upper switches.
 
 use sim_core::{
-    CapacityProfile, GraphBuilder, Network, NetworkBuilder, Rate, ResourceId, SimDuration, TaskGraph,
-    Transfer,
+    CapacityProfile, GraphBuilder, Network, NetworkBuilder, Rate, ResourceId, SimDuration, SimTime,
+    TaskGraph, Transfer,
 };
 
 use super::Random;
@@ -107,4 +107,28 @@ pub fn all_to_all(topology: Topology, hosts: usize, seed: u64) -> (Network, Task
         }
     }
     (fabric.net.build(), graph.build().expect("a graph"))
+}
+
+/// Transfers that share nothing: each on a resource of its own, with one capacity change under way; starts uniform in 0 to
+/// 1 ms.
+pub fn disjoint(flows: usize, seed: u64) -> (Network, TaskGraph) {
+    let mut random = Random::new(seed);
+    let mut net = NetworkBuilder::new();
+    let mut graph = GraphBuilder::new();
+    let rate = |bytes_per_s| Rate::from_bytes_per_s(bytes_per_s).expect("a rate");
+    for _ in 0..flows {
+        let start = random.below(1_000_000_000);
+        let change = SimTime::from_ps(start + 200_000_000 + random.below(100_000_000));
+        let profile = CapacityProfile::steps(rate(1e9), vec![(change, rate(2e9))]).expect("a profile");
+        let link = net.resource(profile);
+        let wait = graph.delay(SimDuration::from_ps(start), &[], &[]);
+        let bytes = 500_000 + random.below(500_000);
+        let uses = [(link, 1)];
+        graph.transfer(
+            Transfer { bytes, latency: SimDuration::ZERO, cap: Rate::MAX, uses: &uses },
+            &[],
+            &[wait],
+        );
+    }
+    (net.build(), graph.build().expect("a graph"))
 }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Kind, Record, TaskGraph, TransferRecord, Use};
+use super::{Kind, NO_GROUP, Record, TaskGraph, TransferRecord, Use};
 use crate::id::{StreamId, TaskId};
 use crate::rate::Rate;
 use crate::time::SimDuration;
@@ -32,8 +32,8 @@ pub enum GraphError {
         /// The transfer.
         task: TaskId,
     },
-    /// More tasks, edges or uses than 32-bit indices reach.
-    #[error("a graph holds at most 2^32 - 2 tasks, edges and resource uses")]
+    /// More tasks, edges or uses than 32-bit indices reach, or a group past its range.
+    #[error("a graph holds at most 2^32 - 2 tasks, edges and resource uses, and 2^20 exclusion groups")]
     TooLarge,
 }
 
@@ -51,6 +51,8 @@ pub struct Transfer<'a> {
 }
 
 const NONE: u32 = u32::MAX;
+/// Exclusion groups are a table of this many entries at most.
+const MOST_GROUPS: u32 = 1 << 20;
 
 /// Collects tasks.
 ///
@@ -143,6 +145,8 @@ impl GraphBuilder {
             cap: transfer.cap.raw(),
             uses: index(first, &mut self.error),
             uses_end: index(self.uses.len(), &mut self.error),
+            group: NO_GROUP,
+            edge: 0,
         };
         let value = self.transfers.len() as u64;
         self.transfers.push(record);
@@ -170,6 +174,21 @@ impl GraphBuilder {
         let count = self.records.len();
         match self.records.get_mut(task.index()) {
             Some(record) => record.tag = tag,
+            None => self.fail(GraphError::UnknownTask { task, count }),
+        }
+    }
+
+    /// Puts a transfer on `edge` of an exclusion group: of a group, only one edge is active at a time. A transfer whose edge is
+    /// not waits, after its latency, first come, first served; those of one edge share it. `group` is below 2^20.
+    pub fn exclude(&mut self, task: TaskId, group: u32, edge: u32) {
+        let count = self.records.len();
+        let transfer = match self.records.get(task.index()) {
+            Some(record) if record.kind == Kind::Transfer => self.transfers.get_mut(record.value as usize),
+            _ => None,
+        };
+        match transfer {
+            Some(transfer) if group < MOST_GROUPS => (transfer.group, transfer.edge) = (group, edge),
+            Some(_) => self.fail(GraphError::TooLarge),
             None => self.fail(GraphError::UnknownTask { task, count }),
         }
     }
@@ -222,6 +241,8 @@ impl GraphBuilder {
         }
         graph.records.push(Record { value: 0, successors: edges, degree: 0, tag: 0, kind: Kind::Join });
         graph.resources = graph.uses.iter().map(|u| u.0.index() + 1).max().unwrap_or(0);
+        let groups = graph.transfers.iter().filter(|t| t.group != NO_GROUP);
+        graph.groups = groups.map(|t| t.group as usize + 1).max().unwrap_or(0);
         debug_assert_eq!(graph.degrees.len(), tasks);
         self.clear();
         Ok(())

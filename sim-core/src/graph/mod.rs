@@ -41,7 +41,13 @@ pub(crate) struct TransferRecord {
     pub cap: u64,
     pub uses: u32,
     pub uses_end: u32,
+    /// Its exclusion group, or [`NO_GROUP`], and which of the group's edges it takes.
+    pub group: u32,
+    pub edge: u32,
 }
+
+/// In no exclusion group.
+pub(crate) const NO_GROUP: u32 = u32::MAX;
 
 /// Weighted use of a resource.
 pub type Use = (ResourceId, u32);
@@ -58,6 +64,8 @@ pub struct TaskGraph {
     pub(crate) uses: Vec<Use>,
     /// One more than the highest resource in use.
     pub(crate) resources: usize,
+    /// One more than the highest exclusion group.
+    pub(crate) groups: usize,
 }
 
 /// What a task is, for reports.
@@ -133,6 +141,19 @@ impl TaskGraph {
         }
     }
 
+    /// The exclusion group of a transfer, and which of the group's edges it takes.
+    ///
+    /// # Panics
+    /// When the task is not of this graph.
+    pub fn exclusion(&self, task: TaskId) -> Option<(u32, u32)> {
+        let record = &self.records[task.index()];
+        if record.kind != Kind::Transfer {
+            return None;
+        }
+        let transfer = &self.transfers[record.value as usize];
+        (transfer.group != NO_GROUP).then_some((transfer.group, transfer.edge))
+    }
+
     fn clear(&mut self) {
         self.records.clear();
         self.successors.clear();
@@ -141,5 +162,6 @@ impl TaskGraph {
         self.transfers.clear();
         self.uses.clear();
         self.resources = 0;
+        self.groups = 0;
     }
 }

@@ -172,9 +172,9 @@ impl Fluid {
         self.completions.peek().map(|(time, _)| SimTime::from_ps(time))
     }
 
-    /// Takes one transfer that finishes at `now`, the smallest id first.
+    /// Takes one transfer that finishes at `now`, the smallest id first: its slot, free from now on, and its id.
     #[inline]
-    pub fn finish(&mut self, now: SimTime) -> Option<u32> {
+    pub fn finish(&mut self, now: SimTime) -> Option<(u32, u32)> {
         let slot = if self.scanning {
             if self.due_time != now.as_ps() {
                 return None;
@@ -188,7 +188,7 @@ impl Fluid {
         };
         let id = self.table.flows[slot as usize].id;
         self.forget(slot);
-        Some(id)
+        Some((slot, id))
     }
 
     /// Takes a transfer out before it is done.

@@ -165,6 +165,11 @@ impl LayerTable {
         self.sums.keys().copied()
     }
 
+    /// Running sums over layers: entry `i` is the cost of layers `0 .. i`; `None` where it was not measured.
+    pub fn sums(&self, micro_batch: u32, tp: u32) -> Option<&[LayerCost]> {
+        self.sums.get(&(micro_batch, tp)).map(Vec::as_slice)
+    }
+
     /// Sum over layers `first ..= last`; `None` where the configuration was not measured or a layer is not there.
     pub fn cost(&self, micro_batch: u32, tp: u32, first: u32, last: u32) -> Option<LayerCost> {
         let sums = self.sums.get(&(micro_batch, tp))?;

@@ -1,5 +1,13 @@
 //! Watching a run: hooks that cost nothing when unused, because an observer is a type parameter and each hook is empty.
 
+mod determinism;
+mod links;
+mod spans;
+
+pub use determinism::{Dispatched, Divergence, EventLog, Recorder, check_determinism};
+pub use links::{LinkLoad, LinkUse};
+pub use spans::{Span, Spans};
+
 use crate::id::{ResourceId, TaskId};
 use crate::queue::Class;
 use crate::rate::Rate;
@@ -58,5 +66,39 @@ impl<O: Observer> Observer for &mut O {
     #[inline]
     fn dispatched(&mut self, now: SimTime, class: Class, what: u64) {
         (**self).dispatched(now, class, what);
+    }
+}
+
+/// Two observers of one run.
+impl<A: Observer, B: Observer> Observer for (A, B) {
+    #[inline]
+    fn task_started(&mut self, now: SimTime, task: TaskId, tag: u32) {
+        self.0.task_started(now, task, tag);
+        self.1.task_started(now, task, tag);
+    }
+    #[inline]
+    fn task_finished(&mut self, now: SimTime, task: TaskId, tag: u32) {
+        self.0.task_finished(now, task, tag);
+        self.1.task_finished(now, task, tag);
+    }
+    #[inline]
+    fn transfer_began(&mut self, now: SimTime, task: TaskId, tag: u32) {
+        self.0.transfer_began(now, task, tag);
+        self.1.transfer_began(now, task, tag);
+    }
+    #[inline]
+    fn rate_changed(&mut self, now: SimTime, task: TaskId, rate: Rate) {
+        self.0.rate_changed(now, task, rate);
+        self.1.rate_changed(now, task, rate);
+    }
+    #[inline]
+    fn capacity_changed(&mut self, now: SimTime, resource: ResourceId, capacity: Rate) {
+        self.0.capacity_changed(now, resource, capacity);
+        self.1.capacity_changed(now, resource, capacity);
+    }
+    #[inline]
+    fn dispatched(&mut self, now: SimTime, class: Class, what: u64) {
+        self.0.dispatched(now, class, what);
+        self.1.dispatched(now, class, what);
     }
 }

@@ -1,0 +1,63 @@
+//! The scenarios and traces that ship with the program.
+
+use crate::{Fault, Loaded, Overrides};
+
+/// A scenario of the library.
+#[derive(Clone, Copy, Debug)]
+pub struct Builtin {
+    /// Name, by which the command takes it.
+    pub name: &'static str,
+    /// `quick`, `published`, `suite` or `replay`.
+    pub group: &'static str,
+    /// The file.
+    pub text: &'static str,
+}
+
+impl Builtin {
+    /// Reads it, with changes.
+    ///
+    /// # Errors
+    /// The faults that the changes bring in.
+    pub fn load(&self, overrides: &Overrides) -> Result<Loaded, Vec<Fault>> {
+        crate::load_named(self.text, self.name, self.name, None, overrides)
+    }
+}
+
+/// A trace of the library.
+#[derive(Clone, Copy, Debug)]
+pub struct BuiltinTrace {
+    /// Name, by which `[[traces]]` takes it.
+    pub name: &'static str,
+    /// The file.
+    pub text: &'static str,
+}
+
+macro_rules! builtins {
+    ($($group:literal: $name:literal),* $(,)?) => {
+        &[$(Builtin {
+            name: $name,
+            group: $group,
+            text: include_str!(concat!("../library/", $name, ".toml")),
+        }),*]
+    };
+}
+
+const BUILTINS: &[Builtin] = builtins![
+    "quick": "quickstart",
+    "quick": "opt350-a100x32",
+    "quick": "opt350-a100x32-v100x96",
+    "quick": "opt350-a100x128-v100x384",
+];
+
+const TRACES: &[BuiltinTrace] =
+    &[BuiltinTrace { name: "zhejiang-leaf-9-53", text: include_str!("../traces/zhejiang-leaf-9-53.csv") }];
+
+/// The scenarios of the library.
+pub fn builtins() -> &'static [Builtin] {
+    BUILTINS
+}
+
+/// The traces of the library.
+pub fn builtin_traces() -> &'static [BuiltinTrace] {
+    TRACES
+}

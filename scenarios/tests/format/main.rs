@@ -1,0 +1,7 @@
+//! The scenario format from outside: the library, bad input message by message, quantities, traces, laws.
+
+mod bad_input;
+mod laws;
+mod library;
+mod quantities;
+mod traces;

@@ -1,0 +1,20 @@
+//! Fitting the cost model to measurements, and saying how well it went.
+//!
+//! [`operators`] fits a device's shares to operator times, [`layers()`] a framework's constants to layer times; both
+//! report each parameter with its standard error, the residuals by operator and size, and what the data cannot
+//! determine. A fitted device is written by [`DeviceFile`].
+
+mod file;
+mod fit;
+mod layers;
+mod operators;
+mod report;
+
+pub use file::{DeviceFile, DeviceFileError};
+pub use fit::{Fitted, Parameter, fit};
+pub use layers::{LayerFit, LayerTime, errors as layer_errors, layers};
+pub use operators::{OperatorFit, error as operator_error, operators};
+pub use report::Residual;
+
+#[cfg(test)]
+mod accuracy;

@@ -1,0 +1,285 @@
+//! What a GPU reaches of its peaks, and what a framework makes of a layer: the parameters of the roofline.
+//!
+//! Two sets that never mix: [`DeviceConstants`] belong to a GPU and carry from one framework to another;
+//! [`FrameworkConstants`] belong to the program that trains and carry from one GPU to another. Both can be fitted
+//! (`calibrate`) and are written to files people read. `docs/cost-model.md` says what each means and where the defaults
+//! come from.
+
+use super::catalogue::{Format, Gpu};
+use super::operator::Stream;
+use serde::{Deserialize, Serialize};
+
+/// Shares of a GPU's datasheet figures that good kernels reach. Shares are positive; consumer cards clock above their
+/// datasheet and pass 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeviceConstants {
+    /// Large matrix products in 16 and 8 bits, share of the format's peak.
+    pub matmul: f64,
+    /// The same for TF32.
+    pub matmul_tf32: f64,
+    /// The same for fp32 without tensor cores.
+    pub matmul_fp32: f64,
+    /// Streaming kernels and operands of products, share of the memory bandwidth.
+    pub stream: f64,
+    /// Flash attention, forward, share of the format's peak; a causal kernel counted with half the arithmetic.
+    pub flash_forward: f64,
+    /// The same for the backward pass.
+    pub flash_backward: f64,
+    /// Start and end of one kernel, s.
+    pub launch_s: f64,
+    /// A tile of a product costs as much as its sum being this much longer: loading and storing it.
+    pub tile_overhead_k: f64,
+    /// Share of the last, half-empty wave of tiles that is felt: 0 none, 1 all.
+    pub wave: f64,
+    /// Standard deviation of the log of measured over predicted operator times: 0.1 is about 10 %.
+    pub spread: f64,
+    /// Whether these were fitted to this GPU's measurements.
+    pub fitted: bool,
+}
+
+impl Default for DeviceConstants {
+    /// An unknown architecture: the middle of those that were measured, and twice their spread.
+    fn default() -> Self {
+        DeviceConstants {
+            matmul: 0.72,
+            matmul_tf32: 0.75,
+            matmul_fp32: 0.88,
+            stream: 0.8,
+            flash_forward: 0.42,
+            flash_backward: 0.36,
+            // Shared by every GPU measured: vidur's (A40, A100, H100), SimuMax' and Sailor's products move by under half
+            // a percent when each has its own.
+            launch_s: 4e-6,
+            tile_overhead_k: 64.0,
+            wave: 0.25,
+            spread: 0.25,
+            fitted: false,
+        }
+    }
+}
+
+/// (names, tensor cores in 16 bits, TF32, plain fp32), fitted to large products of
+/// vidur (MIT): A40, A100, H100 in fp16; SimuMax (Apache-2.0): B200, A100-PCIe in bf16;
+/// Sailor's operator tables (MIT): V100, RTX-2080, RTX-3090, Titan-RTX, A100-40, GH200, fp16 and fp32.
+/// Ada cards: as the RTX-3090, whose clock also passes the datasheet's.
+const MATMUL: &[(&[&str], f64, f64, f64)] = &[
+    (&["P100", "P100-PCIe"], 0.85, 0.90, 0.90),
+    (&["V100-16", "V100-32", "V100-16-PCIe", "V100-32-PCIe"], 0.74, 0.92, 0.92),
+    (&["Titan-RTX"], 0.72, 0.82, 0.82),
+    (&["RTX-2080", "RTX-2080-8"], 1.03, 0.93, 0.93),
+    (&["RTX-3090"], 1.0, 1.0, 0.75),
+    (&["RTX-4090"], 0.98, 1.0, 0.80),
+    (&["A40", "RTX-A6000", "A10", "A10G"], 0.80, 0.80, 0.75),
+    (&["A100-40", "A100-80", "A100-40-PCIe", "A100-80-PCIe", "A800", "A30"], 0.755, 0.82, 0.88),
+    (
+        &["H100", "H200", "GH200-96", "GH200-144", "H800", "H100-PCIe", "H100-NVL", "H200-NVL"],
+        0.735,
+        0.66,
+        0.88,
+    ),
+    (&["B200", "B300", "GB200", "GB300"], 0.50, 0.55, 0.88),
+];
+
+impl DeviceConstants {
+    /// What is known of a GPU without measuring it: its own kind's where that was measured, its architecture's flash
+    /// attention, and for the rest the default.
+    pub fn of(gpu: &Gpu) -> DeviceConstants {
+        let mut c = DeviceConstants::default();
+        if let Some(&(_, half, tf32, plain)) =
+            MATMUL.iter().find(|(names, ..)| names.contains(&gpu.name.as_str()))
+        {
+            (c.matmul, c.matmul_tf32, c.matmul_fp32, c.spread) = (half, tf32, plain, 0.12);
+        }
+        // Ampere and Blackwell: SimuMax' tables (A100-PCIe, B200). Hopper: FlashAttention-2 (arXiv 2307.08691) gives up
+        // to 335 TFLOP/s on the H100, a third of the peak. Older: half of the A100's share, assumed.
+        let flash = match gpu.architecture.as_str() {
+            "volta" | "turing" | "pascal" => (0.3, 0.25),
+            "ampere" | "ada" => (0.58, 0.49),
+            "hopper" => (0.36, 0.30),
+            "blackwell" => (0.48, 0.40),
+            _ => (c.flash_forward, c.flash_backward),
+        };
+        (c.flash_forward, c.flash_backward) = flash;
+        c
+    }
+
+    /// Share of a format's peak that large products reach.
+    pub fn matmul_share(&self, gpu: &Gpu, format: Format) -> f64 {
+        // A format without a unit runs on the ordinary ones.
+        let plain = gpu.peak_of(format) == gpu.peak_of(Format::Fp32);
+        match format {
+            Format::Fp32 => self.matmul_fp32,
+            Format::Tf32 if gpu.peaks.tf32.is_some() => self.matmul_tf32,
+            _ if plain && format != Format::Fp16 => self.matmul_fp32,
+            _ => self.matmul,
+        }
+    }
+}
+
+/// How a framework computes attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttentionKernel {
+    /// Scores in memory, one kernel a step: scale, mask, softmax, dropout.
+    Eager,
+    /// Scores in memory; scale, mask and softmax in one kernel.
+    Fused,
+    /// FlashAttention: scores never in memory.
+    Flash,
+}
+
+/// What a framework makes of a layer. Passes count how often a kernel's whole tensor is read or written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FrameworkConstants {
+    /// Its name.
+    pub name: String,
+    /// Attention in 16 bits and less.
+    pub attention: AttentionKernel,
+    /// Attention in fp32 (fused and flash kernels are for 16 bits).
+    pub attention_fp32: AttentionKernel,
+    /// Whether attention skips what the causal mask hides (flash only).
+    pub causal: bool,
+    /// Whether fp32 products may use TF32 where the GPU has it, as NVIDIA's containers do.
+    pub tf32: bool,
+    /// Passes over the scores between the two products of eager attention, forward.
+    pub eager_forward_passes: f64,
+    /// The same, backward.
+    pub eager_backward_passes: f64,
+    /// Passes over the scores with a fused softmax, forward (with its dropout).
+    pub fused_forward_passes: f64,
+    /// The same, backward.
+    pub fused_backward_passes: f64,
+    /// Passes over (tokens x hidden) of what every rank does: norms, dropouts, residuals. Forward.
+    pub replicated_forward_passes: f64,
+    /// The same, backward.
+    pub replicated_backward_passes: f64,
+    /// Passes over (tokens x hidden / TP) of what is split: biases, activation, transposes. Forward.
+    pub sharded_forward_passes: f64,
+    /// The same, backward.
+    pub sharded_backward_passes: f64,
+    /// Host time to issue a block's forward pass, s: a layer takes the longer of host and device.
+    pub host_forward_s: f64,
+    /// The same, backward.
+    pub host_backward_s: f64,
+    /// Host time that tensor parallelism adds to a pass, s.
+    pub host_tp_s: f64,
+    /// Bytes that the optimizer moves a parameter.
+    pub optimizer_bytes: f64,
+    /// Bandwidth that kernels of a kind reach, relative to the device's `stream`.
+    pub kernels: KernelShares,
+}
+
+/// Shares of the device's streaming bandwidth, by kind of kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KernelShares {
+    /// [`Stream::Add`].
+    pub add: f64,
+    /// [`Stream::Norm`].
+    pub norm: f64,
+    /// [`Stream::Rotary`].
+    pub rotary: f64,
+    /// [`Stream::Activation`].
+    pub activation: f64,
+    /// [`Stream::Gather`].
+    pub gather: f64,
+    /// [`Stream::Scores`].
+    pub scores: f64,
+    /// [`Stream::Optimizer`].
+    pub optimizer: f64,
+}
+
+impl Default for KernelShares {
+    fn default() -> Self {
+        KernelShares {
+            add: 1.0,
+            norm: 1.0,
+            rotary: 1.0,
+            activation: 1.0,
+            gather: 1.0,
+            scores: 1.0,
+            optimizer: 1.0,
+        }
+    }
+}
+
+impl KernelShares {
+    /// The share of a kind.
+    pub fn get(&self, kind: Stream) -> f64 {
+        match kind {
+            Stream::Add => self.add,
+            Stream::Norm => self.norm,
+            Stream::Rotary => self.rotary,
+            Stream::Activation => self.activation,
+            Stream::Gather => self.gather,
+            Stream::Scores => self.scores,
+            Stream::Optimizer => self.optimizer,
+        }
+    }
+
+    /// The share of a kind, to be set.
+    pub fn get_mut(&mut self, kind: Stream) -> &mut f64 {
+        match kind {
+            Stream::Add => &mut self.add,
+            Stream::Norm => &mut self.norm,
+            Stream::Rotary => &mut self.rotary,
+            Stream::Activation => &mut self.activation,
+            Stream::Gather => &mut self.gather,
+            Stream::Scores => &mut self.scores,
+            Stream::Optimizer => &mut self.optimizer,
+        }
+    }
+}
+
+impl Default for FrameworkConstants {
+    /// Megatron-LM and Megatron-DeepSpeed with flash attention.
+    fn default() -> Self {
+        FrameworkConstants {
+            name: "megatron".into(),
+            attention: AttentionKernel::Flash,
+            attention_fp32: AttentionKernel::Eager,
+            causal: true,
+            tf32: true,
+            // Eager passes: Sailor's layer tables (fp32), all GPUs together. Fused: Sailor's operator tables (fp16),
+            // softmax and attention dropout.
+            eager_forward_passes: 4.5,
+            eager_backward_passes: 18.8,
+            fused_forward_passes: 4.5,
+            fused_backward_passes: 5.0,
+            // Counted from Megatron's layer: two norms, two dropouts with residual (8, 10); biases of qkv and of the
+            // MLP with its activation of 4 x hidden (10, 16).
+            replicated_forward_passes: 8.0,
+            replicated_backward_passes: 10.0,
+            sharded_forward_passes: 10.0,
+            sharded_backward_passes: 16.0,
+            // The floor of Sailor's tables at micro-batch 1.
+            host_forward_s: 1.2e-3,
+            host_backward_s: 1.4e-3,
+            host_tp_s: 0.6e-3,
+            // Adam, fused: reads parameter, gradient and two moments, writes all but the gradient, 32 bits each.
+            optimizer_bytes: 28.0,
+            kernels: KernelShares::default(),
+        }
+    }
+}
+
+impl FrameworkConstants {
+    /// Megatron with scores in memory: before flash attention.
+    pub fn megatron_fused() -> FrameworkConstants {
+        FrameworkConstants {
+            name: "megatron-fused-softmax".into(),
+            attention: AttentionKernel::Fused,
+            ..FrameworkConstants::default()
+        }
+    }
+
+    /// The kernel of a precision.
+    pub fn attention_in(&self, format: Format) -> AttentionKernel {
+        match format {
+            Format::Fp32 | Format::Tf32 => self.attention_fp32,
+            _ => self.attention,
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The trait of a device model: how long an operator or a layer takes, with what is known of the answer.
+//!
+//! Laws, which [`check_laws`] tests on any implementation, a user's too:
+//! 1. Every time is finite and positive for every positive input.
+//! 2. `layer_lower(x)` is monotone in micro-batch and sequence length, and never above `layer(y)` for any `y >= x` in
+//!    both. Times themselves need not be monotone: measured ones are not. Bounds use `layer_lower`.
+//! 3. An answer with the evidence [`Evidence::Measured`] is the measured point itself.
+
+use super::catalogue::Format;
+use super::layer::{Kernel, LayerQuery, operators};
+use super::operator::Operator;
+use super::roofline::Roofline;
+use super::table::LayerCost;
+use crate::device::measured::MeasuredLayers;
+use serde::Serialize;
+use sim_core::{SimDuration, TimeError};
+use std::sync::Arc;
+
+/// How a time is known. Ordered from the best: the evidence of a sum is the greatest of its parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Evidence {
+    /// Inside a measured table.
+    Measured,
+    /// From parameters fitted to measurements, inside their range.
+    Calibrated,
+    /// From parameters of other devices, or outside the range.
+    Extrapolated,
+}
+
+/// A time and what is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// The time, s.
+    pub seconds: f64,
+    /// How it is known.
+    pub evidence: Evidence,
+    /// Standard deviation of the log of the true time: 0.1 is about 10 %.
+    pub spread: f64,
+}
+
+/// One pass of a layer on one rank. The device works `device_s` and waits for `syncs` all-reduces; the host issues it
+/// all in `host_s`, and the pass takes the longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Pass {
+    /// Kernels, s.
+    pub device_s: f64,
+    /// Issuing them, s.
+    pub host_s: f64,
+    /// All-reduces over the tensor-parallel ranks that `device_s` does not hold; 0 where a measured time holds them.
+    pub syncs: u32,
+}
+
+impl Pass {
+    /// Its time, s, when one of its all-reduces takes `sync_s`.
+    pub fn seconds(&self, sync_s: f64) -> f64 {
+        let sync = if self.syncs == 0 { 0.0 } else { f64::from(self.syncs) * sync_s };
+        (self.device_s + sync).max(self.host_s)
+    }
+}
+
+/// A layer's times on one rank for one micro-batch, and for one optimizer step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct LayerEstimate {
+    /// Forward pass.
+    pub forward: Pass,
+    /// Backward pass, without recomputation. Full recomputation adds `forward`, selective adds `core_s`.
+    pub backward: Pass,
+    /// The attention between its projections, forward, s.
+    pub core_s: f64,
+    /// Optimizer step, s.
+    pub update_s: f64,
+    /// Bytes of one all-reduce.
+    pub sync_bytes: f64,
+    /// How the passes are known.
+    pub evidence: Evidence,
+    /// As [`Estimate::spread`].
+    pub spread: f64,
+}
+
+impl LayerEstimate {
+    /// As the simulator takes it, when one all-reduce takes `sync_s`.
+    ///
+    /// # Errors
+    /// A time beyond the range of a [`SimDuration`].
+    pub fn cost(&self, sync_s: f64) -> Result<LayerCost, TimeError> {
+        Ok(LayerCost {
+            forward: SimDuration::from_secs_f64(self.forward.seconds(sync_s))?,
+            backward: SimDuration::from_secs_f64(self.backward.seconds(sync_s))?,
+            update: SimDuration::from_secs_f64(self.update_s)?,
+        })
+    }
+}
+
+/// How long a device takes. The head of this file has the laws.
+pub trait DeviceModel: Send + Sync {
+    /// One operator.
+    fn operator(&self, op: &Operator, format: Format) -> Estimate;
+
+    /// A bound of [`Self::operator`] for this and every larger operator, s.
+    fn operator_lower(&self, op: &Operator, format: Format) -> f64;
+
+    /// One layer.
+    fn layer(&self, query: &LayerQuery) -> LayerEstimate;
+
+    /// A bound of [`Self::layer`], part by part, for this and every larger micro-batch and sequence.
+    fn layer_lower(&self, query: &LayerQuery) -> LayerEstimate;
+}
+
+impl Roofline {
+    fn layer_with(&self, q: &LayerQuery, time: impl Fn(&Operator, Format) -> f64) -> LayerEstimate {
+        let ops = operators(q, &self.framework);
+        let sum = |list: &[Kernel]| list.iter().map(|(op, format)| time(op, *format)).sum::<f64>();
+        let block = q.shape.kind == crate::workload::LayerKind::Block;
+        let tp_host = if q.tp > 1 { self.framework.host_tp_s } else { 0.0 };
+        let host = |s: f64| if block { s + tp_host } else { 0.0 };
+        LayerEstimate {
+            forward: Pass {
+                device_s: sum(&ops.forward),
+                host_s: host(self.framework.host_forward_s),
+                syncs: ops.syncs,
+            },
+            backward: Pass {
+                device_s: sum(&ops.backward),
+                host_s: host(self.framework.host_backward_s),
+                syncs: if block { ops.syncs } else { 0 },
+            },
+            core_s: sum(&ops.core),
+            update_s: sum(&ops.update),
+            sync_bytes: ops.sync_bytes,
+            evidence: self.evidence(),
+            spread: self.device.spread,
+        }
+    }
+}
+
+impl DeviceModel for Roofline {
+    fn operator(&self, op: &Operator, format: Format) -> Estimate {
+        self.estimate(op, format)
+    }
+
+    fn operator_lower(&self, op: &Operator, format: Format) -> f64 {
+        Roofline::operator_lower(self, op, format)
+    }
+
+    fn layer(&self, query: &LayerQuery) -> LayerEstimate {
+        self.layer_with(query, |op, format| self.operator_s(op, format))
+    }
+
+    fn layer_lower(&self, query: &LayerQuery) -> LayerEstimate {
+        self.layer_with(query, |op, format| Roofline::operator_lower(self, op, format))
+    }
+}
+
+/// The device models there are; a user's own stands in the last.
+#[derive(Clone)]
+pub enum Device {
+    /// Measured layers, carried on by a roofline.
+    Table(MeasuredLayers),
+    /// The roofline alone.
+    Roofline(Roofline),
+    /// Any other.
+    Custom(Arc<dyn DeviceModel>),
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Device::Table(t) => f.debug_tuple("Table").field(t).finish(),
+            Device::Roofline(r) => f.debug_tuple("Roofline").field(r).finish(),
+            Device::Custom(_) => f.debug_tuple("Custom").finish_non_exhaustive(),
+        }
+    }
+}
+
+impl DeviceModel for Device {
+    fn operator(&self, op: &Operator, format: Format) -> Estimate {
+        match self {
+            Device::Table(m) => m.operator(op, format),
+            Device::Roofline(m) => m.operator(op, format),
+            Device::Custom(m) => m.operator(op, format),
+        }
+    }
+
+    fn operator_lower(&self, op: &Operator, format: Format) -> f64 {
+        match self {
+            Device::Table(m) => m.operator_lower(op, format),
+            Device::Roofline(m) => Roofline::operator_lower(m, op, format),
+            Device::Custom(m) => m.operator_lower(op, format),
+        }
+    }
+
+    fn layer(&self, query: &LayerQuery) -> LayerEstimate {
+        match self {
+            Device::Table(m) => m.layer(query),
+            Device::Roofline(m) => m.layer(query),
+            Device::Custom(m) => m.layer(query),
+        }
+    }
+
+    fn layer_lower(&self, query: &LayerQuery) -> LayerEstimate {
+        match self {
+            Device::Table(m) => m.layer_lower(query),
+            Device::Roofline(m) => m.layer_lower(query),
+            Device::Custom(m) => m.layer_lower(query),
+        }
+    }
+}
+
+/// Holds a model to the laws at `x` and at a larger `y` (micro-batch and sequence at least `x`'s, all else equal).
+///
+/// # Errors
+/// The law that is broken, with the figures.
+pub fn check_laws(model: &dyn DeviceModel, x: &LayerQuery, y: &LayerQuery) -> Result<(), String> {
+    let same = LayerQuery { micro_batch: x.micro_batch, seq_len: x.seq_len, ..*y };
+    if same != *x || y.micro_batch < x.micro_batch || y.seq_len < x.seq_len {
+        return Err(format!("not a case of the law: {y:?} is no larger {x:?}"));
+    }
+    let parts = |e: &LayerEstimate| {
+        let (f, b) = (e.forward, e.backward);
+        [
+            ("forward device", f.device_s),
+            ("forward", f.seconds(0.0)),
+            ("backward device", b.device_s),
+            ("backward", b.seconds(0.0)),
+            ("update", e.update_s),
+        ]
+    };
+    let (at_x, at_y) = (model.layer(x), model.layer(y));
+    let (low_x, low_y) = (model.layer_lower(x), model.layer_lower(y));
+    for (name, value) in [&at_x, &at_y, &low_x, &low_y].into_iter().flat_map(parts) {
+        if !(value.is_finite() && value > 0.0) {
+            return Err(format!("{name} is {value}: expected a finite positive time, for {y:?}"));
+        }
+    }
+    // Sums of the same terms in the same order: no rounding slack is needed beyond the last bit of each.
+    let above = |low: f64, high: f64| low > high * (1.0 + 1e-12);
+    for (((name, low), (_, low_next)), (_, time)) in
+        parts(&low_x).into_iter().zip(parts(&low_y)).zip(parts(&at_y))
+    {
+        if above(low, low_next) {
+            return Err(format!(
+                "the bound of {name} falls from {low} to {low_next} between {x:?} and {y:?}"
+            ));
+        }
+        if above(low, time) {
+            return Err(format!("the bound of {name} at {x:?} is {low}: above the time {time} at {y:?}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! The laws of device models, and a GPU that only a datasheet describes.
+
+use super::catalogue::{Catalogue, Format};
+use super::constants::FrameworkConstants;
+use super::model::{Device, DeviceModel, Evidence, check_laws};
+use super::*;
+use crate::workload::{LayerKind, Model};
+use proptest::prelude::*;
+use std::sync::Arc;
+
+fn opt() -> Model {
+    Model {
+        name: "opt-350m".into(),
+        blocks: 24,
+        hidden: 1024,
+        heads: 16,
+        ffn_hidden: 4096,
+        seq_len: 2048,
+        vocab: 50272,
+        positions: 2048,
+        tied_embeddings: false,
+    }
+}
+
+fn measured(gpu: &str) -> MeasuredLayers {
+    let entry = Catalogue::builtin().find(gpu).unwrap();
+    let table = LayerTable::shipped("opt-350m", gpu).unwrap();
+    MeasuredLayers::new(&table, &opt(), Format::Fp32, Roofline::from_catalogue(entry))
+}
+
+fn formats() -> impl Strategy<Value = Format> {
+    prop::sample::select(vec![
+        Format::Fp32,
+        Format::Tf32,
+        Format::Fp16,
+        Format::Bf16,
+        Format::Fp8,
+        Format::Fp4,
+    ])
+}
+
+fn gpus() -> impl Strategy<Value = Gpu> {
+    prop::sample::select(Catalogue::builtin().gpus().to_vec())
+}
+
+prop_compose! {
+    fn shapes()(
+        kind in prop::sample::select(vec![LayerKind::Embedding, LayerKind::Block, LayerKind::Head]),
+        hidden in 1u64..20_000, heads in 1u64..200, groups in 1u64..9, ffn_hidden in 1u64..80_000,
+        gated in any::<bool>(), vocab in 1u64..300_000, parameters in 1u64..1_000_000_000,
+    ) -> LayerShape {
+        LayerShape { kind, hidden, heads, kv_heads: heads.div_ceil(groups), ffn_hidden, gated, vocab, parameters }
+    }
+}
+
+prop_compose! {
+    fn queries()(
+        shape in shapes(), micro_batch in 1u32..300, seq_len in 1u64..40_000, tp in 1u32..17, format in formats(),
+    ) -> LayerQuery {
+        LayerQuery { shape, micro_batch, seq_len, tp, format }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_roofline_keeps_the_laws(
+        gpu in gpus(), x in queries(), more in 0u32..300, longer in 0u64..40_000, fused in any::<bool>(),
+    ) {
+        let y = LayerQuery { micro_batch: x.micro_batch + more, seq_len: x.seq_len + longer, ..x };
+        let framework = if fused { FrameworkConstants::megatron_fused() } else { FrameworkConstants::default() };
+        let model = Device::Roofline(Roofline::from_catalogue(&gpu).with_framework(framework));
+        check_laws(&model, &x, &y).map_err(TestCaseError::fail)?;
+    }
+
+    #[test]
+    fn a_table_keeps_the_laws_inside_and_outside(
+        x in queries(), mine in any::<bool>(), tp in 1u32..10, more in 0u32..100, longer in 0u64..5_000,
+    ) {
+        let x = if mine { LayerQuery::of(&opt(), 5, x.micro_batch, tp, Format::Fp32) } else { x };
+        let y = LayerQuery { micro_batch: x.micro_batch + more, seq_len: x.seq_len + longer, ..x };
+        for gpu in ["A100-40", "RTX-3090", "V100-16"] {
+            check_laws(&Device::Table(measured(gpu)), &x, &y).map_err(TestCaseError::fail)?;
+        }
+    }
+
+    #[test]
+    fn operators_keep_the_laws(
+        gpu in gpus(), format in formats(), batch in 1u64..64, m in 1u64..70_000, n in 1u64..70_000, k in 1u64..70_000,
+        by in prop::array::uniform4(0u64..10_000), accumulate in any::<bool>(),
+    ) {
+        let model = Roofline::from_catalogue(&gpu);
+        let gemm = |d: [u64; 4]| Operator::Gemm { batch: batch + d[0], m: m + d[1], n: n + d[2], k: k + d[3], accumulate };
+        let (x, y) = (gemm([0; 4]), gemm(by));
+        let (low_x, low_y) = (model.operator_lower(&x, format), model.operator_lower(&y, format));
+        prop_assert!(low_x > 0.0 && low_x <= low_y * (1.0 + 1e-12));
+        prop_assert!(low_x <= model.operator_s(&y, format) * (1.0 + 1e-12));
+        prop_assert!(model.operator_s(&y, format).is_finite());
+    }
+}
+
+#[test]
+fn absurd_sizes_are_no_panic() {
+    let shape = LayerShape {
+        kind: LayerKind::Block,
+        hidden: u64::MAX,
+        heads: 1,
+        kv_heads: u64::MAX,
+        ffn_hidden: u64::MAX,
+        gated: true,
+        vocab: u64::MAX,
+        parameters: u64::MAX,
+    };
+    for kind in [LayerKind::Embedding, LayerKind::Block, LayerKind::Head] {
+        for (micro_batch, seq_len, tp) in [(0, 0, 0), (u32::MAX, u64::MAX, 1), (1, 1, u32::MAX)] {
+            let query = LayerQuery {
+                shape: LayerShape { kind, ..shape },
+                micro_batch,
+                seq_len,
+                tp,
+                format: Format::Bf16,
+            };
+            let time = Device::Table(measured("A100-40")).layer(&query);
+            assert!(time.forward.device_s.is_finite() && time.update_s.is_finite());
+        }
+    }
+}
+
+#[test]
+fn a_table_returns_its_own_points_and_says_when_it_does_not() {
+    for gpu in ["A100-40", "GH200-96", "RTX-2080"] {
+        let (model, table) = (measured(gpu), LayerTable::shipped("opt-350m", gpu).unwrap());
+        for (b, tp) in table.configurations() {
+            for (layer, first, last, share) in [(0, 0, 0, 1.0), (3, 1, 24, 24.0), (25, 25, 25, 1.0)] {
+                let cost = table.cost(b, tp, first, last).unwrap();
+                let time = model.layer(&LayerQuery::of(&opt(), layer, b, tp, Format::Fp32));
+                assert_eq!(time.evidence, Evidence::Measured);
+                let near = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-9 || b == 0.0;
+                assert!(
+                    near(time.forward.seconds(1.0), cost.forward.as_secs_f64() / share),
+                    "{gpu} {b} {tp} {layer}"
+                );
+                assert!(
+                    near(time.backward.seconds(1.0), cost.backward.as_secs_f64() / share),
+                    "{gpu} {b} {tp} {layer}"
+                );
+            }
+        }
+    }
+    let model = measured("A100-40");
+    for (micro_batch, tp, seq_len, evidence) in [
+        (2, 1, 2048, Evidence::Measured),
+        (3, 1, 2048, Evidence::Calibrated),
+        (16, 1, 2048, Evidence::Extrapolated),
+        (2, 8, 2048, Evidence::Extrapolated),
+        (2, 1, 4096, Evidence::Extrapolated),
+    ] {
+        let query = LayerQuery { seq_len, ..LayerQuery::of(&opt(), 3, micro_batch, tp, Format::Fp32) };
+        let time = model.layer(&query);
+        assert_eq!(time.evidence, evidence, "{micro_batch} {tp} {seq_len}");
+        // A measured time at TP > 1 holds its all-reduces; one carried over from TP 1 does not.
+        assert_eq!(time.forward.syncs, if tp == 8 { 2 } else { 0 });
+    }
+    let (two, three, four) = (2, 3, 4);
+    let at = |b| model.layer(&LayerQuery::of(&opt(), 3, b, 1, Format::Fp32)).forward.seconds(0.0);
+    assert!(at(two) < at(three) && at(three) < at(four));
+}
+
+/// A card nobody measured: its datasheet, a model, times with their uncertainty.
+#[test]
+fn a_gpu_from_its_datasheet_alone() {
+    let datasheet = r#"
+        [[gpu]]
+        name = "Nova-1"
+        architecture = "nova"
+        family = ["nova1"]
+        form = "oam"
+        tflops = { fp32 = 60, bf16 = 800, fp16 = 800, fp8 = 1600 }
+        memory_bytes = 128_000_000_000
+        bandwidth = 4000
+        multiprocessors = 200
+        cache_mib = 64
+        power_w = 600
+        pcie = 63
+        [gpu.sources]
+        peaks = "datasheet"
+        memory = "datasheet"
+        bandwidth = "datasheet"
+        multiprocessors = "datasheet"
+        links = "datasheet"
+    "#;
+    let catalogue = Catalogue::builtin().with(Catalogue::from_toml(datasheet).unwrap());
+    let nova = Roofline::from_catalogue(catalogue.find("nova-1").unwrap());
+    let h100 = Roofline::from_catalogue(catalogue.find("H100").unwrap());
+    let query =
+        LayerQuery::of(&Model { hidden: 8192, heads: 64, ffn_hidden: 28672, ..opt() }, 1, 4, 1, Format::Bf16);
+    let (mine, known) = (nova.layer(&query), h100.layer(&query));
+    assert_eq!(mine.evidence, Evidence::Extrapolated);
+    assert!(mine.spread > 1.5 * known.spread, "{} {}", mine.spread, known.spread);
+    let ratio = mine.backward.seconds(0.0) / known.backward.seconds(0.0);
+    assert!((1.0..1.5).contains(&ratio), "0.81 of the peak, and no more: {ratio}");
+    let cost = mine.cost(0.0).unwrap();
+    assert!(cost.backward > cost.forward);
+}
+
+#[test]
+fn a_model_of_ones_own_stands_beside_the_others() {
+    let inner = Roofline::from_catalogue(Catalogue::builtin().find("A100").unwrap());
+    let custom = Device::Custom(Arc::new(inner.clone()));
+    let query = LayerQuery::of(&opt(), 1, 1, 1, Format::Fp16);
+    assert_eq!(custom.layer(&query), inner.layer(&query));
+    check_laws(&custom, &query, &LayerQuery { micro_batch: 2, ..query }).unwrap();
+    assert!(
+        check_laws(&custom, &LayerQuery { micro_batch: 2, ..query }, &query)
+            .unwrap_err()
+            .contains("not a case")
+    );
+}

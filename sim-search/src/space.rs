@@ -1,0 +1,157 @@
+//! What is searched, from the top: kinds of device, templates of pipelines, combinations of templates.
+//!
+//! A *kind* is the devices of one GPU in nodes of one size, in the order of the scenario. A *template* is a pipeline
+//! without its layers: which kind and TP each stage has; its stages of one kind stand together. A *combination* is a
+//! number of pipelines of each of a few templates: either each kind forms pipelines of its own, or pipelines that join
+//! kinds come first and each kind's devices left over form pipelines of their own, or stay out. A *plan* adds the layers
+//! of each stage and the micro-batches of each pipeline. docs/space.md states it in one page.
+
+use sim_models::scenario::{DeviceId, Scenario};
+
+/// Devices that cannot be told apart but by place.
+#[derive(Clone, Debug)]
+pub struct Kind {
+    /// GPU name, from the catalogue.
+    pub gpu: String,
+    /// GPUs of a node.
+    pub gpus_per_node: u32,
+    /// A group of that kind: its table, memory and inner links are those of all.
+    pub group: usize,
+    /// All its devices, group by group, node by node.
+    pub devices: Vec<DeviceId>,
+}
+
+/// The kinds of a scenario, those without layer times left out. Groups whose GPU, node size, memory or table differ are
+/// different kinds.
+pub fn kinds(scenario: &Scenario) -> Vec<Kind> {
+    let mut kinds: Vec<Kind> = Vec::new();
+    for (g, group) in scenario.groups.iter().enumerate() {
+        if group.layers.is_none() {
+            continue;
+        }
+        let devices = (0..group.gpus()).map(|index| DeviceId { group: g as u32, index });
+        let alike = |k: &&mut Kind| {
+            let other = &scenario.groups[k.group];
+            other.gpu == group.gpu
+                && other.gpus_per_node == group.gpus_per_node
+                && other.layers == group.layers
+        };
+        match kinds.iter_mut().find(alike) {
+            Some(kind) => kind.devices.extend(devices),
+            None => kinds.push(Kind {
+                gpu: group.gpu.name.clone(),
+                gpus_per_node: group.gpus_per_node,
+                group: g,
+                devices: devices.collect(),
+            }),
+        }
+    }
+    kinds
+}
+
+/// A stage without its layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StageShape {
+    /// Index of its kind.
+    pub kind: u32,
+    /// Tensor parallelism.
+    pub tp: u32,
+}
+
+/// A pipeline without its layers.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Template {
+    /// Its stages, first to last.
+    pub stages: Vec<StageShape>,
+}
+
+impl Template {
+    /// Devices of `kind` that one pipeline takes.
+    pub fn devices(&self, kind: usize) -> u32 {
+        self.stages.iter().filter(|s| s.kind as usize == kind).map(|s| s.tp).sum()
+    }
+
+    /// Pipelines that fit into so many devices of each kind.
+    pub fn most(&self, free: &[u32]) -> u32 {
+        let fit = |(kind, free): (usize, &u32)| free.checked_div(self.devices(kind));
+        free.iter().enumerate().filter_map(fit).min().unwrap_or(0)
+    }
+}
+
+/// TP degrees that fit a kind: divisors of its node, so that groups never straddle two nodes.
+pub fn tp_degrees(kind: &Kind) -> impl Iterator<Item = u32> + '_ {
+    (1..=kind.gpus_per_node).filter(|tp| kind.gpus_per_node.is_multiple_of(*tp))
+}
+
+/// Every template, those of one kind first: up to `max_stages` stages, one TP a kind, kinds in every order.
+pub fn templates(kinds: &[Kind], max_stages: u32) -> Vec<Template> {
+    let mut list = Vec::new();
+    let mut chosen = vec![false; kinds.len()];
+    // Fewer kinds first, so that plain pipelines come before joined ones.
+    for depth in 1..=kinds.len() {
+        extend(kinds, max_stages, depth, &mut chosen, &mut Vec::new(), &mut list);
+    }
+    list
+}
+
+fn extend(
+    kinds: &[Kind],
+    stages_left: u32,
+    depth: usize,
+    chosen: &mut [bool],
+    stages: &mut Vec<StageShape>,
+    list: &mut Vec<Template>,
+) {
+    if depth == 0 {
+        list.push(Template { stages: stages.clone() });
+        return;
+    }
+    for (k, kind) in kinds.iter().enumerate() {
+        if std::mem::replace(&mut chosen[k], true) {
+            continue;
+        }
+        for tp in tp_degrees(kind) {
+            let most = stages_left.min(kind.devices.len() as u32 / tp);
+            for _ in 0..most {
+                stages.push(StageShape { kind: k as u32, tp });
+                let used = stages.iter().filter(|s| s.kind as usize == k).count() as u32;
+                extend(kinds, stages_left - used, depth - 1, chosen, stages, list);
+            }
+            stages.retain(|s| s.kind as usize != k);
+        }
+        chosen[k] = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(gpus_per_node: u32, devices: u32) -> Kind {
+        let devices = (0..devices).map(|index| DeviceId { group: 0, index }).collect();
+        Kind { gpu: "x".into(), gpus_per_node, group: 0, devices }
+    }
+
+    #[test]
+    fn templates_are_each_generated_once_and_no_longer_than_allowed() {
+        let kinds = [kind(4, 8), kind(2, 4)];
+        let list = templates(&kinds, 4);
+        let mut sorted = list.clone();
+        sorted.sort();
+        sorted.dedup();
+        assert_eq!(sorted.len(), list.len());
+        assert!(list.iter().all(|t| t.stages.len() <= 4));
+        // One kind: 4 + 4 + 2 (tp 1, 2, 4 of 8 devices) and 4 + 2 (tp 1, 2 of 4 devices).
+        assert_eq!(
+            list.iter().take_while(|t| t.stages.iter().all(|s| s.kind == t.stages[0].kind)).count(),
+            16
+        );
+        assert!(list.contains(&Template {
+            stages: vec![
+                StageShape { kind: 1, tp: 2 },
+                StageShape { kind: 0, tp: 4 },
+                StageShape { kind: 0, tp: 4 }
+            ]
+        }));
+    }
+}

@@ -1,0 +1,158 @@
+//! The command line: its shape, its help, its examples.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Plan and simulate distributed training on mixed GPUs over a network that changes.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tideplan",
+    version,
+    max_term_width = 100,
+    after_help = "Start here:\n  tideplan plan                         search the built-in quickstart\n  tideplan list scenarios               what else is built in\n  tideplan simulate quickstart --plan best.toml --timeline t.json\n\nExit status: 0 done; 1 ran, but the answer is no; 2 bad usage or bad input."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Find the parallel plan that trains fastest.
+    Plan(Plan),
+    /// Simulate one iteration of a plan.
+    Simulate(Simulate),
+    /// Hold the cost model against measured runs.
+    Validate(Validate),
+    /// What there is: scenarios, devices.
+    List(List),
+    /// The JSON Schema of a scenario file, or of a plan.
+    Schema(Schema),
+    /// An error code at length.
+    Explain(Explain),
+}
+
+/// A scenario, and what the command line says over it.
+#[derive(Debug, Args)]
+pub(crate) struct Over {
+    /// Set a value of the scenario, e.g. `training.global_batch=512`, `nodes.a100.count=8`.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub(crate) sets: Vec<String>,
+    /// Replace the trace of a link by a CSV file.
+    #[arg(long = "trace", value_name = "LINK=FILE")]
+    pub(crate) traces: Vec<String>,
+    /// Instant of the traces at which the iteration starts, e.g. `90 s`.
+    #[arg(long, value_name = "T")]
+    pub(crate) at: Option<String>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tideplan plan\n  tideplan plan opt350-a100x32 --json\n  tideplan plan quickstart --set nodes.v100.count=8 --top 3 --out best.toml\n  tideplan plan my.toml --threads 1 --max-simulations 500\n\nCtrl-C ends the search with the best plan so far; the answer does not depend on --threads."
+)]
+pub(crate) struct Plan {
+    /// A scenario file, or the name of a built-in.
+    #[arg(default_value = "quickstart")]
+    pub(crate) scenario: String,
+    #[command(flatten)]
+    pub(crate) over: Over,
+    /// How many plans to rank.
+    #[arg(long, default_value_t = 5, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) top: u16,
+    /// Worker threads [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Stop after so many simulations [default: the scenario's].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_simulations: Option<u64>,
+    /// Stop after so many seconds; the answer is then that of the rounds completed.
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub(crate) max_seconds: Option<f64>,
+    /// Write the best plan to a file.
+    #[arg(long, value_name = "PLAN.toml")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tideplan simulate opt350-a100x32\n  tideplan simulate quickstart --plan best.toml --at \"600 s\"\n  tideplan simulate opt350-a100x32-v100x96 --timeline t.json     open t.json in https://ui.perfetto.dev"
+)]
+pub(crate) struct Simulate {
+    /// A scenario file, or the name of a built-in.
+    pub(crate) scenario: String,
+    #[command(flatten)]
+    pub(crate) over: Over,
+    /// The plan; without it, the one that the scenario names.
+    #[arg(long, value_name = "PLAN.toml")]
+    pub(crate) plan: Option<PathBuf>,
+    /// Write a timeline that opens in Perfetto: a row for each device and link, arrows for transfers.
+    #[arg(long, value_name = "F.json")]
+    pub(crate) timeline: Option<PathBuf>,
+    /// Simulate every pipeline, alike or not. The times are the same.
+    #[arg(long)]
+    pub(crate) no_fold: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tideplan validate\n  tideplan validate --runs runs.csv --plans plans/sailor --predictions out.csv\n\nThe columns of a runs file are in docs/validate.md."
+)]
+pub(crate) struct Validate {
+    /// Measured runs, CSV; without it, the shipped rows.
+    #[arg(long, value_name = "F.csv")]
+    pub(crate) runs: Option<PathBuf>,
+    /// Folder of plans, `ID.json` for the row of that id.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plans: Option<PathBuf>,
+    /// Write every row's prediction to a CSV file.
+    #[arg(long, value_name = "OUT.csv")]
+    pub(crate) predictions: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// What to list.
+    #[arg(value_enum)]
+    pub(crate) what: What,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum What {
+    Scenarios,
+    Devices,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Schema {
+    /// Of what.
+    #[arg(value_enum, default_value = "scenario")]
+    pub(crate) of: SchemaOf,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum SchemaOf {
+    Scenario,
+    Plan,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// An error code, e.g. `T0101`; without one, all of them.
+    pub(crate) code: Option<String>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(s) if s > 0.0 && s.is_finite() => Ok(s),
+        _ => Err("expected a positive number of seconds".into()),
+    }
+}

@@ -1,0 +1,71 @@
+//! `tideplan simulate`: one iteration of a plan.
+
+use super::{load, print, print_json};
+use crate::cli::Simulate;
+use crate::failure::{Answer, Failure};
+use crate::report;
+use crate::write;
+use sim_models::iteration::{Iteration, Options, SimulateError, Simulator, simulate_with};
+use sim_models::layout::Layout;
+use sim_models::lower::Fabric;
+use sim_models::plan::Plan;
+use sim_models::scenario::Scenario;
+use sim_models::units::Bytes;
+
+pub(super) fn run(args: &Simulate) -> Result<Answer, Failure> {
+    let (loaded, overrides) = load(&args.scenario, &args.over)?;
+    let scenario = &loaded.scenario;
+    let plan = match &args.plan {
+        Some(path) => scenarios::load_plan_for(path, scenario)?,
+        None => scenario.plan.clone().ok_or_else(|| {
+            Failure::new(
+                format!("scenario `{}` names no plan", scenario.name),
+                "give one with `--plan PLAN.toml`; `tideplan plan --out PLAN.toml` finds one",
+            )
+        })?,
+    };
+    let fabric = Fabric::new(scenario);
+    let mut simulator = Simulator::new(scenario, &fabric);
+    let layout = Layout::new(scenario, &plan).map_err(|faults| not_simulated(SimulateError::Plan(faults)))?;
+    let options = Options { at: overrides.at, fold: !args.no_fold };
+    let iteration = simulate_with(&mut simulator, &plan, &layout, &options).map_err(not_simulated)?;
+    if let Some(path) = &args.timeline {
+        let timeline = report::timeline::chrome(scenario, &plan, &layout, &simulator);
+        write::whole(path, timeline.to_string().as_bytes())?;
+        eprintln!("wrote {}: open it in https://ui.perfetto.dev", path.display());
+    }
+    if args.over.json {
+        print_json(&report::json::iteration(scenario, &layout, &iteration))?;
+    } else {
+        print(&text(scenario, &plan, &layout, &iteration))?;
+    }
+    Ok(if iteration.fits() { Answer::Yes } else { Answer::No })
+}
+
+fn not_simulated(error: SimulateError) -> Failure {
+    let help = match &error {
+        SimulateError::Sim(sim_core::SimError::Stalled { .. }) => {
+            "a link that the plan needs is down for ever: look at its trace and events"
+        }
+        _ => "",
+    };
+    Failure::new(error.to_string(), help)
+}
+
+fn text(scenario: &Scenario, plan: &Plan, layout: &Layout, iteration: &Iteration) -> String {
+    let mut text = format!("{}: {}\n\n", scenario.name, scenario.about);
+    text += &report::plan::stages(plan, layout, iteration);
+    text.push('\n');
+    text += &report::plan::time(scenario, layout, iteration);
+    if let Some((device, lack)) = iteration.shortfall().filter(|(_, lack)| *lack > 0) {
+        let lack = Bytes(u64::try_from(lack).unwrap_or(u64::MAX)).as_gib();
+        text += &format!("does not fit: {} ({}) lacks {lack:.2} GiB\n", device.id, device.gpu);
+    }
+    text += &format!(
+        "{} events, digest {}{}\n",
+        report::table::thousands(iteration.events),
+        iteration.digest,
+        if iteration.folded { ", alike pipelines simulated once" } else { "" }
+    );
+    text
+}

@@ -1,0 +1,119 @@
+//! Why a command could not run: faults in a file or an option, shown with the line they are in.
+
+use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
+use scenarios::Fault;
+use std::fmt;
+
+/// What a command that ran has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Done.
+    Yes,
+    /// It ran, but the answer is no: no feasible plan, memory exceeded, error budget broken.
+    No,
+}
+
+impl Answer {
+    pub(crate) fn status(self) -> u8 {
+        match self {
+            Answer::Yes => 0,
+            Answer::No => 1,
+        }
+    }
+}
+
+/// Bad usage or bad input: exit status 2.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Faults of a file or an option, with their places.
+    Faults(Vec<Fault>),
+    /// Anything else: what is wrong, and what would be right.
+    Message {
+        /// What is wrong.
+        message: String,
+        /// What would be right; may be empty.
+        help: String,
+    },
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>, help: impl Into<String>) -> Failure {
+        Failure::Message { message: message.into(), help: help.into() }
+    }
+
+    pub(crate) fn show(self) {
+        match self {
+            Failure::Faults(faults) => {
+                let count = faults.len();
+                for fault in faults {
+                    eprintln!("{:?}", miette::Report::new(Shown::of(fault)));
+                }
+                if count > 1 {
+                    eprintln!("{count} errors");
+                }
+            }
+            Failure::Message { message, help } => {
+                eprintln!("error: {message}");
+                if !help.is_empty() {
+                    eprintln!("  help: {help}");
+                }
+            }
+        }
+    }
+}
+
+impl From<Vec<Fault>> for Failure {
+    fn from(faults: Vec<Fault>) -> Failure {
+        Failure::Faults(faults)
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Failure {
+        Failure::Faults(vec![fault])
+    }
+}
+
+/// A fault as `miette` shows it.
+#[derive(Debug)]
+struct Shown {
+    fault: Fault,
+    source: NamedSource<String>,
+}
+
+impl Shown {
+    fn of(fault: Fault) -> Shown {
+        Shown { source: NamedSource::new(&fault.source.name, fault.source.text.clone()), fault }
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without a span `miette` would not name the file.
+        match self.fault.span {
+            Some(_) => f.write_str(&self.fault.message),
+            None => write!(f, "{}: {}", self.fault.source.name, self.fault.message),
+        }
+    }
+}
+
+impl std::error::Error for Shown {}
+
+impl Diagnostic for Shown {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Some(Box::new(self.fault.code))
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.fault.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.fault.span.as_ref().map(|_| &self.source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let span = self.fault.span.clone()?;
+        Some(Box::new(std::iter::once(LabeledSpan::underline(span))))
+    }
+}

@@ -1,0 +1,20 @@
+//! Results as JSON: the keys that scripts rely on.
+
+use serde_json::{Value, json};
+use sim_models::iteration::Iteration;
+use sim_models::layout::Layout;
+use sim_models::scenario::Scenario;
+
+/// One iteration: the keys of `simulate`.
+pub(crate) fn iteration(scenario: &Scenario, layout: &Layout, iteration: &Iteration) -> Value {
+    json!({
+        "iteration_time_s": iteration.time.as_secs_f64(),
+        "tokens_per_s": iteration.tokens_per_s(scenario),
+        "mfu": iteration.mfu(scenario, layout),
+        "fits": iteration.fits(),
+        "devices": iteration.devices,
+        "events": iteration.events,
+        "digest": iteration.digest.to_string(),
+        "folded": iteration.folded,
+    })
+}

@@ -1,0 +1,6 @@
+//! How results are shown: tables for people, JSON for programs, timelines for Perfetto.
+
+pub(crate) mod json;
+pub(crate) mod plan;
+pub(crate) mod table;
+pub(crate) mod timeline;

@@ -1,0 +1,79 @@
+//! A plan and its iteration for people: stages, memory, where the time goes.
+
+use super::table::{Table, seconds, thousands};
+use sim_models::iteration::{DeviceReport, Iteration};
+use sim_models::layout::Layout;
+use sim_models::plan::Plan;
+use sim_models::scenario::Scenario;
+use sim_models::units::Bytes;
+use std::fmt::Write;
+
+/// The plan's stages, one row a stage of each group of alike pipelines.
+pub(crate) fn stages(plan: &Plan, layout: &Layout, iteration: &Iteration) -> String {
+    let mut table = Table::new([
+        "pipelines", "stage", "GPU", "GPUs", "tp", "layers", "micro-batches", "memory", "of, GiB", "busy", "exposed", "bubble",
+    ]);
+    for (g, group) in plan.pipelines.iter().enumerate() {
+        for (s, stage) in group.stages.iter().enumerate() {
+            let mine = |d: &&DeviceReport| layout.pipelines[d.pipeline as usize].group == g && d.stage == s as u32;
+            let devices: Vec<&DeviceReport> = iteration.devices.iter().filter(mine).collect();
+            let fullest = devices.iter().max_by_key(|d| d.peak_memory_bytes);
+            let mut gpus: Vec<&str> = devices.iter().map(|d| d.gpu.as_str()).collect();
+            gpus.dedup();
+            let share = |part: fn(&DeviceReport) -> f64| {
+                let (mut sum, mut count) = (0.0, 0.0);
+                for d in &devices {
+                    sum += part(d) * f64::from(d.count);
+                    count += f64::from(d.count);
+                }
+                format!("{:.1} %", 100.0 * sum / count / iteration.time.as_secs_f64())
+            };
+            let gib = |bytes: Option<u64>| bytes.map_or("-".into(), |b| format!("{:.2}", Bytes(b).as_gib()));
+            let first = if s == 0 { group.replicas.to_string() } else { String::new() };
+            table.row([
+                first,
+                s.to_string(),
+                gpus.join("+"),
+                (u64::from(group.replicas) * u64::from(stage.tp)).to_string(),
+                stage.tp.to_string(),
+                stage.layers.to_string(),
+                format!("{} x {}", group.micro_batches, plan.micro_batch),
+                gib(fullest.map(|d| d.peak_memory_bytes)),
+                gib(fullest.map(|d| d.memory_bytes)),
+                share(|d| d.busy_s),
+                share(|d| d.exposed_comm_s),
+                share(|d| d.bubble_s),
+            ]);
+        }
+    }
+    table.to_string()
+}
+
+/// Time, rate and where the devices' time goes, in a line or two.
+pub(crate) fn time(scenario: &Scenario, layout: &Layout, iteration: &Iteration) -> String {
+    let (mut busy, mut exposed, mut bubble) = (0.0, 0.0, 0.0);
+    for d in &iteration.devices {
+        let n = f64::from(d.count);
+        busy += d.busy_s * n;
+        exposed += d.exposed_comm_s * n;
+        bubble += d.bubble_s * n;
+    }
+    let all = busy + exposed + bubble;
+    let percent = |part: f64| 100.0 * part / all;
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "iteration {}   {} tokens/s   MFU {:.1} %",
+        seconds(iteration.time.as_secs_f64()),
+        thousands(iteration.tokens_per_s(scenario).round() as u64),
+        100.0 * iteration.mfu(scenario, layout)
+    );
+    let _ = writeln!(
+        text,
+        "of all device time: compute {:.1} %, exposed communication {:.1} %, bubble {:.1} %",
+        percent(busy),
+        percent(exposed),
+        percent(bubble)
+    );
+    text
+}
