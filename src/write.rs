@@ -12,5 +12,7 @@ pub(crate) fn whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
         file.persist(path)?;
         Ok(())
     };
-    write().map_err(|e| Failure::new(format!("cannot write `{}`: {e}", path.display()), "a path in a folder that exists"))
+    write().map_err(|e| {
+        Failure::new(format!("cannot write `{}`: {e}", path.display()), "a path in a folder that exists")
+    })
 }

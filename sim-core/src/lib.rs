@@ -1,4 +1,16 @@
-//! A deterministic discrete-event kernel: integer time, a total event order, shared resources, task graphs.
+#![doc = include_str!("../README.md")]
+//!
+//! # Laws
+//!
+//! - **Order.** Events are dispatched by (time, class, sequence), all integers. Of one instant: capacity changes, then
+//!   finishes, then starts, then one resolve of all shares. Among finishes of one instant, transfers come before delays,
+//!   each by id. No result follows the order of a hash table or the address of anything.
+//! - **Exactness.** What is left of a transfer is an integer and is settled only when its rate changes; a finish is rounded
+//!   up to a picosecond. Nothing drifts, over any number of changes.
+//! - **Independence.** The rate of a transfer depends on what it shares resources with, directly or through others, and on
+//!   nothing else: neither on order, nor on which solver ran, nor on folding.
+//! - **Endings.** Every run ends: with an outcome, or with a [`SimError`] that says why not.
+//! - **Memory.** A warm loop does not allocate: run, engine, queues and builders keep what they have grown to.
 
 pub mod capacity;
 pub mod completion;

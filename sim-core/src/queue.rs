@@ -65,6 +65,8 @@ pub struct EventQueue<E> {
     keys: Vec<u128>,
     events: Vec<E>,
     sequence: u64,
+    /// The root has been taken and its place not yet filled: what is pushed next goes there, as most events schedule one.
+    hollow: bool,
 }
 
 impl<E: Copy> Default for EventQueue<E> {
@@ -76,19 +78,19 @@ impl<E: Copy> Default for EventQueue<E> {
 impl<E: Copy> EventQueue<E> {
     /// An empty queue.
     pub const fn new() -> Self {
-        Self { keys: Vec::new(), events: Vec::new(), sequence: 0 }
+        Self { keys: Vec::new(), events: Vec::new(), sequence: 0, hollow: false }
     }
 
     /// How many events wait.
     #[inline]
     pub fn len(&self) -> usize {
-        self.keys.len()
+        self.keys.len() - usize::from(self.hollow)
     }
 
     /// Whether none waits.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.len() == 0
     }
 
     /// Empties the queue and restarts the sequence; keeps the memory.
@@ -96,6 +98,7 @@ impl<E: Copy> EventQueue<E> {
         self.keys.clear();
         self.events.clear();
         self.sequence = 0;
+        self.hollow = false;
     }
 
     /// Adds an event after all of the same time and class.
@@ -109,7 +112,7 @@ impl<E: Copy> EventQueue<E> {
     /// The time of the next event.
     #[inline]
     pub fn peek_time(&self) -> Option<SimTime> {
-        self.keys.first().map(|&k| SimTime::from_ps(key_time(k)))
+        self.peek_key().map(|k| SimTime::from_ps(key_time(k)))
     }
 
     /// Takes the next event.
@@ -121,11 +124,19 @@ impl<E: Copy> EventQueue<E> {
 
     #[inline]
     pub(crate) fn peek_key(&self) -> Option<u128> {
+        if self.hollow {
+            return self.keys.get(1..)?.iter().take(4).min().copied();
+        }
         self.keys.first().copied()
     }
 
     #[inline]
     pub(crate) fn push_key(&mut self, key: u128, event: E) {
+        if self.hollow {
+            self.hollow = false;
+            self.sink(key, event);
+            return;
+        }
         let hole = self.keys.len();
         self.keys.push(key);
         self.events.push(event);
@@ -134,16 +145,25 @@ impl<E: Copy> EventQueue<E> {
 
     #[inline]
     pub(crate) fn pop_key(&mut self) -> Option<(u128, E)> {
-        let last_key = self.keys.pop()?;
-        let last_event = self.events.pop()?;
-        let (Some(&key), Some(&event)) = (self.keys.first(), self.events.first()) else {
-            return Some((last_key, last_event));
-        };
-        self.sink(last_key, last_event);
+        if self.hollow {
+            self.fill();
+        }
+        let (key, event) = (*self.keys.first()?, *self.events.first()?);
+        self.hollow = true;
         Some((key, event))
     }
 
-    #[inline]
+    /// Fills the root from the end.
+    fn fill(&mut self) {
+        self.hollow = false;
+        let (Some(key), Some(event)) = (self.keys.pop(), self.events.pop()) else { return };
+        // What came off the end may have been the hollow root itself.
+        if !self.keys.is_empty() {
+            self.sink(key, event);
+        }
+    }
+
+    #[inline(always)]
     fn rise(&mut self, mut hole: usize, key: u128, event: E) {
         while hole > 0 {
             let parent = (hole - 1) / 4;
@@ -158,8 +178,8 @@ impl<E: Copy> EventQueue<E> {
         self.events[hole] = event;
     }
 
-    /// Puts `key` in place of the root: the hole sinks to a leaf along the least children, then `key`, which came from a
-    /// leaf and mostly belongs to one, rises from there.
+    /// Puts `key` in place of the root: the hole sinks to a leaf along the least children, then `key`, which mostly belongs
+    /// near one, rises from there.
     #[inline]
     fn sink(&mut self, key: u128, event: E) {
         let keys = self.keys.as_mut_slice();

@@ -4,11 +4,11 @@
 //! the rest in parallel rounds, and says how far the best it found may be from the best there is.
 
 pub mod cost;
-pub mod partition;
 pub mod place;
 pub mod rules;
 mod search;
+pub mod shares;
 pub mod space;
 
 pub use rules::Rule;
-pub use search::{Counts, Found, NearestMiss, Options, Progress, Ranked, Stopped, search};
+pub use search::{Counts, Found, NearestMiss, Options, Progress, Ranked, Stop, Stopped, search};

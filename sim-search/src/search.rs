@@ -1,20 +1,25 @@
-//! Branch and bound, best bound first, in rounds whose size does not depend on threads.
+//! Branch and bound in levels of time, in rounds whose size does not depend on threads.
 //!
 //! ```text
-//!   template at a micro-batch   -> thrown out by a rule, or kept for combinations
-//!   combination of templates    -> taken when its bound is the least left, in rounds; opens the next ones (next best
-//!                                  template of one kind), and becomes up to two plans (two placements)
-//!   plan                        -> thrown out by a rule or by its own bound, or simulated no further than the best
+//!   template at a micro-batch -> thrown out by a rule, or kept
+//!   root: a micro-batch and a leading template (pipelines that join kinds), or none
+//!   combination: a root and an option for each kind -> up to two plans (two placements)
+//!   plan -> thrown out by a rule or by its own bound, or simulated no further than the best
 //! ```
 //!
-//! The bound of a combination holds for every partition and share in it, and no combination it opens has a smaller one.
-//! One partition and one share of each is simulated, so an answer is proven only when no combination left has a bound
-//! below it, those that were tried included: the gap says how far that is from being so.
+//! A *level* is a time. At a level, every template says how many micro-batches one of its pipelines can run within it, over
+//! every partition of the layers ([`TemplateCost::bound`]); a combination is *within* the level when its pipelines together
+//! can run the whole batch. So a combination that is not within the level has no plan as fast. Levels rise by a fiftieth
+//! from one that holds no combination; each level's new combinations are taken, those with most to spare first; when a
+//! level would pass the best time it becomes the best time, and what is not within it is thrown out.
+//!
+//! One partition and one share of each combination is simulated, so the answer is proven only as far as the highest level
+//! that held nothing: the gap says how far.
 
-use crate::cost::{TemplateCost, plan_frame};
-use crate::partition::{Sharer, partition, shares};
+use crate::cost::{NoFit, Sync, TemplateCost, one_zone_link};
 use crate::place::{Part, Place, place};
 use crate::rules::Rule;
+use crate::shares::{Sharer, shares};
 use crate::space::{Kind, Template, kinds, templates};
 use rayon::prelude::*;
 use sim_core::{Digest, SimTime};
@@ -22,12 +27,15 @@ use sim_models::fold::Folding;
 use sim_models::iteration::Simulator;
 use sim_models::layout::Layout;
 use sim_models::lower::Fabric;
-use sim_models::plan::Plan;
+use sim_models::plan::{Plan, Schedule};
 use sim_models::scenario::Scenario;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Combinations taken in one round. Fixed, so that the answer does not depend on threads.
 const ROUND: usize = 64;
+
+/// The schedule of every plan searched.
+const SCHEDULE: Schedule = Schedule::OneFOneB;
 
 /// How to search.
 #[derive(Clone, Copy, Debug)]
@@ -142,43 +150,42 @@ struct Entry<'a> {
     bottleneck: u64,
     /// Ways to cut the layers into its stages.
     partitions: u128,
+    /// Indices into the list of zones.
+    zones: BTreeSet<usize>,
 }
 
-impl Entry<'_> {
-    /// Micro-batches that one pipeline of it does in a second, at most.
-    fn rate(&self) -> f64 {
-        1e12 / self.bottleneck as f64
-    }
-}
-
-/// A combination in waiting: which entry leads (pipelines that join kinds), and which option of each kind.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Waiting {
-    /// No plan of it, or of those it opens, is faster; ps.
-    bound: u64,
+/// So many pipelines of an entry: what a combination is made of.
+struct Choice {
     micro_batch: u32,
-    /// Index into the joined entries of the micro-batch, 0 for none, else one more.
-    joined: usize,
-    /// Which option of each kind.
-    choice: Vec<usize>,
-    /// Options of earlier kinds are not changed any more: each combination is opened by one other only.
-    from: usize,
+    entry: usize,
+    pipelines: u32,
+    /// Micro-batches that one of them can run within the level: sharing gradients in its zones, and across zones.
+    within: [u32; 2],
 }
 
-/// The options of one micro-batch size.
-struct Options1<'a> {
-    entries: Vec<Entry<'a>>,
-    /// Entries that join kinds, with how many pipelines of it.
-    joined: Vec<(usize, u32)>,
-    /// Entries of one kind, by kind.
-    of_kind: Vec<Vec<usize>>,
+/// A micro-batch and its leading choice, with the options of each kind for the devices left.
+struct Root {
+    micro_batch: u32,
+    lead: Option<usize>,
+    options: Vec<Vec<usize>>,
+    /// Whether a combination was taken from it.
+    opened: bool,
+}
+
+/// A root and an option for each kind; as many as the kind has options: left out.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Combination {
+    /// Micro-batches to spare within the level, over the batch's in 2^20ths, highest first.
+    spare: std::cmp::Reverse<u64>,
+    root: usize,
+    options: Vec<usize>,
 }
 
 /// One plan of a round.
 struct Outcome {
     ended: Ended,
     plan: Option<Plan>,
-    excess: Option<(i128, usize)>,
+    lacks: Option<(NoFit, usize)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -187,24 +194,6 @@ enum Ended {
     Bounded,
     /// Ended at that time, ps, or cut off.
     Simulated(Option<u64>),
-}
-
-/// Searches `scenario`. `stop` is asked before each round and ends the search there.
-///
-/// Returns the same for any number of threads, on any machine, as long as `stop` says nothing.
-pub fn search(
-    scenario: &Scenario,
-    options: &Options,
-    stop: &mut (dyn FnMut(&Progress) -> Option<Stopped> + Send),
-) -> Found {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
-    let fabric = Fabric::new(scenario);
-    let mut search = Search::new(scenario, &fabric, options);
-    let stopped = match &pool {
-        Ok(pool) => pool.install(|| search.run(stop)),
-        Err(_) => search.run(stop),
-    };
-    search.found(stopped)
 }
 
 /// How far a search is, for a progress bar.
@@ -216,8 +205,27 @@ pub struct Progress {
     pub simulated: u64,
     /// Best time so far, ps.
     pub best_ps: Option<u64>,
-    /// The least bound of what is left, ps.
-    pub bound_ps: Option<u64>,
+    /// The level, ps: no plan left is faster.
+    pub level_ps: u64,
+}
+
+/// What a search is asked before each round: go on, or why it ends.
+pub type Stop<'s> = dyn FnMut(&Progress) -> Option<Stopped> + Send + 's;
+
+/// Searches `scenario`. `stop` is asked before each round and ends the search there.
+///
+/// Returns the same for any number of threads, on any machine, as long as `stop` says nothing.
+pub fn search(scenario: &Scenario, options: &Options, stop: &mut Stop<'_>) -> Found {
+    let fabric = Fabric::new(scenario);
+    let mut run = || {
+        let mut search = Search::new(scenario, &fabric, options);
+        let stopped = search.run(stop);
+        search.found(stopped)
+    };
+    match rayon::ThreadPoolBuilder::new().num_threads(options.threads).build() {
+        Ok(pool) => pool.install(run),
+        Err(_) => run(),
+    }
 }
 
 struct Search<'a> {
@@ -225,13 +233,19 @@ struct Search<'a> {
     fabric: &'a Fabric,
     options: &'a Options,
     kinds: Vec<Kind>,
-    sizes: BTreeMap<u32, Options1<'a>>,
-    waiting: BTreeSet<Waiting>,
+    /// Whether all hops between zones share one link.
+    one_link: bool,
+    entries: Vec<Entry<'a>>,
+    choices: Vec<Choice>,
+    roots: Vec<Root>,
+    /// Combinations taken, and those of the level that wait.
+    taken: BTreeSet<(usize, Vec<usize>)>,
+    waiting: BTreeSet<Combination>,
+    /// Nothing was within this level, ps.
+    empty_level: u64,
     counts: Counts,
     plans_represented: u128,
     ranked: BTreeSet<Ranked>,
-    /// The least bound of a combination that was tried, or dropped by a rule that speaks of one partition only.
-    tried_bound: u64,
     rounds: u64,
     digest: Digest,
     nearest: Option<(i128, NearestMiss)>,
@@ -244,18 +258,21 @@ impl<'a> Search<'a> {
             fabric,
             options,
             kinds: kinds(scenario),
-            sizes: BTreeMap::new(),
+            one_link: one_zone_link(scenario),
+            entries: Vec::new(),
+            choices: Vec::new(),
+            roots: Vec::new(),
+            taken: BTreeSet::new(),
             waiting: BTreeSet::new(),
+            empty_level: 0,
             counts: Counts::default(),
             plans_represented: 0,
             ranked: BTreeSet::new(),
-            tried_bound: u64::MAX,
             rounds: 0,
             digest: Digest::EMPTY,
             nearest: None,
         };
         search.open_templates();
-        search.open_combinations();
         search
     }
 
@@ -263,7 +280,11 @@ impl<'a> Search<'a> {
         *self.counts.pruned.entry(rule).or_default() += 1;
     }
 
-    /// The top of the tree: every template at every micro-batch size.
+    fn micro_batches(&self, size: u32) -> u32 {
+        self.scenario.training.global_batch / size
+    }
+
+    /// The top of the tree: every template at every micro-batch size, then the roots.
     fn open_templates(&mut self) {
         let scenario = self.scenario;
         let measured = |k: &Kind| {
@@ -282,72 +303,49 @@ impl<'a> Search<'a> {
                 self.prune(Rule::BatchNotDivisible);
                 continue;
             }
-            let (entries, outcomes) = self.price(&shapes, size);
-            self.counts.considered += outcomes.len() as u64;
-            for outcome in outcomes {
-                match outcome {
-                    None => self.counts.expanded += 1,
-                    Some((rule, excess)) => {
+            let priced: Vec<_> = shapes.par_iter().map(|t| self.price(t, size)).collect();
+            self.counts.considered += priced.len() as u64;
+            let first = self.entries.len();
+            for (template, priced) in shapes.iter().zip(priced) {
+                match priced {
+                    Ok(entry) => {
+                        self.counts.expanded += 1;
+                        self.entries.push(entry);
+                    }
+                    Err((rule, lacks)) => {
                         self.prune(rule);
-                        if let Some((excess, template)) = excess {
-                            self.note_miss(excess, &shapes[template], size);
+                        if let Some(lacks) = lacks {
+                            self.note_miss(lacks, template, size);
                         }
                     }
                 }
             }
-            let alone = |e: &Entry<'_>| e.template.stages.iter().all(|s| s.kind == e.template.stages[0].kind);
-            let mut one =
-                Options1 { entries, joined: Vec::new(), of_kind: vec![Vec::new(); self.kinds.len()] };
-            let free: Vec<u32> = self.kinds.iter().map(|k| k.devices.len() as u32).collect();
-            for (i, entry) in one.entries.iter().enumerate() {
-                if alone(entry) {
-                    one.of_kind[entry.template.stages[0].kind as usize].push(i);
-                } else {
-                    one.joined.push((i, entry.template.most(&free)));
-                }
-            }
-            self.sizes.insert(size, one);
+            self.open_roots(size, first);
         }
     }
 
-    /// Costs of every template at one micro-batch size, and what became of each: kept, or the rule that threw it out.
-    #[allow(clippy::type_complexity)]
-    fn price(
-        &self,
-        shapes: &[Template],
-        size: u32,
-    ) -> (Vec<Entry<'a>>, Vec<Option<(Rule, Option<(i128, usize)>)>>) {
+    /// Costs of a template at a micro-batch size, or the rule that throws it out.
+    fn price(&self, template: &Template, size: u32) -> Result<Entry<'a>, (Rule, Option<NoFit>)> {
         let layers = self.scenario.model.layers();
-        let price = |(i, template): (usize, &Template)| {
-            if template.stages.len() as u32 > layers {
-                return Err((Rule::TooManyStages, None));
-            }
-            let cost = TemplateCost::new(self.scenario, &self.kinds, template, size)
-                .map_err(|_| (Rule::NotMeasured, None))?;
-            let excess = cost.least_excess(|_| 1);
-            if excess > 0 {
-                return Err((Rule::Memory, Some((excess, i))));
-            }
-            let bottleneck = cost.bottleneck().max(1);
-            let partitions = choose(layers - 1, template.stages.len() as u32 - 1);
-            Ok(Entry { template: template.clone(), cost, bottleneck, partitions })
-        };
-        let priced: Vec<_> = shapes.par_iter().enumerate().map(price).collect();
-        let (mut entries, mut outcomes) = (Vec::new(), Vec::new());
-        for result in priced {
-            match result {
-                Ok(entry) => {
-                    entries.push(entry);
-                    outcomes.push(None);
-                }
-                Err(thrown) => outcomes.push(Some(thrown)),
-            }
+        if template.stages.len() as u32 > layers {
+            return Err((Rule::TooManyStages, None));
         }
-        (entries, outcomes)
+        let cost = TemplateCost::new(self.scenario, &self.kinds, template, size, SCHEDULE)
+            .map_err(|_| (Rule::NotMeasured, None))?;
+        let lacks = cost.least_excess(|_| 1);
+        if lacks > 0 {
+            return Err((Rule::Memory, Some(NoFit(lacks))));
+        }
+        let bottleneck = cost.bottleneck().max(1);
+        let partitions = choose(layers - 1, template.stages.len() as u32 - 1);
+        let zone = |name: &str| self.scenario.groups.iter().position(|g| g.zone == name).unwrap_or(0);
+        let kinds = template.stages.iter().map(|s| &self.kinds[s.kind as usize]);
+        let zones = kinds.flat_map(|k| k.zones(self.scenario)).map(zone).collect();
+        Ok(Entry { template: template.clone(), cost, bottleneck, partitions, zones })
     }
 
-    fn note_miss(&mut self, excess: i128, template: &Template, micro_batch: u32) {
-        if self.nearest.as_ref().is_some_and(|(least, _)| *least <= excess) {
+    fn note_miss(&mut self, NoFit(lacks): NoFit, template: &Template, micro_batch: u32) {
+        if self.nearest.as_ref().is_some_and(|(least, _)| *least <= lacks) {
             return;
         }
         let mut parts: Vec<String> = Vec::new();
@@ -356,160 +354,295 @@ impl<'a> Search<'a> {
             parts.push(format!("{} x {gpu} at tp {}", stages.len(), stages[0].tp));
         }
         let stages = template.stages.len();
-        let pipeline = format!("{stages} stages: {}; micro-batch {micro_batch}", parts.join(", "));
-        let lacking_bytes = u64::try_from(excess).unwrap_or(u64::MAX);
-        self.nearest = Some((excess, NearestMiss { lacking_bytes, pipeline }));
+        let plural = if stages == 1 { "stage" } else { "stages" };
+        let pipeline = format!("{stages} {plural} ({}), micro-batch {micro_batch}", parts.join(", "));
+        let lacking_bytes = u64::try_from(lacks).unwrap_or(u64::MAX);
+        self.nearest = Some((lacks, NearestMiss { lacking_bytes, pipeline }));
     }
 
-    /// The first combination of each micro-batch and leading entry: the best option of every kind.
-    fn open_combinations(&mut self) {
-        let mut roots = Vec::new();
-        for (size, one) in &self.sizes {
-            for joined in 0..=one.joined.len() {
-                let root = Waiting {
-                    bound: 0,
-                    micro_batch: *size,
-                    joined,
-                    choice: vec![0; self.kinds.len()],
-                    from: 0,
-                };
-                if self.parts(&root).is_empty() {
-                    continue;
-                }
-                roots.push(Waiting { bound: self.bound(&root), ..root });
-                self.plans_represented =
-                    self.plans_represented.saturating_add(self.represented(*size, joined));
+    /// The roots of one micro-batch size, whose entries start at `first`.
+    fn open_roots(&mut self, micro_batch: u32, first: usize) {
+        let all: Vec<u32> = self.kinds.iter().map(|k| k.devices.len() as u32).collect();
+        let one_kind = |e: &Entry<'_>| {
+            let kind = e.template.stages[0].kind;
+            e.template.stages.iter().all(|s| s.kind == kind).then_some(kind as usize)
+        };
+        let mut of_kind: Vec<Vec<usize>> = vec![Vec::new(); self.kinds.len()];
+        let mut leads = vec![None];
+        for (e, entry) in self.entries.iter().enumerate().skip(first) {
+            match one_kind(entry) {
+                Some(kind) => of_kind[kind].push(e),
+                None => leads.push(Some((e, entry.template.most(&all)))),
             }
         }
-        self.counts.considered += roots.len() as u64;
-        self.waiting.extend(roots);
-    }
-
-    /// Devices of each kind that the leading pipelines leave.
-    fn left_over(&self, one: &Options1<'a>, joined: usize) -> Vec<u32> {
-        let all = self.kinds.iter().map(|k| k.devices.len() as u32);
-        let Some(&(entry, pipelines)) = joined.checked_sub(1).and_then(|j| one.joined.get(j)) else {
-            return all.collect();
-        };
-        let template = &one.entries[entry].template;
-        all.enumerate().map(|(k, free)| free.saturating_sub(pipelines * template.devices(k))).collect()
-    }
-
-    /// The options of a kind with so many devices free, fastest first; the last is to leave them out.
-    fn options_of(&self, one: &Options1<'a>, kind: usize, free: u32) -> Vec<(usize, u32)> {
-        let count = |e: &usize| free / one.entries[*e].template.devices(kind).max(1);
-        let mut list: Vec<(usize, u32)> = one.of_kind[kind]
-            .iter()
-            .map(|e| (*e, count(e)))
-            .filter(|(_, pipelines)| *pipelines > 0)
-            .collect();
-        let rate = |(e, pipelines): &(usize, u32)| one.entries[*e].rate() * f64::from(*pipelines);
-        list.sort_by(|a, b| rate(b).total_cmp(&rate(a)).then(a.cmp(b)));
-        list
-    }
-
-    /// The pipelines of a combination, as (entry, how many).
-    fn parts(&self, w: &Waiting) -> Vec<(usize, u32)> {
-        let Some(one) = self.sizes.get(&w.micro_batch) else { return Vec::new() };
-        let lead = w.joined.checked_sub(1).and_then(|j| one.joined.get(j)).copied();
-        let free = self.left_over(one, w.joined);
-        let chosen = w
-            .choice
-            .iter()
-            .enumerate()
-            .filter_map(|(k, choice)| self.options_of(one, k, free[k]).get(*choice).copied());
-        lead.into_iter().chain(chosen).collect()
-    }
-
-    /// No share and no partition of the combination ends sooner: all its pipelines together cannot do more micro-batches
-    /// a second than the sum of their best rates, and each still has its last transfer to come when it is counted done.
-    fn bound(&self, w: &Waiting) -> u64 {
-        let Some(one) = self.sizes.get(&w.micro_batch) else { return 0 };
-        let total = f64::from(self.scenario.training.global_batch / w.micro_batch);
-        let (mut rate, mut ahead) = (0.0, 0.0);
-        for (e, pipelines) in self.parts(w) {
-            let entry = &one.entries[e];
-            let after = entry.cost.stages.iter().map(|s| s.after).max().unwrap_or(0) as f64 / 1e12;
-            rate += entry.rate() * f64::from(pipelines);
-            ahead += entry.rate() * f64::from(pipelines) * after;
+        let mut known: BTreeMap<(usize, u32), usize> = BTreeMap::new();
+        for lead in leads {
+            let mut free = all.clone();
+            if let Some((e, pipelines)) = lead {
+                for (k, free) in free.iter_mut().enumerate() {
+                    *free -= pipelines * self.entries[e].template.devices(k);
+                }
+            }
+            let lead = lead.map(|(e, n)| self.choice(&mut known, micro_batch, e, n));
+            let mut options = Vec::with_capacity(free.len());
+            for (k, list) in of_kind.iter().enumerate() {
+                let mut of_this = Vec::new();
+                for &e in list {
+                    let pipelines = free[k] / self.entries[e].template.devices(k);
+                    if pipelines > 0 {
+                        of_this.push(self.choice(&mut known, micro_batch, e, pipelines));
+                    }
+                }
+                options.push(of_this);
+            }
+            if lead.is_some() || options.iter().any(|o| !o.is_empty()) {
+                let root = Root { micro_batch, lead, options, opened: false };
+                self.plans_represented = self.plans_represented.saturating_add(self.represented(&root));
+                self.roots.push(root);
+                self.counts.considered += 1;
+            }
         }
-        let seconds = (total - ahead) / rate * (1.0 - 1e-9);
-        if seconds > 0.0 { (seconds * 1e12) as u64 } else { 0 }
     }
 
-    /// Complete plans under one leading entry: for each choice of options, its partitions times its shares by template.
-    fn represented(&self, size: u32, joined: usize) -> u128 {
-        let Some(one) = self.sizes.get(&size) else { return 0 };
-        let lead = joined.checked_sub(1).and_then(|j| one.joined.get(j));
-        let total = self.scenario.training.global_batch / size;
-        let free = self.left_over(one, joined);
-        // Sums over the choices of (partitions), by number of templates chosen: index is that number.
-        let mut by_count = vec![0u128; self.kinds.len() + 2];
-        by_count[usize::from(lead.is_some())] = lead.map_or(1, |(e, _)| one.entries[*e].partitions);
-        for (k, &free) in free.iter().enumerate() {
-            let sum = self
-                .options_of(one, k, free)
-                .iter()
-                .fold(0u128, |sum, (e, _)| sum.saturating_add(one.entries[*e].partitions));
+    fn choice(
+        &mut self,
+        known: &mut BTreeMap<(usize, u32), usize>,
+        micro_batch: u32,
+        entry: usize,
+        pipelines: u32,
+    ) -> usize {
+        *known.entry((entry, pipelines)).or_insert_with(|| {
+            self.choices.push(Choice { micro_batch, entry, pipelines, within: [0; 2] });
+            self.choices.len() - 1
+        })
+    }
+
+    /// Complete plans under one root: for each choice of options, its partitions times its shares by template.
+    fn represented(&self, root: &Root) -> u128 {
+        let partitions = |c: usize| self.entries[self.choices[c].entry].partitions;
+        // Sums over the choices of partitions, by number of templates chosen: index is that number.
+        let mut by_count = vec![0u128; root.options.len() + 2];
+        by_count[usize::from(root.lead.is_some())] = root.lead.map_or(1, partitions);
+        for options in &root.options {
+            let sum = options.iter().fold(0u128, |sum, c| sum.saturating_add(partitions(*c)));
             for n in (1..by_count.len()).rev() {
                 by_count[n] = by_count[n].saturating_add(by_count[n - 1].saturating_mul(sum));
             }
         }
+        let total = self.micro_batches(root.micro_batch);
         let plans =
             |(n, partitions): (usize, &u128)| partitions.saturating_mul(choose(total - 1, n as u32 - 1));
         by_count.iter().enumerate().skip(1).map(plans).fold(0, u128::saturating_add)
     }
 
-    fn run(&mut self, stop: &mut (dyn FnMut(&Progress) -> Option<Stopped> + Send)) -> Stopped {
-        loop {
-            let best = self.ranked.first().map(|r| r.time_ps);
-            let bound_ps = self.waiting.first().map(|w| w.bound);
-            if bound_ps.is_none_or(|bound| best.is_some_and(|best| bound > best)) {
-                return Stopped::Done;
+    /// How many micro-batches each choice can run within `level`. Levels only rise, so the last answer is where to start.
+    fn raise(&mut self, level: u64) {
+        let (entries, batch) = (&self.entries, self.scenario.training.global_batch);
+        let several_zones = self.scenario.groups.iter().any(|g| g.zone != self.scenario.groups[0].zone);
+        self.choices.par_iter_mut().for_each(|choice| {
+            let entry = &entries[choice.entry];
+            let most = batch / choice.micro_batch;
+            for across in [false, true] {
+                let sync = Sync {
+                    pipelines: choice.pipelines.max(if across { 2 } else { 1 }),
+                    across,
+                    shared: false,
+                };
+                let at = usize::from(across);
+                if across && !several_zones {
+                    choice.within[1] = choice.within[0];
+                    continue;
+                }
+                let fits = |n: u32| entry.cost.bound(n, sync).is_some_and(|time| time <= level);
+                let after = entry.cost.stages.iter().map(|s| s.after).max().unwrap_or(0);
+                // A stage's steps alone, less the last transfer: cheap, and never too few.
+                let high = (level.saturating_add(after) / entry.bottleneck).min(u64::from(most)) as u32;
+                choice.within[at] = largest(choice.within[at], high, fits);
             }
-            let simulated = self.counts.simulated;
-            let progress = Progress { rounds: self.rounds, simulated, best_ps: best, bound_ps };
-            if simulated >= self.options.max_simulations {
-                return Stopped::Simulations;
+        });
+    }
+
+    /// Goes back to a lower level: what waits and is not within it is thrown out.
+    fn lower(&mut self, level: u64) {
+        let waited = std::mem::take(&mut self.waiting);
+        self.choices.iter_mut().for_each(|c| c.within = [0; 2]);
+        self.raise(level);
+        self.open_combinations();
+        let kept: BTreeSet<(usize, &Vec<usize>)> =
+            self.waiting.iter().map(|c| (c.root, &c.options)).collect();
+        let thrown = waited.iter().filter(|c| !kept.contains(&(c.root, &c.options))).count() as u64;
+        self.counts.considered += thrown;
+        self.counts.bounded += thrown;
+    }
+
+    /// Takes in the combinations within the level that were not taken yet.
+    fn open_combinations(&mut self) {
+        let this = &*self;
+        let found: Vec<Vec<Combination>> =
+            (0..this.roots.len()).into_par_iter().map(|r| this.combinations(r)).collect();
+        for c in found.into_iter().flatten() {
+            if !self.taken.contains(&(c.root, c.options.clone())) {
+                self.waiting.insert(c);
             }
-            if let Some(stopped) = stop(&progress) {
-                return stopped;
-            }
-            self.round(best);
         }
     }
 
-    fn round(&mut self, best: Option<u64>) {
-        let mut taken = Vec::with_capacity(ROUND);
-        while taken.len() < ROUND && self.waiting.first().is_some_and(|w| best.is_none_or(|b| w.bound <= b)) {
-            taken.extend(self.waiting.pop_first());
+    /// The combinations of a root within the level.
+    fn combinations(&self, r: usize) -> Vec<Combination> {
+        let root = &self.roots[r];
+        let need = u64::from(self.micro_batches(root.micro_batch));
+        let most = |c: usize| u64::from(self.choices[c].within[0]) * u64::from(self.choices[c].pipelines);
+        // The best that the kinds from each on can add.
+        let mut rest = vec![0u64; root.options.len() + 1];
+        for (k, options) in root.options.iter().enumerate().rev() {
+            rest[k] = rest[k + 1] + options.iter().map(|c| most(*c)).max().unwrap_or(0);
         }
-        let cutoff = (self.ranked.len() >= self.options.top)
-            .then(|| self.ranked.last().map(|r| SimTime::from_ps(r.time_ps)))
-            .flatten();
+        let mut list = Vec::new();
+        let mut stack = vec![(root.lead.map_or(0, most), Vec::new())];
+        while let Some((sum, options)) = stack.pop() {
+            let k = options.len();
+            if sum + rest[k] < need {
+                continue;
+            }
+            if k < root.options.len() {
+                for (o, c) in root.options[k].iter().enumerate().filter(|(_, c)| most(**c) > 0) {
+                    stack.push((sum + most(*c), [&options[..], &[o]].concat()));
+                }
+                stack.push((sum, [&options[..], &[root.options[k].len()]].concat()));
+            } else if let Some(sum) = self.whole(root, &options).filter(|sum| *sum >= need) {
+                list.push(Combination { spare: std::cmp::Reverse((sum << 20) / need), root: r, options });
+            }
+        }
+        list
+    }
+
+    /// The parts of a combination: lead first, then kind by kind.
+    fn parts(&self, root: &Root, options: &[usize]) -> Vec<usize> {
+        let chosen = options.iter().zip(&root.options).filter_map(|(o, list)| list.get(*o).copied());
+        root.lead.into_iter().chain(chosen).collect()
+    }
+
+    /// Whether some other part lies wholly in other zones, for each part.
+    fn across(&self, parts: &[usize]) -> Vec<bool> {
+        let zones = |c: &usize| &self.entries[self.choices[*c].entry].zones;
+        parts.iter().map(|c| parts.iter().any(|d| zones(c).is_disjoint(zones(d)))).collect()
+    }
+
+    /// Micro-batches that a combination can run within the level; `None` when a part cannot run one.
+    fn whole(&self, root: &Root, options: &[usize]) -> Option<u64> {
+        let parts = self.parts(root, options);
+        let across = self.across(&parts);
+        let run = |(c, across): (&usize, &bool)| {
+            let choice = &self.choices[*c];
+            let n = choice.within[usize::from(*across)];
+            (n > 0).then(|| u64::from(n) * u64::from(choice.pipelines))
+        };
+        parts.iter().zip(&across).map(run).sum()
+    }
+
+    fn run(&mut self, stop: &mut Stop<'_>) -> Stopped {
+        if self.roots.is_empty() {
+            return Stopped::Done;
+        }
+        // The first level that may hold something: all devices busy all the time.
+        let need = |root: &Root| f64::from(self.micro_batches(root.micro_batch));
+        let rate = |c: usize| {
+            f64::from(self.choices[c].pipelines) / self.entries[self.choices[c].entry].bottleneck as f64
+        };
+        let most = |list: &Vec<usize>| {
+            list.iter().fold(0.0, |best, c| if rate(*c) > best { rate(*c) } else { best })
+        };
+        let least = |root: &Root| {
+            need(root) / (root.lead.map_or(0.0, rate) + root.options.iter().map(most).fold(0.0, |a, b| a + b))
+        };
+        let start = self.roots.iter().map(least).fold(f64::INFINITY, |a, b| if b < a { b } else { a });
+        // A pipeline counts as done one transfer early in that estimate.
+        let early = self.entries.iter().flat_map(|e| &e.cost.stages).map(|s| s.after).max().unwrap_or(0);
+        let mut level = ((start * (1.0 - 1e-9)) as u64).saturating_sub(early).max(1);
+        let mut last = false;
+        loop {
+            self.raise(level);
+            self.open_combinations();
+            if self.waiting.is_empty() && self.taken.is_empty() {
+                self.empty_level = level;
+            }
+            while !self.waiting.is_empty() {
+                let best = self.ranked.first().map(|r| r.time_ps);
+                if best.is_some_and(|best| best < level) {
+                    // The level passed the best time: go back to it.
+                    break;
+                }
+                if let Some(stopped) = self.ask(level, stop) {
+                    return stopped;
+                }
+                self.round();
+            }
+            let best = self.ranked.first().map(|r| r.time_ps);
+            if last && self.waiting.is_empty() {
+                return Stopped::Done;
+            }
+            level = match best {
+                Some(best) if level / 50 + level + 1 >= best => {
+                    last = true;
+                    if best < level {
+                        self.lower(best);
+                    }
+                    best
+                }
+                _ => level.saturating_add(level / 50 + 1),
+            };
+            // Whatever is feasible is within a year: then nothing is.
+            if best.is_none() && level > 1 << 62 {
+                return Stopped::Done;
+            }
+            if let Some(stopped) = self.ask(level, stop) {
+                return stopped;
+            }
+        }
+    }
+
+    fn ask(&self, level_ps: u64, stop: &mut Stop<'_>) -> Option<Stopped> {
+        let simulated = self.counts.simulated;
+        if simulated >= self.options.max_simulations {
+            return Some(Stopped::Simulations);
+        }
+        let best_ps = self.ranked.first().map(|r| r.time_ps);
+        stop(&Progress { rounds: self.rounds, simulated, best_ps, level_ps })
+    }
+
+    fn round(&mut self) {
+        let mut round = Vec::with_capacity(ROUND);
+        while round.len() < ROUND {
+            let Some(next) = self.waiting.pop_first() else { break };
+            round.push(next);
+        }
+        let worst = self.ranked.last().filter(|_| self.ranked.len() >= self.options.top);
+        let cutoff = worst.map(|r| SimTime::from_ps(r.time_ps));
         let this = &*self;
-        let outcomes: Vec<Vec<Outcome>> = taken
+        let outcomes: Vec<Vec<Outcome>> = round
             .par_iter()
             .map_init(
                 || Simulator::new(this.scenario, this.fabric),
-                |simulator, w| this.try_one(simulator, w, cutoff),
+                |simulator, c| this.try_one(simulator, c, cutoff),
             )
             .collect();
-        let round = self.rounds;
-        for (node, (w, outcomes)) in taken.into_iter().zip(outcomes).enumerate() {
-            self.tried_bound = self.tried_bound.min(w.bound);
-            self.counts.expanded += 1;
-            for outcome in outcomes {
-                self.counts.considered += 1;
-                self.settle(round, node, w.micro_batch, outcome);
+        for (c, outcomes) in round.into_iter().zip(outcomes) {
+            if !std::mem::replace(&mut self.roots[c.root].opened, true) {
+                self.counts.expanded += 1;
             }
-            self.open_next(w);
+            self.counts.considered += 1 + outcomes.len() as u64;
+            self.counts.expanded += 1;
+            let micro_batch = self.roots[c.root].micro_batch;
+            for outcome in outcomes {
+                self.settle(&c, micro_batch, outcome);
+            }
+            self.taken.insert((c.root, c.options));
         }
         self.rounds += 1;
     }
 
     /// Counts one plan, and ranks it.
-    fn settle(&mut self, round: u64, node: usize, micro_batch: u32, outcome: Outcome) {
+    fn settle(&mut self, c: &Combination, micro_batch: u32, outcome: Outcome) {
         let (code, time) = match outcome.ended {
             Ended::Pruned(rule) => {
                 self.prune(rule);
@@ -524,11 +657,14 @@ impl<'a> Search<'a> {
                 (101 + u64::from(time.is_none()), time.unwrap_or(0))
             }
         };
-        self.digest.add(round << 32 | node as u64, code);
-        self.digest.add(time, 0);
-        if let (Some((excess, entry)), Some(one)) = (outcome.excess, self.sizes.get(&micro_batch)) {
-            let template = one.entries[entry].template.clone();
-            self.note_miss(excess, &template, micro_batch);
+        self.digest.add(self.rounds, c.root as u64);
+        for option in &c.options {
+            self.digest.add(*option as u64, 0);
+        }
+        self.digest.add(code, time);
+        if let Some((lacks, entry)) = outcome.lacks {
+            let template = self.entries[entry].template.clone();
+            self.note_miss(lacks, &template, micro_batch);
         }
         if let (Ended::Simulated(Some(time_ps)), Some(plan)) = (outcome.ended, outcome.plan) {
             self.ranked.insert(Ranked { time_ps, plan });
@@ -538,102 +674,78 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The combinations that differ from `w` by the next best option of one kind.
-    fn open_next(&mut self, w: Waiting) {
-        let Some(one) = self.sizes.get(&w.micro_batch) else { return };
-        let free = self.left_over(one, w.joined);
-        let mut next = Vec::new();
-        for kind in w.from..self.kinds.len() {
-            if w.choice[kind] < self.options_of(one, kind, free[kind]).len() {
-                let mut choice = w.choice.clone();
-                choice[kind] += 1;
-                let opened = Waiting { bound: 0, choice, from: kind, ..w.clone() };
-                if self.parts(&opened).is_empty() {
-                    continue;
-                }
-                // Fewer pipelines or slower ones: never a smaller bound, but for rounding.
-                next.push(Waiting { bound: self.bound(&opened).max(w.bound), ..opened });
-            }
-        }
-        self.counts.considered += next.len() as u64;
-        self.waiting.extend(next);
-    }
-
     /// The plans of one combination.
-    fn try_one(&self, simulator: &mut Simulator<'_>, w: &Waiting, cutoff: Option<SimTime>) -> Vec<Outcome> {
-        let pruned = |rule, excess| vec![Outcome { ended: Ended::Pruned(rule), plan: None, excess }];
-        let Some(one) = self.sizes.get(&w.micro_batch) else { return Vec::new() };
-        let parts = self.parts(w);
-        let total = self.scenario.training.global_batch / w.micro_batch;
-        if parts.iter().map(|(_, n)| u64::from(*n)).sum::<u64>() > u64::from(total) {
-            return pruned(Rule::TooFewMicroBatches, None);
-        }
-        let frame = plan_frame(w.micro_batch);
-        // First shares by the best any partition could do, then partitions for those, then shares for these.
-        let guess: Vec<Sharer> = parts
-            .iter()
-            .map(|(e, n)| {
-                let entry = &one.entries[*e];
-                let each = entry.bottleneck;
-                Sharer { pipelines: *n, one: each * entry.template.stages.len() as u64, each }
-            })
-            .collect();
-        let first = shares(&guess, total);
-        if first.is_empty() {
-            return pruned(Rule::TooFewMicroBatches, None);
-        }
-        let (mut borders, mut sharers) = (Vec::new(), Vec::new());
-        for ((e, n), groups) in parts.iter().zip(&first) {
-            let entry = &one.entries[*e];
-            let most = groups.iter().map(|(_, m)| *m).max().unwrap_or(1);
-            match partition(&entry.cost, most, frame.schedule) {
-                Err(excess) => return pruned(Rule::Memory, Some((excess, *e))),
-                Ok(b) => {
-                    let one_batch = entry.cost.pipeline_bound(&b, 1, frame.schedule);
-                    let all = entry.cost.pipeline_bound(&b, most, frame.schedule);
-                    let each = (all.saturating_sub(one_batch) / u64::from(most.max(2) - 1)).max(1);
-                    sharers.push(Sharer { pipelines: *n, one: one_batch, each });
-                    borders.push(b);
-                }
-            }
+    fn try_one(
+        &self,
+        simulator: &mut Simulator<'_>,
+        c: &Combination,
+        cutoff: Option<SimTime>,
+    ) -> Vec<Outcome> {
+        let pruned = |rule, lacks| vec![Outcome { ended: Ended::Pruned(rule), plan: None, lacks }];
+        let root = &self.roots[c.root];
+        let parts = self.parts(root, &c.options);
+        let across = self.across(&parts);
+        let total = self.micro_batches(root.micro_batch);
+        let all: u32 = parts.iter().map(|p| self.choices[*p].pipelines).sum();
+        // Shares by what each part can do within the level and by what one more micro-batch costs it at least.
+        let (mut sharers, mut syncs) = (Vec::new(), Vec::new());
+        for (part, across) in parts.iter().zip(&across) {
+            let choice = &self.choices[*part];
+            let entry = &self.entries[choice.entry];
+            let sync = Sync { pipelines: all, across: *across, shared: *across && self.one_link };
+            let n = choice.within[usize::from(*across)].max(1);
+            let Some(time) = entry.cost.bound(n, sync) else {
+                return pruned(Rule::Memory, None);
+            };
+            let one = time.saturating_sub(u64::from(n - 1).saturating_mul(entry.bottleneck));
+            sharers.push(Sharer { pipelines: choice.pipelines, one, each: entry.bottleneck });
+            syncs.push(sync);
         }
         let groups = shares(&sharers, total);
         if groups.is_empty() {
             return pruned(Rule::TooFewMicroBatches, None);
         }
-        let mut placed = Vec::new();
-        let mut bound = 0;
-        for (((e, _), b), groups) in parts.iter().zip(&borders).zip(&groups) {
-            let entry = &one.entries[*e];
-            for (replicas, micro_batches) in groups {
-                if let Some(excess) = overfull(&entry.cost, b, *micro_batches, &frame) {
-                    return pruned(Rule::Memory, Some((excess, *e)));
-                }
-                bound = bound.max(entry.cost.pipeline_bound(b, *micro_batches, frame.schedule));
-                let (replicas, micro_batches) = (*replicas, *micro_batches);
-                placed.push(Part { template: &entry.template, borders: b, replicas, micro_batches });
+        let mut borders = Vec::new();
+        for ((part, sync), groups) in parts.iter().zip(&syncs).zip(&groups) {
+            let entry = self.choices[*part].entry;
+            let most = groups.iter().map(|(_, n)| *n).max().unwrap_or(1);
+            match self.entries[entry].cost.partition(most, *sync) {
+                Ok(b) => borders.push(b),
+                Err(lacks) => return pruned(Rule::Memory, Some((lacks, entry))),
             }
         }
+        let (mut placed, mut bound, mut releases) = (Vec::new(), 0, Vec::new());
+        for (((part, sync), b), groups) in parts.iter().zip(&syncs).zip(&borders).zip(&groups) {
+            let entry = &self.entries[self.choices[*part].entry];
+            for &(replicas, micro_batches) in groups {
+                bound = bound.max(entry.cost.partition_bound(b, micro_batches, *sync));
+                placed.push(Part { template: &entry.template, borders: b, replicas, micro_batches });
+                if sync.shared {
+                    releases.push(entry.cost.releases(b, micro_batches, *sync));
+                }
+            }
+        }
+        bound = bound.max(one_after_another(&releases));
         if cutoff.is_some_and(|c| bound > c.as_ps()) {
-            return vec![Outcome { ended: Ended::Bounded, plan: None, excess: None }];
+            return vec![Outcome { ended: Ended::Bounded, plan: None, lacks: None }];
         }
         let several = placed.iter().any(|p| p.template.stages.len() > 1);
         let places: &[Place] = if several { &[Place::Stages, Place::Pipelines] } else { &[Place::Stages] };
         let mut outcomes: Vec<Outcome> = Vec::new();
         for how in places {
-            let ended = |ended, plan| Outcome { ended, plan, excess: None };
+            let outcome = |ended, plan| Outcome { ended, plan, lacks: None };
             let Some(pipelines) = place(self.scenario, &self.kinds, &placed, *how) else {
-                outcomes.push(ended(Ended::Pruned(Rule::Devices), None));
+                outcomes.push(outcome(Ended::Pruned(Rule::Devices), None));
                 continue;
             };
-            let plan = Plan { pipelines, ..frame.clone() };
+            let plan =
+                Plan { micro_batch: root.micro_batch, schedule: SCHEDULE, overlap_p2p: false, pipelines };
             if outcomes.iter().any(|o| o.plan.as_ref() == Some(&plan)) {
                 continue;
             }
-            let time = self.simulate(simulator, &plan, cutoff);
-            outcomes.push(match time {
-                Ok(time) => ended(Ended::Simulated(time), Some(plan)),
-                Err(rule) => ended(Ended::Pruned(rule), None),
+            outcomes.push(match self.simulate(simulator, &plan, cutoff) {
+                Ok(time) => outcome(Ended::Simulated(time), Some(plan)),
+                Err(rule) => outcome(Ended::Pruned(rule), None),
             });
         }
         outcomes
@@ -657,15 +769,16 @@ impl<'a> Search<'a> {
 
     fn found(mut self, stopped: Stopped) -> Found {
         let best = self.ranked.first().map(|r| r.time_ps);
-        let left = self.waiting.len() as u64;
-        let open = match stopped {
-            Stopped::Done => 0,
-            _ => self.waiting.iter().filter(|w| best.is_none_or(|b| w.bound <= b)).count() as u64,
-        };
-        self.counts.open = open;
-        self.counts.bounded += left - open;
-        let next = self.waiting.first().map_or(u64::MAX, |w| w.bound);
-        let lower_bound_ps = self.tried_bound.min(next).min(best.unwrap_or(u64::MAX));
+        let unopened = self.roots.iter().filter(|r| !r.opened).count() as u64;
+        let waiting = self.waiting.len() as u64;
+        self.counts.considered += waiting;
+        if stopped == Stopped::Done {
+            self.counts.bounded += unopened + waiting;
+        } else {
+            self.counts.open += unopened + waiting;
+        }
+        // Without a feasible plan nothing is known of its time.
+        let lower_bound_ps = best.map_or(u64::MAX, |best| self.empty_level.min(best));
         Found {
             ranked: self.ranked.into_iter().collect(),
             counts: self.counts,
@@ -679,24 +792,53 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The largest excess of memory of a partition, if it does not fit.
-fn overfull(cost: &TemplateCost<'_>, borders: &[usize], micro_batches: u32, frame: &Plan) -> Option<i128> {
-    let stages = cost.stages.len();
-    let excess = |s: usize| {
-        let in_flight = frame.schedule.in_flight(s as u32, stages as u32, micro_batches);
-        cost.stages[s].excess(borders[s], borders[s + 1], in_flight)
+/// The least end of rings that share a link: for each layer of each pipeline, when its gradients are there and how long
+/// its ring takes on the link. A ring waits for all pipelines, and the link does one thing after another.
+fn one_after_another(releases: &[Vec<(u64, u64)>]) -> u64 {
+    let layers = releases.first().map_or(0, Vec::len);
+    let ring = |l: usize| {
+        let of_layer = releases.iter().map(|r| r[l]);
+        of_layer.fold((0, u64::MAX), |(end, time), (e, t)| (end.max(e), time.min(t)))
     };
-    (0..stages).map(excess).max().filter(|e| *e > 0)
+    let mut rings: Vec<(u64, u64)> = (0..layers).map(ring).collect();
+    rings.sort_unstable();
+    let (mut left, mut bound) = (0u64, 0u64);
+    for (end, time) in rings.into_iter().rev() {
+        left = left.saturating_add(time);
+        bound = bound.max(end.saturating_add(left));
+    }
+    bound
+}
+
+/// The largest number in `low ..= high` that fits, `low` if none above it does; what fits, all smaller ones do.
+fn largest(low: u32, high: u32, fits: impl Fn(u32) -> bool) -> u32 {
+    let (mut low, mut high) = (low, high.max(low));
+    // Levels rise slowly: the answer is near `low` after the first.
+    let mut step = 1;
+    while low > 0 && low < high {
+        let next = (low + step).min(high);
+        if fits(next) {
+            low = next;
+            step *= 2;
+        } else {
+            high = next - 1;
+            break;
+        }
+    }
+    while low < high {
+        let middle = high - (high - low) / 2;
+        if fits(middle) { low = middle } else { high = middle - 1 }
+    }
+    low
 }
 
 /// Binomial coefficient, saturating.
 fn choose(n: u32, k: u32) -> u128 {
-    let k = k.min(n.saturating_sub(k));
     if k > n {
         return 0;
     }
     let mut result = 1u128;
-    for i in 0..k {
+    for i in 0..k.min(n - k) {
         // Exact at every step: a product of i + 1 neighbours is divisible by (i + 1)!.
         match result.checked_mul(u128::from(n - i)) {
             Some(product) => result = product / u128::from(i + 1),

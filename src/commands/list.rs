@@ -25,7 +25,9 @@ fn scenarios() -> Result<Vec<Value>, Failure> {
     let row = |b: &scenarios::Builtin| {
         let loaded = b.load(&Overrides::default())?;
         let gpus = loaded.scenario.gpus();
-        Ok(json!({ "name": b.name, "about": loaded.scenario.about, "group": b.group, "gpus": gpus, "traces": loaded.traces }))
+        Ok(
+            json!({ "name": b.name, "about": loaded.scenario.about, "group": b.group, "gpus": gpus, "traces": loaded.traces }),
+        )
     };
     scenarios::builtins().iter().map(row).collect()
 }
@@ -49,7 +51,8 @@ fn devices() -> Vec<Value> {
 
 /// The keys of the rows as columns. Large numbers in a person's units.
 fn table(rows: &[Value]) -> String {
-    let keys: Vec<&String> = rows.first().and_then(Value::as_object).map_or(Vec::new(), |o| o.keys().collect());
+    let keys: Vec<&String> =
+        rows.first().and_then(Value::as_object).map_or(Vec::new(), |o| o.keys().collect());
     let mut table = Table::new(keys.iter().map(|k| heading(k)));
     for row in rows {
         table.row(keys.iter().map(|k| cell(k, &row[k.as_str()])));

@@ -11,11 +11,23 @@ use std::fmt::Write;
 /// The plan's stages, one row a stage of each group of alike pipelines.
 pub(crate) fn stages(plan: &Plan, layout: &Layout, iteration: &Iteration) -> String {
     let mut table = Table::new([
-        "pipelines", "stage", "GPU", "GPUs", "tp", "layers", "micro-batches", "memory", "of, GiB", "busy", "exposed", "bubble",
+        "pipelines",
+        "stage",
+        "GPU",
+        "GPUs",
+        "tp",
+        "layers",
+        "micro-batches",
+        "memory",
+        "of, GiB",
+        "busy",
+        "exposed",
+        "bubble",
     ]);
     for (g, group) in plan.pipelines.iter().enumerate() {
         for (s, stage) in group.stages.iter().enumerate() {
-            let mine = |d: &&DeviceReport| layout.pipelines[d.pipeline as usize].group == g && d.stage == s as u32;
+            let mine =
+                |d: &&DeviceReport| layout.pipelines[d.pipeline as usize].group == g && d.stage == s as u32;
             let devices: Vec<&DeviceReport> = iteration.devices.iter().filter(mine).collect();
             let fullest = devices.iter().max_by_key(|d| d.peak_memory_bytes);
             let mut gpus: Vec<&str> = devices.iter().map(|d| d.gpu.as_str()).collect();

@@ -25,7 +25,11 @@ impl fmt::Display for Table {
             .map(|c| self.rows.iter().map(|r| cell(r, c).chars().count()).max().unwrap_or(0))
             .collect();
         let numeric: Vec<bool> = (0..columns)
-            .map(|c| self.rows[1..].iter().all(|r| cell(r, c).starts_with(|x: char| x.is_ascii_digit() || x == '-' || x == '+')))
+            .map(|c| {
+                self.rows[1..]
+                    .iter()
+                    .all(|r| cell(r, c).starts_with(|x: char| x.is_ascii_digit() || x == '-' || x == '+'))
+            })
             .collect();
         for row in &self.rows {
             let mut line = String::new();

@@ -46,7 +46,13 @@ pub(crate) fn chrome(scenario: &Scenario, plan: &Plan, layout: &Layout, simulato
 }
 
 impl Writer<'_> {
-    fn span(&mut self, span: Span, start: SimTime, end: SimTime, passes: &BTreeMap<(usize, bool, u32), SimTime>) {
+    fn span(
+        &mut self,
+        span: Span,
+        start: SimTime,
+        end: SimTime,
+        passes: &BTreeMap<(usize, bool, u32), SimTime>,
+    ) {
         match span {
             Span::Forward { rank, micro_batch } => {
                 self.on_devices(rank, 0, format!("F{micro_batch}"), "forward", start, end);
@@ -61,7 +67,12 @@ impl Writer<'_> {
                 self.on_devices(from, if down { 1 } else { 2 }, name.clone(), "transfer", start, end);
                 let (a, b) = (self.layout.ranks[from].node, self.layout.ranks[to].node);
                 for link in self.links_between(a, b) {
-                    self.on_link(link, format!("{name} {} to {}", self.place(from), self.place(to)), start, end);
+                    self.on_link(
+                        link,
+                        format!("{name} {} to {}", self.place(from), self.place(to)),
+                        start,
+                        end,
+                    );
                 }
                 if let Some(&consumer) = passes.get(&(to, down, micro_batch)) {
                     self.arrow(from, if down { 1 } else { 2 }, start, to, consumer);
@@ -143,16 +154,19 @@ impl Writer<'_> {
 
     fn name_rows(&mut self) {
         let mut names = Vec::new();
-        let meta = |what: &str, pid: u64, tid: u64, name: String| {
-            json!({ "ph": "M", "name": what, "pid": pid, "tid": tid, "args": { "name": name } })
-        };
+        let meta = |what: &str, pid: u64, tid: u64, name: String| json!({ "ph": "M", "name": what, "pid": pid, "tid": tid, "args": { "name": name } });
         names.push(meta("process_name", LINKS, 0, "links".into()));
         for (link, row) in &self.links {
             names.push(meta("thread_name", LINKS, *row, link.clone()));
         }
         for (node, pid) in &self.nodes {
             let group = &self.scenario.groups[node.group as usize];
-            names.push(meta("process_name", *pid, 0, format!("{} node {} ({})", group.name, node.index, group.gpu.name)));
+            names.push(meta(
+                "process_name",
+                *pid,
+                0,
+                format!("{} node {} ({})", group.name, node.index, group.gpu.name),
+            ));
             for index in node.index * group.gpus_per_node..(node.index + 1) * group.gpus_per_node {
                 for (row, what) in ROWS.iter().enumerate() {
                     let tid = u64::from(index) * ROWS.len() as u64 + row as u64;

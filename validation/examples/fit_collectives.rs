@@ -16,7 +16,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     }
     for f in fitted {
-        println!("{:14} {:9.4} +- {:?}{}", f.name, f.value, f.standard_error, if f.at_bound { " (bound)" } else { "" });
+        println!(
+            "{:14} {:9.4} +- {:?}{}",
+            f.name,
+            f.value,
+            f.standard_error,
+            if f.at_bound { " (bound)" } else { "" }
+        );
     }
     let report = validate(&text, &parameters)?;
     let percent = |x: Option<f64>| x.map_or("-".to_string(), |x| format!("{:.1}", 100.0 * x));

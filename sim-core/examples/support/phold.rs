@@ -20,6 +20,11 @@ impl Phold {
         Self { random: Random::new(seed), handled: vec![0; pending as usize], left: events }
     }
 
+    /// Stops after this many more.
+    pub fn stop_after(&mut self, events: u64) {
+        self.left = events;
+    }
+
     /// One event for each process.
     pub fn fill<O: Observer>(engine: &mut Engine<Self, O>) {
         for process in 0..engine.world().handled.len() as u32 {
@@ -44,13 +49,12 @@ impl World for Phold {
     #[inline]
     fn handle(&mut self, _now: SimTime, process: u32, scheduler: &mut Scheduler<u32>) {
         self.handled[process as usize] = self.handled[process as usize].wrapping_add(1);
+        let (next, delay) = self.draw();
+        scheduler.after(delay, Class::Start, next);
         self.left = self.left.saturating_sub(1);
         if self.left == 0 {
             scheduler.stop();
-            return;
         }
-        let (next, delay) = self.draw();
-        scheduler.after(delay, Class::Start, next);
     }
 
     #[inline]

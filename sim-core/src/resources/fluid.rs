@@ -117,7 +117,7 @@ impl Fluid {
                 let capacity = self.table.resources[resource.index()].capacity;
                 rate = rate.min(if weight == 1 { capacity } else { capacity / u64::from(weight) });
             }
-            self.table.flows[slot as usize].rate = rate;
+            self.table.hot[slot as usize].rate = rate;
         }
         if self.scanning {
             self.estimates.push(f64::INFINITY);
@@ -150,11 +150,12 @@ impl Fluid {
     #[inline]
     fn schedule(&mut self, slot: u32, now: u64) {
         let flow = &self.table.flows[slot as usize];
+        let rate = self.table.hot[slot as usize].rate;
         let left = self.progress[slot as usize].left;
         if self.scanning {
-            self.estimates[flow.place as usize] = estimate(now, left, flow.rate);
+            self.estimates[flow.place as usize] = estimate(now, left, rate);
         } else {
-            let finish = now.saturating_add(time_for(left, flow.rate));
+            let finish = now.saturating_add(time_for(left, rate));
             self.completions.set(slot, finish, u64::from(flow.id));
         }
     }
@@ -260,8 +261,10 @@ impl Fluid {
                 let p = &mut self.progress[slot as usize];
                 let moved = u128::from(before) * u128::from(now - p.since);
                 *p = Progress { left: p.left.saturating_sub(moved), since: now };
-                let flow = &self.table.flows[slot as usize];
-                changed(flow.id, Rate::from_raw(flow.rate));
+                changed(
+                    self.table.flows[slot as usize].id,
+                    Rate::from_raw(self.table.hot[slot as usize].rate),
+                );
             }
             let active = self.table.active.len();
             let many = self.solver == Solver::Incremental
@@ -288,17 +291,16 @@ impl Fluid {
         self.scanning = scanning;
         self.due.clear();
         let Self { table, progress, completions, estimates, .. } = self;
-        let state = table.active.iter().map(|&slot| {
-            let flow = &table.flows[slot as usize];
-            (slot, flow, progress[slot as usize])
-        });
+        let state =
+            table.active.iter().map(|&slot| (slot, table.hot[slot as usize].rate, progress[slot as usize]));
         estimates.clear();
         if scanning {
             completions.clear();
-            estimates.extend(state.map(|(_, flow, p)| estimate(p.since, p.left, flow.rate)));
+            estimates.extend(state.map(|(_, rate, p)| estimate(p.since, p.left, rate)));
         } else {
-            completions.rebuild(state.map(|(slot, flow, p)| {
-                (slot, p.since.saturating_add(time_for(p.left, flow.rate)), u64::from(flow.id))
+            completions.rebuild(state.map(|(slot, rate, p)| {
+                let id = table.flows[slot as usize].id;
+                (slot, p.since.saturating_add(time_for(p.left, rate)), u64::from(id))
             }));
         }
     }
@@ -316,7 +318,7 @@ impl Fluid {
             }
             let slot = self.table.active[at];
             let p = self.progress[slot as usize];
-            let time = p.since.saturating_add(time_for(p.left, self.table.flows[slot as usize].rate));
+            let time = p.since.saturating_add(time_for(p.left, self.table.hot[slot as usize].rate));
             if time < self.due_time {
                 self.due_time = time;
                 self.due.clear();
@@ -331,12 +333,13 @@ impl Fluid {
 
     /// The rate of the transfer in `slot`.
     pub fn rate(&self, slot: u32) -> Rate {
-        Rate::from_raw(self.table.flows[slot as usize].rate)
+        Rate::from_raw(self.table.hot[slot as usize].rate)
     }
 
     /// The ids of all transfers under way that do not move, in no order that means anything.
     pub fn stalled(&self) -> impl Iterator<Item = u32> + '_ {
-        self.table.active.iter().map(|&s| &self.table.flows[s as usize]).filter(|f| f.rate == 0).map(|f| f.id)
+        let still = self.table.active.iter().filter(|&&s| self.table.hot[s as usize].rate == 0);
+        still.map(|&s| self.table.flows[s as usize].id)
     }
 }
 

@@ -4,7 +4,7 @@
 //! looked at again when they come up. Each transfer is fixed once, through the resource (or cap) that limits it.
 
 use super::Solver;
-use super::table::{Member, Table};
+use super::table::{Member, NO_OTHER, Table};
 use crate::queue::EventQueue;
 
 /// How many solves in a row may take everything without looking whether less would do.
@@ -65,7 +65,10 @@ impl Solve {
                 r.seen = 0;
             }
             for f in &mut table.flows {
-                (f.fixed, f.seen) = (0, 0);
+                f.seen = 0;
+            }
+            for f in &mut table.hot {
+                f.fixed = 0;
             }
             self.round = 1;
         }
@@ -162,10 +165,10 @@ impl Solve {
                 }
                 let members = std::mem::take(&mut table.members[what as usize]);
                 for member in &members {
-                    if table.flows[member.flow as usize].count == 2 {
-                        self.fix_pair(table, *member, level);
-                    } else {
+                    if member.other == NO_OTHER {
                         self.fix(table, member.flow, level);
+                    } else {
+                        self.fix_pair(table, member, level);
                     }
                 }
                 table.members[what as usize] = members;
@@ -189,7 +192,7 @@ impl Solve {
     #[inline]
     fn closes(&mut self, table: &Table, known: u64, what: u64) -> bool {
         if what & CAP != 0 {
-            return table.flows[(what ^ CAP) as usize].fixed != self.round;
+            return table.hot[(what ^ CAP) as usize].fixed != self.round;
         }
         let Filling { left, open } = self.filling[what as usize];
         if open == 0 {
@@ -205,16 +208,17 @@ impl Solve {
     /// Fixes the rate of a transfer, and takes it off its resources.
     #[inline]
     fn fix(&mut self, table: &mut Table, f: u32, level: u64) {
-        let flow = &mut table.flows[f as usize];
-        if flow.fixed == self.round {
+        let hot = &mut table.hot[f as usize];
+        if hot.fixed == self.round {
             return;
         }
-        flow.fixed = self.round;
-        if flow.rate != level {
-            self.changed[self.count] = (f, flow.rate);
+        hot.fixed = self.round;
+        if hot.rate != level {
+            self.changed[self.count] = (f, hot.rate);
             self.count += 1;
-            flow.rate = level;
+            hot.rate = level;
         }
+        let flow = &table.flows[f as usize];
         let (from, to) = (flow.uses as usize, (flow.uses + flow.count) as usize);
         for u in &table.uses[from..to] {
             let filling = &mut self.filling[u.resource as usize];
@@ -229,17 +233,16 @@ impl Solve {
     /// again. Half of these calls meet a transfer that is fixed already, in no order that a processor could foresee, so that
     /// there is no branch in it.
     #[inline]
-    fn fix_pair(&mut self, table: &mut Table, member: Member, level: u64) {
-        let flow = &mut table.flows[member.flow as usize];
-        let fresh = flow.fixed != self.round;
-        flow.fixed = self.round;
-        let changes = fresh & (flow.rate != level);
-        self.changed[self.count] = (member.flow, flow.rate);
+    fn fix_pair(&mut self, table: &mut Table, member: &Member, level: u64) {
+        let hot = &mut table.hot[member.flow as usize];
+        let fresh = hot.fixed != self.round;
+        hot.fixed = self.round;
+        let changes = fresh & (hot.rate != level);
+        self.changed[self.count] = (member.flow, hot.rate);
         self.count += usize::from(changes);
-        flow.rate = if fresh { level } else { flow.rate };
-        let other = table.uses[(2 * flow.uses + 1 - member.use_at) as usize];
-        let weight = if fresh { u64::from(other.weight) } else { 0 };
-        let filling = &mut self.filling[other.resource as usize];
+        hot.rate = if fresh { level } else { hot.rate };
+        let weight = if fresh { u64::from(member.weight) } else { 0 };
+        let filling = &mut self.filling[member.other as usize];
         filling.left = filling.left.wrapping_sub(weight.wrapping_mul(level));
         filling.open = filling.open.wrapping_sub(weight);
     }

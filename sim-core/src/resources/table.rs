@@ -9,6 +9,20 @@ pub(super) struct Member {
     pub flow: u32,
     /// Index in `Table::uses`.
     pub use_at: u32,
+    /// The other resource of a transfer of two, and its weight there; [`NO_OTHER`] for transfers of one or many.
+    pub other: u32,
+    pub weight: u32,
+}
+
+/// See [`Member::other`].
+pub(super) const NO_OTHER: u32 = u32::MAX;
+
+/// The part of a transfer that every solve reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Hot {
+    pub rate: u64,
+    /// The solve that last fixed its rate.
+    pub fixed: u32,
 }
 
 /// One use of a transfer under way.
@@ -36,15 +50,12 @@ pub(super) struct Resource {
     pub place: u32,
 }
 
-/// What the solver reads and writes of a transfer.
-#[derive(Clone, Copy, Debug)]
+/// The rest of a transfer.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Flow {
-    pub rate: u64,
     pub cap: u64,
     pub uses: u32,
     pub count: u32,
-    /// The solve that last fixed its rate.
-    pub fixed: u32,
     /// The solve that last reached it.
     pub seen: u32,
     pub id: u32,
@@ -57,6 +68,7 @@ pub(super) struct Flow {
 pub(super) struct Table {
     pub resources: Vec<Resource>,
     pub members: Vec<Vec<Member>>,
+    pub hot: Vec<Hot>,
     pub flows: Vec<Flow>,
     pub uses: Vec<FlowUse>,
     /// Where each use stands among the members of its resource.
@@ -84,6 +96,7 @@ impl Table {
         }
         self.used.clear();
         self.active.clear();
+        self.hot.clear();
         self.flows.clear();
         self.uses.clear();
         self.places.clear();
@@ -119,24 +132,15 @@ impl Table {
                 let start = self.uses.len();
                 self.uses.resize(start + (1 << room), FlowUse { resource: 0, weight: 0 });
                 self.places.resize(self.uses.len(), 0);
-                self.flows.push(Flow {
-                    rate: 0,
-                    cap: 0,
-                    uses: start as u32,
-                    count: 0,
-                    fixed: 0,
-                    seen: 0,
-                    id: 0,
-                    place: 0,
-                });
+                self.hot.push(Hot::default());
+                self.flows.push(Flow { uses: start as u32, ..Flow::default() });
                 (self.flows.len() - 1) as u32
             }
         };
         let flow = &mut self.flows[slot as usize];
-        flow.rate = 0;
+        self.hot[slot as usize] = Hot::default();
         flow.cap = cap;
         flow.count = uses.len() as u32;
-        flow.fixed = 0;
         flow.seen = 0;
         flow.id = id;
         flow.place = self.active.len() as u32;
@@ -158,7 +162,14 @@ impl Table {
             r.weight += u64::from(weight);
             self.uses[use_at as usize] = FlowUse { resource: resource.0, weight };
             self.places[use_at as usize] = members.len() as u32;
-            members.push(Member { flow: slot, use_at });
+            let (other, other_weight) = match uses {
+                [a, b] => {
+                    let other = if i == 0 { b } else { a };
+                    (other.0.0, other.1)
+                }
+                _ => (NO_OTHER, 0),
+            };
+            members.push(Member { flow: slot, use_at, other, weight: other_weight });
         }
         if !alone {
             for &(resource, _) in uses {

@@ -7,6 +7,7 @@ mod edges;
 mod exact;
 mod fair;
 mod fold;
+mod golden;
 mod graph;
 mod observe;
 mod scale;

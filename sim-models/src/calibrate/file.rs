@@ -105,6 +105,8 @@ impl DeviceFile {
             ("framework.replicated_backward_passes", f.replicated_backward_passes, 1e3),
             ("framework.sharded_forward_passes", f.sharded_forward_passes, 1e3),
             ("framework.sharded_backward_passes", f.sharded_backward_passes, 1e3),
+            ("framework.loss_forward_passes", f.loss_forward_passes, 1e3),
+            ("framework.loss_backward_passes", f.loss_backward_passes, 1e3),
             ("framework.host_forward_s", f.host_forward_s, 10.0),
             ("framework.host_backward_s", f.host_backward_s, 10.0),
             ("framework.host_tp_s", f.host_tp_s, 10.0),

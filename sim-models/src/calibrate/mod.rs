@@ -8,12 +8,14 @@ mod file;
 mod fit;
 mod layers;
 mod operators;
+mod plot;
 mod report;
 
 pub use file::{DeviceFile, DeviceFileError};
 pub use fit::{Fitted, Parameter, fit};
 pub use layers::{LayerFit, LayerTime, errors as layer_errors, layers};
 pub use operators::{OperatorFit, error as operator_error, operators};
+pub use plot::scatter_svg;
 pub use report::Residual;
 
 #[cfg(test)]

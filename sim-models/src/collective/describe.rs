@@ -67,6 +67,7 @@ struct Transport {
     added_us: f64,
     staged: bool,
     collisions: f64,
+    relative_share: f64,
     says: Vec<String>,
 }
 
@@ -195,6 +196,7 @@ fn transport(name: &str, cards: u32, gbps: f64, stated: bool) -> Network {
         added_latency_s: known.map_or(0.0, |t| t.added_us * 1e-6),
         staged: known.is_some_and(|t| t.staged),
         collisions: known.map_or(1.0, |t| t.collisions),
+        relative_share: known.map_or(1.0, |t| t.relative_share),
         tcp: name == "tcp",
         stated,
         ..Network::rdma(cards.max(1), gbps * GBPS)
@@ -210,11 +212,13 @@ fn words(text: &str) -> Vec<String> {
     let text: String = text.chars().take(400).collect();
     let split = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
     let plain = split.map(|w| w.trim_matches('-').to_ascii_lowercase()).filter(|w| !w.is_empty());
-    // A word with a dash also says its first part: `omni-path`, `p4d-cluster`.
+    // A word with a dash also says its first part (`omni-path`, `p4d-cluster`), one with a count the rest (`8xhdr`).
     plain
         .flat_map(|w| {
             let head = w.split('-').next().filter(|head| *head != w).map(str::to_string);
-            [Some(w), head].into_iter().flatten()
+            let rest = w.trim_start_matches(|c: char| c.is_ascii_digit() || c == 'x');
+            let rest = Some(rest).filter(|rest| !rest.is_empty() && *rest != w).map(str::to_string);
+            [Some(w), head, rest].into_iter().flatten()
         })
         .collect()
 }

@@ -45,6 +45,8 @@ pub struct Network {
     pub staged: bool,
     /// How much flows collide in the fabric: 1 where each keeps its path (static routing), less where paths adapt.
     pub collisions: f64,
+    /// Usable share of the rate, relative to InfiniBand's; without meaning for TCP.
+    pub relative_share: f64,
     /// TCP: its efficiency, not RDMA's.
     pub tcp: bool,
     /// The most that one flow of TCP carries, bytes/s (its window over the round trip). `None`: no limit of its own.
@@ -63,7 +65,8 @@ impl Network {
             card_rate,
             added_latency_s: 0.0,
             staged: false,
-            collisions: 0.2,
+            collisions: 0.05,
+            relative_share: 1.0,
             tcp: false,
             flow_rate: None,
             oversubscription: 1.0,
@@ -197,6 +200,7 @@ impl Fabric {
             positive("rate of a network card", network.card_rate)?;
             natural("latency of the network", network.added_latency_s)?;
             natural("collisions of the network", network.collisions)?;
+            positive("relative share of the network", network.relative_share)?;
             positive("oversubscription", network.oversubscription)?;
             if let Some(flow) = network.flow_rate {
                 positive("rate of a flow", flow)?;

@@ -2,7 +2,7 @@
 //!
 //! Every residual is `ln(predicted / measured)`. A thousand rows of one sweep say little more than thirty: rows are
 //! gathered in cells (one source, fabric, operation, group and octave of the size), a cell weighs as one, and no source
-//! weighs more than [`MOST_CELLS`]. The priors are rows too, so that what no measurement determines stays where it was.
+//! weighs more than 24 cells. The priors are rows too, so that what no measurement determines stays where it was.
 
 use super::nccl::Nccl;
 use super::parameters::{Name, Parameters, Values};

@@ -4,8 +4,8 @@
 //! reduce-scatter the whole input (each rank holds `1/n` of it); of an all-to-all what *one* rank sends in all, its own
 //! part included. PyTorch's `all_gather` takes a rank's part: multiply it by `n` first.
 //!
-//! [`fabric`] says what connects the GPUs, [`describe`] reads it from what people write, [`nccl`] is the model, whose
-//! few parameters ([`parameters`]) [`fit`] finds from measurements.
+//! [`fabric`] says what connects the GPUs, [`mod@describe`] reads it from what people write, [`nccl`] is the model, whose
+//! few parameters ([`parameters`]) [`mod@fit`] finds from measurements.
 
 pub mod describe;
 pub mod fabric;
@@ -14,6 +14,9 @@ pub mod messages;
 pub mod nccl;
 pub mod parameters;
 pub mod tuning;
+
+#[cfg(test)]
+mod tests;
 
 pub use describe::{DescribeError, Description, describe};
 pub use fabric::{Fabric, FabricError, Network, Wiring};

@@ -42,7 +42,7 @@ impl Way {
         self.latency + self.transfer + self.fill * filling
     }
 
-    /// A chain or tree of `b` bytes: it is full once the channels' buffers are.
+    /// Of `b` bytes: the pipeline is full once these buffers are.
     fn through_buffers(mut self, b: f64, buffers: f64) -> Way {
         self.filling = if b > buffers { buffers / b } else { 1.0 };
         self
@@ -156,7 +156,7 @@ impl Nccl {
 
     /// Usable rate of a node's cards for the group.
     fn between(&self, net: &Network, group: Group) -> f64 {
-        let share = if net.tcp { self.p(Name::TcpShare) } else { self.p(Name::RdmaShare) };
+        let share = if net.tcp { self.p(Name::TcpShare) } else { self.p(Name::RdmaShare) * net.relative_share };
         let mut rate = net.rate_of(group.per_node(), self.fabric.gpus_per_node);
         if net.staged {
             // One copy to the host's memory, over one PCIe root.
@@ -214,8 +214,12 @@ impl CollectiveModel for Nccl {
             CollectiveKind::SendRecv => 1.0,
             _ => kind.bus_factor(group.ranks()),
         };
-        let inside =
-            if group.nodes() == 1 { b * carried / self.fabric.ring_rate(group.per_node()) } else { 0.0 };
+        let fastest = if kind == CollectiveKind::SendRecv { self.fabric.pair_rate() } else { 0.0 };
+        let inside = if group.nodes() == 1 {
+            b * carried / self.fabric.ring_rate(group.per_node()).max(fastest)
+        } else {
+            0.0
+        };
         // And what must enter or leave a node.
         let crossed = match kind {
             CollectiveKind::SendRecv => m,
@@ -313,25 +317,34 @@ impl Shape<'_> {
         if protocol == Protocol::LL { rate.min(self.model.fabric.architecture.ll * GB) } else { rate }
     }
 
+    /// The longer of what a GPU takes (its link, then its copy channels) and what a node's cards take, for bytes
+    /// carried on [link, cards] and bytes copied.
+    fn slower(&self, protocol: Protocol, carried: [f64; 2], copied: f64) -> f64 {
+        let within = carried[0] / self.under(protocol, self.inside) + copied * self.copy;
+        within.max(carried[1] / self.under(protocol, self.between))
+    }
+
     /// `passes`: 2 for an all-reduce, 1 for half of one.
     fn ring(&self, protocol: Protocol, passes: f64, b: f64) -> Way {
         let (inside, between) = self.hops(protocol, |hop| &hop.ring);
         let crossings = if self.nodes > 1.0 { passes * (self.nodes - 1.0) } else { 0.0 };
         let steps = passes * (self.n - 1.0) - crossings;
         let latency = self.start(protocol) + steps * inside + crossings * between;
-        let rate = self.under(protocol, self.inside.min(self.between));
-        let transfer = b * passes * (self.n - 1.0) / self.n / rate + b * self.copy * passes / 2.0;
-        self.way(Algorithm::Ring, protocol, latency, transfer)
+        let carried = b * passes * (self.n - 1.0) / self.n;
+        let transfer = self.slower(protocol, [carried, carried], b * passes / 2.0);
+        // A part of the ring fills one of the steps that a channel's buffer is cut into.
+        let parts = self.n / self.tuning.protocol.buffer_steps;
+        self.way(Algorithm::Ring, protocol, latency, transfer).through_buffers(b, parts * self.buffers())
     }
 
     /// A chain inside each node, trees between nodes.
     fn tree(&self, algorithm: Algorithm, protocol: Protocol, b: f64, crossings: f64) -> Way {
         let (inside, between) = self.hops(protocol, |hop| &hop.tree);
         let latency = self.start(protocol) + 2.0 * ((self.m - 1.0) * inside + self.depth * between);
-        let within = self.inside / 2.0 * self.tuning.protocol.tree;
-        let rate = within.min(self.between / crossings);
-        let rate = if protocol == Protocol::LL { rate * self.tuning.protocol.tree_ll * 2.0 } else { rate };
-        let transfer = b / self.under(protocol, rate) + b * self.copy;
+        let losses = &self.tuning.protocol;
+        let more = if protocol == Protocol::LL { 1.0 / (losses.tree_ll * 2.0) } else { 1.0 };
+        let carried = [2.0 * b / losses.tree * more, crossings * b * more];
+        let transfer = self.slower(protocol, carried, b);
         self.way(algorithm, protocol, latency, transfer).through_buffers(b, self.buffers())
     }
 
@@ -383,7 +396,7 @@ impl Shape<'_> {
     fn chain(&self, protocol: Protocol, b: f64) -> Way {
         let (inside, between) = self.hops(protocol, |hop| &hop.ring);
         let latency = self.start(protocol) + (self.n - self.nodes) * inside + (self.nodes - 1.0) * between;
-        let transfer = b / self.under(protocol, self.inside.min(self.between)) + b * self.copy / 2.0;
+        let transfer = self.slower(protocol, [b, b], b / 2.0);
         self.way(Algorithm::Ring, protocol, latency, transfer)
     }
 
@@ -391,8 +404,7 @@ impl Shape<'_> {
         let (inside, between) = self.hops(protocol, |hop| &hop.tree);
         let latency = self.start(protocol) + (self.m - 1.0) * inside + self.depth * between;
         let crossings = if self.nodes > 2.0 { 2.0 } else { 1.0 };
-        let transfer =
-            b / self.under(protocol, self.inside.min(self.between / crossings)) + b * self.copy / 2.0;
+        let transfer = self.slower(protocol, [b, crossings * b], b / 2.0);
         self.way(Algorithm::Tree, protocol, latency, transfer)
     }
 
@@ -401,9 +413,8 @@ impl Shape<'_> {
         let (inside, between) = self.hops(protocol, |hop| &hop.ring);
         let crossings = if self.nodes > 1.0 { between } else { 0.0 };
         let latency = self.start(protocol) + (self.n - 1.0) * inside + crossings;
-        let within = b * (self.m - 1.0) / self.n / self.under(protocol, self.inside);
-        let across = b * self.m * (self.n - self.m) / self.n / self.under(protocol, self.between);
-        let transfer = within.max(across) + b * self.copy * (self.n - 1.0) / self.n;
+        let carried = [b * (self.m - 1.0) / self.n, b * self.m * (self.n - self.m) / self.n];
+        let transfer = self.slower(protocol, carried, b * (self.n - 1.0) / self.n);
         self.way(Algorithm::Direct, protocol, latency, transfer)
     }
 

@@ -120,6 +120,15 @@ impl Values {
     }
 }
 
+/// Stands at the head of a file of parameters.
+const HEAD: &str = "\
+# What is fitted of the collective model: few, physical, the same for every GPU, fabric and source of measurements.
+# `value` is the fit, `prior` and `spread` (standard deviation of its logarithm) what is believed before any fit, `min`
+# and `max` what is possible. `cargo run --release -p validation --example fit_collectives -- FILE` prints this file anew.
+
+# The sources of measurements behind the values, and their sizes, bytes.
+";
+
 /// All of them, with what they were fitted on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameters {
@@ -195,7 +204,7 @@ impl Parameters {
 
     /// As a file: the values rounded to four digits, so that the same fit gives the same file on any machine.
     pub fn to_toml(&self) -> String {
-        let mut text = String::new();
+        let mut text = HEAD.to_string();
         let quoted: Vec<String> =
             self.sources.iter().map(|s| format!("  {}", toml::Value::from(s.as_str()))).collect();
         let sources = if quoted.is_empty() { String::new() } else { format!("\n{},\n", quoted.join(",\n")) };

@@ -56,6 +56,8 @@ pub struct Losses {
     pub pat_overlap: f64,
     /// Buffer of a channel, bytes.
     pub buffer_bytes: f64,
+    /// Steps it is cut into.
+    pub buffer_steps: f64,
 }
 
 /// What NCCL says of an architecture.

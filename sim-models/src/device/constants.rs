@@ -48,8 +48,8 @@ impl Default for DeviceConstants {
             stream: 0.8,
             flash_forward: 0.42,
             flash_backward: 0.36,
-            // Shared by every GPU measured: vidur's (A40, A100, H100), SimuMax' and Sailor's products move by under half
-            // a percent when each has its own.
+            // Shared by every GPU: vidur's (A40, A100, H100) and SimuMax' (A100-PCIe, B200) products move by under half a
+            // percentage point when each has its own.
             launch_s: 4e-6,
             tile_overhead_k: 64.0,
             wave: 0.25,
@@ -69,7 +69,7 @@ const MATMUL: &[(&[&str], f64, f64, f64)] = &[
     (&["Titan-RTX"], 0.72, 0.82, 0.82),
     (&["RTX-2080", "RTX-2080-8"], 1.03, 0.93, 0.93),
     (&["RTX-3090"], 1.0, 1.0, 0.75),
-    (&["RTX-4090"], 0.98, 1.0, 0.80),
+    (&["RTX-4090"], 1.0, 1.0, 0.75),
     (&["A40", "RTX-A6000", "A10", "A10G"], 0.80, 0.80, 0.75),
     (&["A100-40", "A100-80", "A100-40-PCIe", "A100-80-PCIe", "A800", "A30"], 0.755, 0.82, 0.88),
     (
@@ -159,6 +159,10 @@ pub struct FrameworkConstants {
     pub sharded_forward_passes: f64,
     /// The same, backward.
     pub sharded_backward_passes: f64,
+    /// Passes over the logits in 32 bits that the loss makes, forward: widened, maximum, difference, exponential, sum.
+    pub loss_forward_passes: f64,
+    /// The same, backward.
+    pub loss_backward_passes: f64,
     /// Host time to issue a block's forward pass, s: a layer takes the longer of host and device.
     pub host_forward_s: f64,
     /// The same, backward.
@@ -254,10 +258,14 @@ impl Default for FrameworkConstants {
             replicated_backward_passes: 10.0,
             sharded_forward_passes: 10.0,
             sharded_backward_passes: 16.0,
-            // The floor of Sailor's tables at micro-batch 1.
+            // Sailor's operator tables (`gpt-post-process` less its product).
+            loss_forward_passes: 8.0,
+            loss_backward_passes: 3.0,
+            // 3 ms a block and micro-batch: the floor of vTrain's one-node runs at TP 1, and of Sailor's tables at
+            // micro-batch 1; TP 2 and 4 lie about 0.7 ms above it.
             host_forward_s: 1.2e-3,
-            host_backward_s: 1.4e-3,
-            host_tp_s: 0.6e-3,
+            host_backward_s: 1.8e-3,
+            host_tp_s: 0.35e-3,
             // Adam, fused: reads parameter, gradient and two moments, writes all but the gradient, 32 bits each.
             optimizer_bytes: 28.0,
             kernels: KernelShares::default(),
@@ -266,11 +274,22 @@ impl Default for FrameworkConstants {
 }
 
 impl FrameworkConstants {
-    /// Megatron with scores in memory: before flash attention.
+    /// Megatron-LM with its fused softmax and the scores in memory: before flash attention.
     pub fn megatron_fused() -> FrameworkConstants {
         FrameworkConstants {
             name: "megatron-fused-softmax".into(),
             attention: AttentionKernel::Fused,
+            ..FrameworkConstants::default()
+        }
+    }
+
+    /// Megatron-DeepSpeed with eager attention: scale, mask, softmax and dropout one by one. vTrain's one-node runs fit
+    /// 24 passes over the scores, Sailor's fp32 tables 23; its optimizer moves 84 and 65 bytes a parameter.
+    pub fn megatron_deepspeed() -> FrameworkConstants {
+        FrameworkConstants {
+            name: "megatron-deepspeed".into(),
+            attention: AttentionKernel::Eager,
+            optimizer_bytes: 75.0,
             ..FrameworkConstants::default()
         }
     }

@@ -30,6 +30,10 @@ pub struct LayerShape {
     pub ffn_hidden: u64,
     /// Whether the MLP has a gate: three matrices for two.
     pub gated: bool,
+    /// Experts on one rank; 0 for a dense MLP.
+    pub experts: u64,
+    /// Experts that a token is sent to.
+    pub top_k: u64,
     /// Vocabulary, padded.
     pub vocab: u64,
     /// Parameters on one rank, for the optimizer step.
@@ -46,6 +50,8 @@ impl LayerShape {
             kv_heads: model.heads,
             ffn_hidden: model.ffn_hidden,
             gated: false,
+            experts: 0,
+            top_k: 0,
             vocab: model.padded_vocab(tp.max(1)),
             parameters: model.parameters(layer, tp.max(1)),
         }
@@ -142,18 +148,29 @@ pub fn operators(q: &LayerQuery, framework: &FrameworkConstants) -> LayerOperato
             let up = if q.shape.gated { ffn.saturating_mul(2) } else { ffn };
             let h = q.shape.hidden;
             let linear_format = if q.format.bytes() < 2.0 { q.format } else { format };
-            for (n, k) in [(qkv.max(1), h), (h, (h / tp).max(1)), (up.max(1), h), (h, ffn.max(1))] {
-                linear(&mut list, tokens, n, k, linear_format);
+            for (n, k) in [(qkv.max(1), h), (h, (h / tp).max(1))] {
+                linear(&mut list, 1, tokens, n, k, linear_format);
+            }
+            // Experts see alike many tokens: `top_k` of each, sent and brought back.
+            let (batch, rows) = if q.shape.experts == 0 {
+                (1, tokens)
+            } else {
+                let sent = stream_bytes * q.shape.top_k as f64;
+                list.forward.push(memory(Stream::Gather, 4.0 * sent));
+                list.backward.push(memory(Stream::Gather, 4.0 * sent));
+                (q.shape.experts, tokens.saturating_mul(q.shape.top_k).div_ceil(q.shape.experts))
+            };
+            for (n, k) in [(up.max(1), h), (h, ffn.max(1))] {
+                linear(&mut list, batch, rows, n, k, linear_format);
             }
             attention(&mut list, q, framework, tp, head_width);
             (list.syncs, list.sync_bytes) = (2, stream_bytes);
         }
         LayerKind::Head => {
-            linear(&mut list, tokens, (q.shape.vocab / tp).max(1), q.shape.hidden, format);
-            // Loss: logits read, widened to 32 bits, maximum, exponential and sum, gradient.
+            linear(&mut list, 1, tokens, (q.shape.vocab / tp).max(1), q.shape.hidden, format);
             let logits = tokens as f64 * (q.shape.vocab as f64 / tp as f64) * 4.0;
-            list.forward.push(memory(Stream::Scores, 6.0 * logits));
-            list.backward.push(memory(Stream::Scores, 2.0 * logits));
+            list.forward.push(memory(Stream::Scores, framework.loss_forward_passes * logits));
+            list.backward.push(memory(Stream::Scores, framework.loss_backward_passes * logits));
             (list.syncs, list.sync_bytes) = (1, stream_bytes);
         }
     }
@@ -169,16 +186,17 @@ fn activation_bytes(format: Format) -> f64 {
     format.bytes().max(2.0)
 }
 
-fn linear(list: &mut LayerOperators, tokens: u64, n: u64, k: u64, format: Format) {
-    list.forward.push((Operator::gemm(tokens, n, k), format));
-    list.backward.push((Operator::gemm(tokens, k, n), format));
-    list.backward.push((Operator::Gemm { batch: 1, m: n, n: k, k: tokens, accumulate: true }, format));
+fn linear(list: &mut LayerOperators, batch: u64, tokens: u64, n: u64, k: u64, format: Format) {
+    let product = |m, n, k, accumulate| (Operator::Gemm { batch, m, n, k, accumulate }, format);
+    list.forward.push(product(tokens, n, k, false));
+    list.backward.push(product(tokens, k, n, false));
+    list.backward.push(product(n, k, tokens, true));
     if format.bytes() < 2.0 {
         // Quantising an operand: two bytes read, one written as it lies and one transposed.
-        let cast =
-            |width: u64| Operator::Memory { kind: Stream::Add, bytes: 4.0 * tokens as f64 * width as f64 };
-        list.forward.push((cast(k), Format::Bf16));
-        list.backward.push((cast(n), Format::Bf16));
+        let bytes = |width: u64| 4.0 * batch as f64 * tokens as f64 * width as f64;
+        let cast = |width| (Operator::Memory { kind: Stream::Add, bytes: bytes(width) }, Format::Bf16);
+        list.forward.push(cast(k));
+        list.backward.push(cast(n));
     }
 }
 

@@ -8,6 +8,7 @@ pub mod measured;
 pub mod model;
 pub mod operator;
 pub mod roofline;
+pub mod stage;
 mod table;
 
 pub use catalogue::{Catalogue, Format, Gpu, UnknownGpu};
@@ -16,6 +17,7 @@ pub use measured::MeasuredLayers;
 pub use model::{Device, DeviceModel, Estimate, Evidence, LayerEstimate, Pass, check_laws};
 pub use operator::Operator;
 pub use roofline::Roofline;
+pub use stage::{Stage, StageTime};
 pub use table::{LayerCost, LayerTable, TableError};
 
 #[cfg(test)]

@@ -47,9 +47,9 @@ prop_compose! {
     fn shapes()(
         kind in prop::sample::select(vec![LayerKind::Embedding, LayerKind::Block, LayerKind::Head]),
         hidden in 1u64..20_000, heads in 1u64..200, groups in 1u64..9, ffn_hidden in 1u64..80_000,
-        gated in any::<bool>(), vocab in 1u64..300_000, parameters in 1u64..1_000_000_000,
+        gated in any::<bool>(), experts in 0u64..64, top_k in 1u64..9, vocab in 1u64..300_000, parameters in 1u64..1_000_000_000,
     ) -> LayerShape {
-        LayerShape { kind, hidden, heads, kv_heads: heads.div_ceil(groups), ffn_hidden, gated, vocab, parameters }
+        LayerShape { kind, hidden, heads, kv_heads: heads.div_ceil(groups), ffn_hidden, gated, experts, top_k, vocab, parameters }
     }
 }
 
@@ -107,6 +107,8 @@ fn absurd_sizes_are_no_panic() {
         kv_heads: u64::MAX,
         ffn_hidden: u64::MAX,
         gated: true,
+        experts: 1,
+        top_k: u64::MAX,
         vocab: u64::MAX,
         parameters: u64::MAX,
     };
@@ -163,6 +165,54 @@ fn a_table_returns_its_own_points_and_says_when_it_does_not() {
     let (two, three, four) = (2, 3, 4);
     let at = |b| model.layer(&LayerQuery::of(&opt(), 3, b, 1, Format::Fp32)).forward.seconds(0.0);
     assert!(at(two) < at(three) && at(three) < at(four));
+}
+
+/// A stage is the sum of its layers, and a shipped table gives what the table says.
+#[test]
+fn a_stage_is_the_sum_of_its_layers() {
+    let (model, catalogue) = (opt(), Catalogue::builtin());
+    let stage =
+        |first, last| Stage { model: &model, first, last, micro_batch: 2, tp: 2, format: Format::Fp32 };
+    for (gpu, evidence) in [("A100-40", Evidence::Measured), ("H100", Evidence::Extrapolated)] {
+        let gpu = catalogue.find(gpu).unwrap();
+        let device = Device::of(gpu, &model, Format::Fp32, FrameworkConstants::default());
+        let whole = stage(0, 25).time(&device, |bytes| bytes * 1e-11);
+        assert_eq!(whole.evidence, Some(evidence));
+        let parts = [(0, 0), (1, 10), (11, 24), (25, 25)]
+            .map(|(a, b)| stage(a, b).time(&device, |bytes| bytes * 1e-11));
+        let sum = |f: fn(&StageTime) -> f64| parts.iter().map(f).sum::<f64>();
+        assert!((sum(|t| t.forward_s) / whole.forward_s - 1.0).abs() < 1e-12);
+        assert!((sum(|t| t.backward_s) / whole.backward_s - 1.0).abs() < 1e-12);
+        let lower = stage(0, 25).lower(&device, |_| 0.0);
+        assert!(lower.forward_s <= whole.forward_s && lower.forward_s > 0.3 * whole.forward_s);
+    }
+    let table = LayerTable::shipped("opt-350m", "A100-40").unwrap().cost(2, 2, 0, 25).unwrap();
+    let device =
+        Device::of(catalogue.find("A100-40").unwrap(), &model, Format::Fp32, FrameworkConstants::default());
+    let time = stage(0, 25).time(&device, |_| 1.0);
+    assert!(
+        (time.forward_s / table.forward.as_secs_f64() - 1.0).abs() < 1e-9,
+        "a measured time holds its all-reduces"
+    );
+    assert_eq!(stage(5, 4).time(&device, |_| 1.0).evidence, None);
+}
+
+/// A layer's products are the textbook's: 6 FLOP a parameter and token, forward and backward.
+#[test]
+fn a_blocks_arithmetic_is_the_textbooks() {
+    let dense = LayerQuery::of(&opt(), 1, 4, 1, Format::Bf16);
+    let flop = |q: &LayerQuery| -> f64 {
+        let ops = layer::operators(q, &FrameworkConstants::default());
+        let all = ops.forward.iter().chain(&ops.backward);
+        all.filter(|(op, _)| matches!(op, Operator::Gemm { .. })).map(|(op, _)| op.flop()).sum()
+    };
+    let (tokens, h, f) = (4.0 * 2048.0, 1024.0, 4096.0);
+    assert_eq!(flop(&dense), 6.0 * tokens * (4.0 * h * h + 2.0 * h * f));
+    // Two of eight experts a token: the MLP twice.
+    let shape = LayerShape { experts: 8, top_k: 2, ..dense.shape };
+    assert_eq!(flop(&LayerQuery { shape, ..dense }), 6.0 * tokens * (4.0 * h * h + 4.0 * h * f));
+    let split = LayerQuery::of(&opt(), 1, 4, 4, Format::Bf16);
+    assert_eq!(flop(&split), flop(&dense) / 4.0);
 }
 
 /// A card nobody measured: its datasheet, a model, times with their uncertainty.

@@ -16,6 +16,7 @@
 //! What a file does not say (TP and micro-batch in its name, the GPU, the model's sizes) comes from the [`Context`].
 
 mod layers;
+pub mod nccl;
 mod operators;
 
 use crate::device::{Format, Operator};

@@ -9,8 +9,8 @@ use std::fmt::Write;
 
 /// The columns of our operator CSV. `operator` is `gemm`, `attention` or a kind of memory-bound kernel; `m,n,k` are a
 /// product's sizes, or queries, keys and width of attention, whose `batch` counts sequences x heads; `bytes` is for
-/// memory-bound kernels.
-pub const COLUMNS: &str = "name,operator,pass,format,batch,kv_batch,m,n,k,causal,bytes,time_us";
+/// memory-bound kernels; `accumulate` is 1 where a product is added to a 32-bit buffer.
+pub const COLUMNS: &str = "name,operator,pass,format,batch,kv_batch,m,n,k,causal,bytes,time_us,accumulate";
 
 /// A CSV file by column names.
 struct Rows<'a> {
@@ -185,7 +185,7 @@ pub(super) fn llm_serving_sim(text: &str, context: &Context) -> Result<Profile, 
 }
 
 /// SimuMax' system files: the share of `tflops` that a shape reached. Causal attention is counted there with all its
-/// arithmetic. Grouped products are left out.
+/// arithmetic.
 pub(super) fn simumax(text: &str, context: &Context) -> Result<Profile, ImportError> {
     #[derive(Deserialize)]
     struct File {
@@ -221,6 +221,22 @@ pub(super) fn simumax(text: &str, context: &Context) -> Result<Profile, ImportEr
                     k: number("k")?,
                     accumulate: fields.get("accumulate") == Some(&"True"),
                 },
+                // Experts' products; the sizes are the forward pass's in every stage.
+                "group_matmul" => {
+                    let (m, n, k) = (number("M")?, number("N")?, number("K")?);
+                    let (m, n, k) = match fields.get("stage").copied().unwrap_or("") {
+                        "bwd_grad_act" => (m, k, n),
+                        "bwd_grad_w" => (n, k, m),
+                        _ => (m, n, k),
+                    };
+                    Operator::Gemm {
+                        batch: number("ng")?,
+                        m,
+                        n,
+                        k,
+                        accumulate: fields.get("accumulate") == Some(&"True"),
+                    }
+                }
                 "sdp_fwd" | "sdp_bwd" => Operator::Attention {
                     heads: number("batch")?.saturating_mul(number("head_num")?),
                     kv_heads: number("batch")?.saturating_mul(number("kv_head_num")?),
@@ -303,7 +319,7 @@ pub(super) fn csv(text: &str, context: &Context) -> Result<Profile, ImportError>
 
 /// Points as our operator CSV.
 pub fn to_csv(points: &[OperatorPoint]) -> String {
-    let mut text = format!("{COLUMNS},accumulate\n");
+    let mut text = format!("{COLUMNS}\n");
     for p in points {
         let format = format!("{:?}", p.format).to_lowercase();
         let (name, us) = (p.name.replace([',', '"', '\n'], " "), p.seconds * 1e6);

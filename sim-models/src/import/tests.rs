@@ -103,6 +103,35 @@ fn bad_files_say_where() {
     assert!(read(Kind::Sailor, &[0xff, 0xfe], &named("x")).is_err());
 }
 
+/// The profiler's tiny set on a CPU, where PyTorch is installed: what it writes reads, and a second run adds nothing.
+#[test]
+fn the_profilers_files_read() {
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/profile_gpu.py");
+    let python = std::env::var("TIDEPLAN_PYTHON").unwrap_or_else(|_| "python3".into());
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(&python).args(arguments).output();
+        output.is_ok_and(|o| o.status.success())
+    };
+    if !script.exists() || !run(&["-c", "import torch"]) {
+        println!("skipped: no profiler, or no PyTorch (TIDEPLAN_PYTHON names another Python)");
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("tideplan-profile-{}", std::process::id()));
+    let (script, out) = (script.display().to_string(), folder.display().to_string());
+    let profile = [script.as_str(), "--out", &out, "--device", "cpu", "--tiny", "--quiet"];
+    assert!(run(&profile));
+    let text = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+    let (operators, layers) = (text("operators.csv"), text("layers.csv"));
+    assert!(run(&profile));
+    assert_eq!((text("operators.csv"), text("layers.csv")), (operators.clone(), layers.clone()));
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(operators.lines().nth(1) == Some(OPERATOR_COLUMNS));
+    assert!(
+        read(Kind::Operators, operators.as_bytes(), &named("operators.csv")).unwrap().operators.len() > 40
+    );
+    assert_eq!(read(Kind::Layers, layers.as_bytes(), &named("layers.csv")).unwrap().layers.len(), 4);
+}
+
 mod any_bytes {
     use super::*;
     use proptest::prelude::*;

@@ -7,6 +7,8 @@
 //! share the bytes.
 
 mod row;
+#[cfg(test)]
+mod tests;
 
 pub use row::{Reason, Row};
 
@@ -23,8 +25,10 @@ const LARGE: u64 = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CollectivesError {
     /// A column that every file needs.
-    #[error("line 1: column `{column}` is missing: expected a header with source, collective, gpu, gpus, nodes, size_bytes \
-             and one of time_us, busbw_GBps, algbw_GBps")]
+    #[error(
+        "line 1: column `{column}` is missing: expected a header with source, collective, gpu, gpus, nodes, size_bytes \
+             and one of time_us, busbw_GBps, algbw_GBps"
+    )]
     Column {
         /// Which.
         column: &'static str,

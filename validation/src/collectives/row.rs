@@ -126,7 +126,8 @@ fn node_sizes(all: &[Cells]) -> BTreeMap<(String, String), u32> {
     let mut sizes = BTreeMap::new();
     for cells in all {
         if let Ok(gpus) = cells.count("gpus_per_node", 4096.0) {
-            let size: &mut u32 = sizes.entry((cells.source.clone(), cells.text("gpu").to_string())).or_default();
+            let size: &mut u32 =
+                sizes.entry((cells.source.clone(), cells.text("gpu").to_string())).or_default();
             *size = (*size).max(gpus as u32);
         }
     }
