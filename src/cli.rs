@@ -104,9 +104,12 @@ pub(crate) struct Validate {
     /// Measured runs, CSV; without it, the shipped rows.
     #[arg(long, value_name = "F.csv")]
     pub(crate) runs: Option<PathBuf>,
-    /// Folder of plans, `ID.json` for the row of that id.
-    #[arg(long, value_name = "DIR")]
+    /// Folder of plans in Sailor's format, `ID.json` for the row of that id.
+    #[arg(long, value_name = "DIR", requires = "runs")]
     pub(crate) plans: Option<PathBuf>,
+    /// Measured collectives, CSV; given alone, no runs are scored.
+    #[arg(long, value_name = "F.csv")]
+    pub(crate) collectives: Option<PathBuf>,
     /// Write every row's prediction to a CSV file.
     #[arg(long, value_name = "OUT.csv")]
     pub(crate) predictions: Option<PathBuf>,

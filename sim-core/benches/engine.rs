@@ -1,11 +1,14 @@
-//! The engine: ping-pong between two processes, and PHOLD. For the same against other kernels see `benches/peers`.
+//! The engine: ping-pong between two processes, and PHOLD; and the executor on a pipeline's task graph. For the same against other kernels see `benches/peers`.
 #![allow(missing_docs, reason = "criterion's macros make the items")]
 
 #[path = "../examples/support/mod.rs"]
 mod support;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use sim_core::{Class, Engine, Limits, Scheduler, SimDuration, SimTime, World};
+use sim_core::{
+    CapacityProfile, Class, Engine, Executor, GraphBuilder, Limits, NetworkBuilder, NoObserver, Rate,
+    RunOptions, Scheduler, SimDuration, SimTime, Transfer, World,
+};
 use support::phold::Phold;
 
 const EVENTS: u64 = 100_000;
@@ -52,9 +55,42 @@ fn engine(c: &mut Criterion) {
     group.finish();
 }
 
+/// A pipeline of `STAGES` stages and `BATCHES` micro-batches there and back: delays on a stream a stage, and a transfer on a
+/// link of its own between neighbours, as a planner runs it over and over.
+fn graph(c: &mut Criterion) {
+    const STAGES: usize = 16;
+    const BATCHES: usize = 64;
+    let mut net = NetworkBuilder::new();
+    let rate = Rate::from_bytes_per_s(1e10).expect("a rate");
+    let links: Vec<_> = (0..STAGES).map(|_| net.resource(CapacityProfile::constant(rate))).collect();
+    let net = net.build();
+    let mut builder = GraphBuilder::new();
+    let streams: Vec<_> = (0..STAGES).map(|_| builder.stream()).collect();
+    for batch in 0..BATCHES as u64 {
+        let mut before = None;
+        for (stage, &link) in links.iter().enumerate() {
+            let deps: Vec<_> = before.into_iter().collect();
+            let time = SimDuration::from_ps(1_000_000 + stage as u64 * 977 + batch);
+            let compute = builder.delay(time, &[streams[stage]], &deps);
+            let uses = [(link, 1)];
+            let send =
+                Transfer { bytes: 10_000, latency: SimDuration::from_ps(5_000), cap: Rate::MAX, uses: &uses };
+            before = Some(builder.transfer(send, &[], &[compute]));
+        }
+    }
+    let graph = builder.build().expect("a graph");
+    let mut executor = Executor::new();
+    let mut group = c.benchmark_group("graph");
+    group.throughput(Throughput::Elements(graph.len() as u64));
+    group.bench_function("pipeline_2048_tasks", |b| {
+        b.iter(|| executor.run(&graph, &net, &RunOptions::default(), &mut NoObserver).expect("it ends"));
+    });
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20).measurement_time(std::time::Duration::from_secs(1)).warm_up_time(std::time::Duration::from_millis(300));
-    targets = engine
+    targets = engine, graph
 }
 criterion_main!(benches);

@@ -1,9 +1,10 @@
 //! The generic engine: a world, its events, and the loop between them. Dispatch is static; the loop does not allocate.
 
+use crate::calendar::CalendarQueue;
 use crate::digest::Digest;
 use crate::error::SimError;
 use crate::observe::{NoObserver, Observer};
-use crate::queue::{Class, EventQueue, key_class, key_time};
+use crate::queue::{Class, key_class, key_time};
 use crate::time::{SimDuration, SimTime};
 
 /// What is simulated: a state that handles events and schedules more.
@@ -21,7 +22,7 @@ pub trait World {
 /// Where a world puts its events.
 #[derive(Debug)]
 pub struct Scheduler<E> {
-    queue: EventQueue<E>,
+    queue: CalendarQueue<E>,
     now: SimTime,
     overflow: bool,
     stop: bool,
@@ -29,7 +30,7 @@ pub struct Scheduler<E> {
 
 impl<E: Copy> Scheduler<E> {
     fn new() -> Self {
-        Self { queue: EventQueue::new(), now: SimTime::ZERO, overflow: false, stop: false }
+        Self { queue: CalendarQueue::new(), now: SimTime::ZERO, overflow: false, stop: false }
     }
 
     /// The clock.
@@ -42,7 +43,7 @@ impl<E: Copy> Scheduler<E> {
     #[inline]
     pub fn after(&mut self, delay: SimDuration, class: Class, event: E) {
         match self.now.checked_add(delay) {
-            Some(time) => self.queue.push(time, class, event),
+            Some(time) => self.queue.push(time.as_ps(), class, event),
             None => self.overflow = true,
         }
     }
@@ -50,7 +51,7 @@ impl<E: Copy> Scheduler<E> {
     /// Schedules `event` at `time`, or now when `time` is past.
     #[inline]
     pub fn at(&mut self, time: SimTime, class: Class, event: E) {
-        self.queue.push(time.max(self.now), class, event);
+        self.queue.push(time.max(self.now).as_ps(), class, event);
     }
 
     /// Ends the run after the event under way.

@@ -3,9 +3,20 @@
 
 use crate::space::{Kind, Template};
 use sim_models::device::LayerCost;
+use sim_models::link::LinkModel;
 use sim_models::plan::Schedule;
 use sim_models::scenario::Scenario;
 use sim_models::units::Bytes;
+
+/// How times that depend on the rest of the plan are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// As good as they can be: what is then too slow is too slow.
+    Bound,
+    /// As they are likely to be: alike pipelines share NICs and links between zones, and rings come one after another on a
+    /// link between zones. Decides what is tried first, and how layers are cut; excludes nothing.
+    Estimate,
+}
 
 /// Costs of one stage of a template. Times are ps; layers are `first .. end`.
 #[derive(Clone, Debug)]
@@ -18,12 +29,14 @@ pub struct StageCost<'a> {
     gradients: Vec<u64>,
     /// Memory of a device, less what every stage needs whatever its layers.
     memory: u64,
-    /// The least time of a boundary transfer to or from the stage before (0 for the first).
-    pub before: u64,
+    /// The time of a boundary transfer to or from the stage before (0 for the first): the least, and what is likely when
+    /// alike pipelines transfer at once. By [`View`].
+    before: [u64; 2],
     /// The same for the stage after (0 for the last).
-    pub after: u64,
-    /// Best rate at which replicas of the stage share gradients, bytes/s: within the kind, and across zones.
-    sync_rate: [f64; 2],
+    after: [u64; 2],
+    /// Of the stage's ranks.
+    kind: usize,
+    tp: u32,
 }
 
 impl StageCost<'_> {
@@ -44,7 +57,7 @@ impl StageCost<'_> {
 
     /// What one micro-batch costs the stage: both passes and the transfers that block it.
     pub fn step(&self, first: usize, end: usize) -> u64 {
-        self.forward(first, end) + self.backward(first, end) + self.before + self.after
+        self.forward(first, end) + self.backward(first, end) + self.before[0] + self.after[0]
     }
 
     /// Bytes by which the layers with `in_flight` micro-batches exceed the device (negative: to spare).
@@ -54,14 +67,14 @@ impl StageCost<'_> {
         i128::try_from(need).unwrap_or(i128::MAX) - i128::from(self.memory)
     }
 
-    /// The least time of the ring all-reduce of the layers' gradients over at least `sync.pipelines` pipelines.
-    fn sync(&self, first: usize, end: usize, sync: Sync) -> u64 {
-        if sync.pipelines < 2 {
+    /// The time of the ring all-reduce of the layers' gradients at `rate` bytes/s over `pipelines` pipelines.
+    fn sync(&self, first: usize, end: usize, pipelines: u32, rate: f64) -> u64 {
+        if pipelines < 2 {
             return 0;
         }
         let bytes = (self.gradients[end] - self.gradients[first]) as f64;
-        let n = f64::from(sync.pipelines);
-        floor_ps(2.0 * (n - 1.0) / n * bytes / self.sync_rate[usize::from(sync.across)])
+        let n = f64::from(pipelines);
+        floor_ps(2.0 * (n - 1.0) / n * bytes / rate)
     }
 }
 
@@ -70,15 +83,24 @@ fn floor_ps(seconds: f64) -> u64 {
     if seconds.is_finite() { (seconds * 1e12 * (1.0 - 1e-9)) as u64 } else { 0 }
 }
 
-/// With whom gradients are shared, at least.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How the gradients of a pipeline are shared.
+#[derive(Clone, Debug)]
 pub struct Sync {
-    /// Pipelines of the template.
+    /// Pipelines of the plan, at least.
     pub pipelines: u32,
-    /// Whether some pipeline of the plan lies in other zones than this one, so that every ring crosses zones.
-    pub across: bool,
-    /// Whether all rings then share one link.
+    /// Whether all rings share one link between zones.
     pub shared: bool,
+    /// Rate of the rings of each stage, bytes/s.
+    pub rates: Vec<f64>,
+}
+
+/// Whether two neighbouring stages of a pipeline may be on one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apart {
+    /// They may.
+    Maybe,
+    /// The placement keeps them on different nodes.
+    Always,
 }
 
 /// Costs of a template at a micro-batch size.
@@ -94,8 +116,14 @@ pub struct TemplateCost<'a> {
     backward_before: Vec<Vec<u64>>,
     /// `[s][l]`: the least time of both passes of stages `s ..` that hold layers `l ..`.
     below: Vec<Vec<u64>>,
+    /// `[s][l]`: the least step of the slowest of stages `s ..` that hold layers `l ..`.
+    slowest_below: Vec<Vec<u64>>,
+    /// The longest transfers of any stage for one micro-batch.
+    slack: u64,
+    /// The least time that one micro-batch of one pipeline occupies a link between two zones, each way.
+    on_zone_link: u64,
     /// The least time of the transfers on the way down to stage `s`.
-    transfers_above: Vec<u64>,
+    transfers_above: Vec<[u64; 2]>,
     schedule: Schedule,
 }
 
@@ -111,7 +139,7 @@ pub struct NoFit(pub i128);
 const NEVER: u64 = u64::MAX / 4;
 
 impl<'a> TemplateCost<'a> {
-    /// The costs of `template` in micro-batches of `micro_batch` under `schedule`.
+    /// The costs of `template` in micro-batches of `micro_batch` under `schedule`, with about so many alike `pipelines`.
     ///
     /// # Errors
     /// [`NotMeasured`] when a stage's kind has no times at its micro-batch and TP.
@@ -121,12 +149,13 @@ impl<'a> TemplateCost<'a> {
         template: &Template,
         micro_batch: u32,
         schedule: Schedule,
+        apart: Apart,
+        pipelines: u32,
     ) -> Result<Self, NotMeasured> {
         let model = &scenario.model;
         let layers = model.layers() as usize;
         let precision = scenario.training.precision;
         let boundary = model.boundary_bytes(precision).times(u64::from(micro_batch));
-        let across = zone_rate(scenario);
         let mut stages = Vec::with_capacity(template.stages.len());
         for (s, shape) in template.stages.iter().enumerate() {
             let kind = &kinds[shape.kind as usize];
@@ -148,42 +177,57 @@ impl<'a> TemplateCost<'a> {
             let neighbours = u64::from(s > 0) + u64::from(s + 1 < template.stages.len());
             let fixed = scenario.training.memory_reserve + boundary.times(2 * neighbours);
             let memory = group.gpu.memory.0.saturating_sub(fixed.0);
-            let inside = kind.ring_rate(scenario);
-            let sync_rate = [inside, lower(inside, across)];
             stages.push(StageCost {
                 sums,
                 state,
                 activations,
                 gradients,
                 memory,
-                before: 0,
-                after: 0,
-                sync_rate,
+                before: [0; 2],
+                after: [0; 2],
+                kind: shape.kind as usize,
+                tp: shape.tp,
             });
         }
+        let mut on_zone_link = 0;
         for s in 1..stages.len() {
             let (a, b) = (template.stages[s - 1], template.stages[s]);
+            on_zone_link = on_zone_link.max(crossing(
+                scenario,
+                &kinds[a.kind as usize],
+                &kinds[b.kind as usize],
+                boundary,
+            ));
             let streams = a.tp.min(b.tp);
-            let least =
-                least_transfer(scenario, &kinds[a.kind as usize], &kinds[b.kind as usize], boundary, streams);
-            stages[s - 1].after = least;
-            stages[s].before = least;
+            let (from, to) = (&kinds[a.kind as usize], &kinds[b.kind as usize]);
+            let together = a == b && a.tp < from.gpus_per_node && apart == Apart::Maybe;
+            let least = least_transfer(scenario, from, to, boundary, streams, together, [1; 3]);
+            let share = |k: &Kind, tp| pipelines.min(k.gpus_per_node / tp);
+            let shared = [share(from, a.tp), share(to, b.tp), pipelines];
+            let likely = least_transfer(scenario, from, to, boundary, streams, together, shared);
+            stages[s - 1].after = [least, likely];
+            stages[s].before = [least, likely];
         }
         let mut cost = TemplateCost {
             layers,
             forward_before: Vec::new(),
             backward_before: Vec::new(),
             below: Vec::new(),
+            slowest_below: Vec::new(),
+            slack: stages.iter().map(|s| s.before[0] + s.after[0]).max().unwrap_or(0),
             transfers_above: Vec::new(),
+            on_zone_link,
             stages,
             schedule,
         };
         cost.forward_before = cost.sums_before(StageCost::forward);
         cost.backward_before = cost.sums_before(StageCost::backward);
-        cost.below = cost.sums_below();
-        let mut above = 0;
+        let both = |stage: &StageCost<'_>, first, end| stage.forward(first, end) + stage.backward(first, end);
+        cost.below = cost.rows_below(both, u64::saturating_add);
+        cost.slowest_below = cost.rows_below(StageCost::step, u64::max);
+        let mut above = [0; 2];
         for stage in &cost.stages {
-            above += stage.before;
+            above = [above[0] + stage.before[0], above[1] + stage.before[1]];
             cost.transfers_above.push(above);
         }
         Ok(cost)
@@ -202,14 +246,18 @@ impl<'a> TemplateCost<'a> {
         rows
     }
 
-    fn sums_below(&self) -> Vec<Vec<u64>> {
+    fn rows_below(
+        &self,
+        time: impl Fn(&StageCost<'a>, usize, usize) -> u64,
+        join: impl Fn(u64, u64) -> u64,
+    ) -> Vec<Vec<u64>> {
         let mut rows = vec![vec![NEVER; self.layers + 1]; self.stages.len() + 1];
         rows[self.stages.len()][self.layers] = 0;
         for (s, stage) in self.stages.iter().enumerate().rev() {
             for first in 0..self.layers {
-                let both = |end| stage.forward(first, end) + stage.backward(first, end);
-                let least =
-                    (first + 1..=self.layers).map(|end| rows[s + 1][end].saturating_add(both(end))).min();
+                let least = (first + 1..=self.layers)
+                    .map(|end| join(rows[s + 1][end], time(stage, first, end)))
+                    .min();
                 rows[s][first] = least.unwrap_or(NEVER).min(NEVER);
             }
         }
@@ -221,7 +269,7 @@ impl<'a> TemplateCost<'a> {
     ///
     /// What lies before its first pass, its own passes and the transfers that block it, and the idle time that the way
     /// down and back forces on it. See docs/search.md for why nothing is counted twice.
-    fn passes_end(&self, s: usize, first: usize, end: usize, micro_batches: u32) -> u64 {
+    fn passes_end(&self, s: usize, first: usize, end: usize, micro_batches: u32, view: View) -> u64 {
         let n = u64::from(micro_batches);
         let stage = &self.stages[s];
         let (f, b) = (stage.forward(first, end), stage.backward(first, end));
@@ -229,56 +277,65 @@ impl<'a> TemplateCost<'a> {
             Schedule::OneFOneB => (self.stages.len() - 1 - s) as u64,
             Schedule::GPipe => n - 1,
         };
-        let above = self.transfers_above[s];
-        let below = self.below[s + 1][end] + 2 * (self.transfers_above[self.stages.len() - 1] - above);
+        let v = view as usize;
+        let (before, after, above) = (stage.before[v], stage.after[v], self.transfers_above[s][v]);
+        let below = self.below[s + 1][end] + 2 * (self.transfers_above[self.stages.len() - 1][v] - above);
         // Between its first forward pass and its first backward pass, and between its last of each, the stage has other
         // passes to run; what they do not fill is idle. With few micro-batches the two gaps are one.
         let filled = warm_up.min(n - 1);
-        let down = below.saturating_sub(filled.saturating_mul(f + stage.after));
-        let back = below.saturating_sub(filled.saturating_mul(b + stage.before)).saturating_sub(stage.after);
+        let down = below.saturating_sub(filled.saturating_mul(f + after));
+        let back = below.saturating_sub(filled.saturating_mul(b + before)).saturating_sub(after);
         let idle = if n - 1 > warm_up { down + back } else { down.max(back) };
         // A transfer down after each forward pass but the first, whose is on the way down and back, and one up after each
         // backward pass but the last, whose is on the way up.
-        let blocked = (n - 1).saturating_mul(stage.before + stage.after);
+        let blocked = (n - 1).saturating_mul(before + after);
         let lead = self.forward_before[s][first] + above;
         n.saturating_mul(f + b).saturating_add(blocked).saturating_add(lead + idle)
     }
 
     /// A lower bound of the iteration of a plan with such a stage: after its passes come the synchronisation of its
     /// gradients and its optimizer step, or the way back up.
-    fn stage_bound(&self, s: usize, first: usize, end: usize, micro_batches: u32, sync: Sync) -> u64 {
+    fn stage_bound(&self, s: usize, first: usize, end: usize, micro_batches: u32, sync: &Sync) -> u64 {
         let stage = &self.stages[s];
-        let ends = stage.update(first, end) + stage.sync(first, end, sync);
-        let up = self.backward_before[s][first] + self.transfers_above[s];
-        self.passes_end(s, first, end, micro_batches).saturating_add(ends.max(up))
+        let ends = stage.update(first, end) + stage.sync(first, end, sync.pipelines, sync.rates[s]);
+        let up = self.backward_before[s][first] + self.transfers_above[s][0];
+        self.passes_end(s, first, end, micro_batches, View::Bound).saturating_add(ends.max(up))
     }
 
-    /// What a partition is chosen by: the bound, and where all rings share one link also the rings of the stages before,
-    /// which end their passes later and so come after this stage's on the link.
-    fn stage_estimate(&self, s: usize, first: usize, end: usize, micro_batches: u32, sync: Sync) -> u64 {
-        let bound = self.stage_bound(s, first, end, micro_batches, sync);
-        if !sync.shared {
-            return bound;
-        }
+    /// What a partition is chosen by. Where all rings share one link, the rings of the stages before, which end their passes
+    /// later, come after this stage's on it.
+    fn stage_estimate(&self, s: usize, first: usize, end: usize, micro_batches: u32, sync: &Sync) -> u64 {
         let stage = &self.stages[s];
-        let ends = stage.update(first, end) + stage.sync(0, end, sync);
-        bound.max(self.passes_end(s, first, end, micro_batches).saturating_add(ends))
+        let ends = stage.update(first, end)
+            + stage.sync(if sync.shared { 0 } else { first }, end, sync.pipelines, sync.rates[s]);
+        let up = self.backward_before[s][first] + self.transfers_above[s][1];
+        self.passes_end(s, first, end, micro_batches, View::Estimate).saturating_add(ends.max(up))
+    }
+
+    fn stage_value(&self, s: usize, layers: (usize, usize), n: u32, sync: &Sync, view: View) -> u64 {
+        match view {
+            View::Bound => self.stage_bound(s, layers.0, layers.1, n, sync),
+            View::Estimate => self.stage_estimate(s, layers.0, layers.1, n, sync),
+        }
     }
 
     /// When each layer's gradients are there, at the soonest, in a pipeline with this partition; and the time that their
     /// ring takes on the link between zones at least.
-    pub fn releases(&self, borders: &[usize], micro_batches: u32, sync: Sync) -> Vec<(u64, u64)> {
+    pub fn releases(&self, borders: &[usize], micro_batches: u32, sync: &Sync) -> Vec<(u64, u64)> {
         let mut list = Vec::with_capacity(self.layers);
         for s in 0..self.stages.len() {
-            let end = self.passes_end(s, borders[s], borders[s + 1], micro_batches);
-            list.extend((borders[s]..borders[s + 1]).map(|l| (end, self.stages[s].sync(l, l + 1, sync))));
+            let end = self.passes_end(s, borders[s], borders[s + 1], micro_batches, View::Bound);
+            list.extend(
+                (borders[s]..borders[s + 1])
+                    .map(|l| (end, self.stages[s].sync(l, l + 1, sync.pipelines, sync.rates[s]))),
+            );
         }
         list
     }
 
     /// The least over every contiguous partition that fits in memory of the largest [bound](Self::stage_bound) of its
-    /// stages: no such plan is faster. `None` when none fits.
-    pub fn bound(&self, micro_batches: u32, sync: Sync) -> Option<u64> {
+    /// stages: no such plan is faster. `None` when none fits. Or the same for the estimates.
+    pub fn bound(&self, micro_batches: u32, sync: &Sync, view: View) -> Option<u64> {
         let mut best = vec![NEVER; self.layers + 1];
         best[0] = 0;
         let stages = self.stages.len();
@@ -291,14 +348,14 @@ impl<'a> TemplateCost<'a> {
                 for first in (s..end).rev() {
                     // Fewer layers never take longer: past the least there is nothing to find.
                     let own = stage.step(first, end).saturating_mul(u64::from(micro_batches));
-                    if own.saturating_sub(stage.before + stage.after) >= least
+                    if own.saturating_sub(stage.before[0] + stage.after[0]) >= least
                         || stage.excess(first, end, in_flight) > 0
                     {
                         break;
                     }
                     if best[first] < least {
-                        least =
-                            least.min(best[first].max(self.stage_bound(s, first, end, micro_batches, sync)));
+                        let value = self.stage_value(s, (first, end), micro_batches, sync, view);
+                        least = least.min(best[first].max(value));
                     }
                 }
                 best[end] = least;
@@ -308,13 +365,51 @@ impl<'a> TemplateCost<'a> {
         (best[self.layers] < NEVER).then_some(best[self.layers])
     }
 
+    /// Whether [`TemplateCost::bound`] is at most `level`; much cheaper when it is far above.
+    pub fn within(&self, micro_batches: u32, sync: &Sync, view: View, level: u64) -> bool {
+        let (n, stages) = (u64::from(micro_batches), self.stages.len());
+        // Steps alone, less the transfers of the last: what no stage of a partition within the level exceeds.
+        let steps = |s: usize| (level.saturating_add(self.stages[s].before[0] + self.stages[s].after[0])) / n;
+        let mut reached = vec![false; self.layers + 1];
+        reached[0] = true;
+        for (s, stage) in self.stages.iter().enumerate() {
+            let in_flight = self.schedule.in_flight(s as u32, stages as u32, micro_batches);
+            let longest = steps(s);
+            let mut next = vec![false; self.layers + 1];
+            let mut any = false;
+            for (end, next) in
+                next.iter_mut().enumerate().take(self.layers - (stages - 1 - s) + 1).skip(s + 1)
+            {
+                if self.slowest_below[s + 1][end] > level / n + self.slack / n + 1 {
+                    continue;
+                }
+                for first in (s..end).rev() {
+                    if stage.step(first, end) > longest || stage.excess(first, end, in_flight) > 0 {
+                        break;
+                    }
+                    if reached[first] && self.stage_value(s, (first, end), micro_batches, sync, view) <= level
+                    {
+                        *next = true;
+                        any = true;
+                        break;
+                    }
+                }
+            }
+            if !any {
+                return false;
+            }
+            reached = next;
+        }
+        reached[self.layers]
+    }
+
     /// The partition with the least of the largest estimate of its stages (where no link is shared by all rings, that is
     /// [`TemplateCost::bound`]), and of those that the recursion keeps the one with the least sum: borders of the stages,
     /// first 0, last the number of layers.
     ///
     /// # Errors
     /// [`NoFit`] when none fits in memory.
-    pub fn partition(&self, micro_batches: u32, sync: Sync) -> Result<Vec<usize>, NoFit> {
+    pub fn partition(&self, micro_batches: u32, sync: &Sync) -> Result<Vec<usize>, NoFit> {
         let stages = self.stages.len();
         let mut best = vec![(NEVER, 0u128); self.layers + 1];
         best[0] = (0, 0);
@@ -354,8 +449,13 @@ impl<'a> TemplateCost<'a> {
     }
 
     /// The largest bound of the stages of one partition.
-    pub fn partition_bound(&self, borders: &[usize], micro_batches: u32, sync: Sync) -> u64 {
+    pub fn partition_bound(&self, borders: &[usize], micro_batches: u32, sync: &Sync) -> u64 {
         let bound = |s: usize| self.stage_bound(s, borders[s], borders[s + 1], micro_batches, sync);
+        (0..self.stages.len()).map(bound).max().unwrap_or(0)
+    }
+
+    pub fn partition_estimate(&self, borders: &[usize], micro_batches: u32, sync: &Sync) -> u64 {
+        let bound = |s: usize| self.stage_estimate(s, borders[s], borders[s + 1], micro_batches, sync);
         (0..self.stages.len()).map(bound).max().unwrap_or(0)
     }
 
@@ -369,9 +469,23 @@ impl<'a> TemplateCost<'a> {
         (0..stages).map(excess).max().unwrap_or(0)
     }
 
+    /// The longest transfers of any stage for one micro-batch.
+    pub fn slack(&self) -> u64 {
+        self.slack
+    }
+
+    /// The most micro-batches that `pipelines` pipelines, sharing a link between zones, can each send over it within
+    /// `level`.
+    pub fn over_zone_link(&self, pipelines: u32, level: u64) -> u64 {
+        match self.on_zone_link.saturating_mul(u64::from(pipelines)) {
+            0 => u64::MAX,
+            each => level / each,
+        }
+    }
+
     /// The least step time of the slowest stage, over every contiguous partition, memory aside.
     pub fn bottleneck(&self) -> u64 {
-        self.minimax(|s, first, end| i128::from(self.stages[s].step(first, end))).try_into().unwrap_or(NEVER)
+        self.slowest_below[0][0]
     }
 
     /// The least, over every contiguous partition, of the largest excess of memory, with that many micro-batches in flight
@@ -395,7 +509,7 @@ impl<'a> TemplateCost<'a> {
 }
 
 /// Whether all hops between zones share one link: there are two zones, and a link between them.
-pub fn one_zone_link(scenario: &Scenario) -> bool {
+fn one_zone_link(scenario: &Scenario) -> bool {
     let zones: std::collections::BTreeSet<&str> = scenario.groups.iter().map(|g| g.zone.as_str()).collect();
     let zones: Vec<&str> = zones.into_iter().collect();
     matches!(zones[..], [a, b] if scenario.zone_link(a, b).is_some())
@@ -407,20 +521,6 @@ impl Kind {
         let mut list: Vec<usize> = self.devices.iter().map(|d| d.group as usize).collect();
         list.dedup();
         list
-    }
-
-    /// The best rate, bytes/s, of a ring of which one rank is of this kind: that of the fastest hop from it.
-    fn ring_rate(&self, scenario: &Scenario) -> f64 {
-        let mut best = 0.0;
-        for g in self.groups() {
-            let group = &scenario.groups[g];
-            let nic = group.nic.highest().as_bytes_per_s();
-            best = higher(best, group.inside.wire_rate());
-            for link in &scenario.node_links[g] {
-                best = higher(best, lower(link.wire_rate(), nic));
-            }
-        }
-        best
     }
 
     /// Zones of its devices.
@@ -440,38 +540,112 @@ fn lower(a: f64, b: f64) -> f64 {
     if b < a { b } else { a }
 }
 
-/// The best rate, bytes/s, of any hop between two zones, at any instant; infinite when there is one zone.
-fn zone_rate(scenario: &Scenario) -> f64 {
-    let mut best = 0.0;
-    for (g, from) in scenario.groups.iter().enumerate() {
-        for (h, to) in scenario.groups.iter().enumerate().filter(|(_, to)| to.zone != from.zone) {
-            let mut rate = lower(scenario.node_links[g][h].wire_rate(), from.nic.highest().as_bytes_per_s());
-            rate = lower(rate, to.nic.highest().as_bytes_per_s());
-            if let Some((_, link)) = scenario.zone_link(&from.zone, &to.zone) {
-                rate = lower(rate, link.capacity.highest().as_bytes_per_s());
-            }
-            best = higher(best, rate);
-        }
-    }
-    if best > 0.0 { best } else { f64::INFINITY }
+/// Rates of rings, for one scenario.
+#[derive(Debug)]
+pub struct Rings<'a> {
+    scenario: &'a Scenario,
+    kinds: &'a [Kind],
+    /// Whether all hops between zones share one link.
+    one_zone_link: bool,
 }
 
-/// The least time of one boundary transfer between stages of two kinds, over every pair of nodes and every instant.
-fn least_transfer(scenario: &Scenario, a: &Kind, b: &Kind, bytes: Bytes, streams: u32) -> u64 {
+impl<'a> Rings<'a> {
+    /// For plans on these kinds.
+    pub fn new(scenario: &'a Scenario, kinds: &'a [Kind]) -> Self {
+        Rings { scenario, kinds, one_zone_link: one_zone_link(scenario) }
+    }
+
+    /// How pipelines of a template share gradients: `own` of it, `all` in the plan at least; `across` if some other pipeline
+    /// lies wholly in other zones, so that every ring crosses zones.
+    pub fn sync(&self, cost: &TemplateCost<'_>, own: u32, all: u32, across: bool, view: View) -> Sync {
+        let all = all.max(if across { 2 } else { 1 });
+        let model: u64 = cost.stages[0].gradients[cost.layers];
+        let rate = |stage: &StageCost<'_>| {
+            let kind = &self.kinds[stage.kind];
+            let nodes = own > kind.gpus_per_node / stage.tp;
+            // A ring moves chunks of the layers that its ranks share: at most of all layers, likely of a stage's.
+            let chunk = match view {
+                // An eighth more: other pipelines may pad and replicate more at their TP.
+                View::Bound => Bytes((model + model / 8) / u64::from(all)),
+                View::Estimate => Bytes((model / u64::from(all) / cost.stages.len() as u64).max(1)),
+            };
+            let rate = |link: &LinkModel| match view {
+                View::Bound => link.rate_up_to(chunk, stage.tp),
+                View::Estimate => link.transfer_rate(chunk, stage.tp),
+            };
+            self.fastest_hop(kind, rate, nodes, across)
+        };
+        Sync {
+            pipelines: all,
+            shared: across && self.one_zone_link,
+            rates: cost.stages.iter().map(rate).collect(),
+        }
+    }
+
+    /// The rate of the fastest hop from a rank of a kind to any other, to one on another node, or of any to another zone.
+    fn fastest_hop(&self, kind: &Kind, rate: impl Fn(&LinkModel) -> f64, nodes: bool, zones: bool) -> f64 {
+        let mut best = 0.0;
+        for g in if zones { (0..self.scenario.groups.len()).collect() } else { kind.groups() } {
+            let group = &self.scenario.groups[g];
+            let nic = group.nic.highest().as_bytes_per_s();
+            if !nodes && !zones {
+                best = higher(best, rate(&group.inside));
+            }
+            for (other, link) in self.scenario.groups.iter().zip(&self.scenario.node_links[g]) {
+                let mut hop = lower(rate(link), nic);
+                if zones {
+                    if other.zone == group.zone {
+                        continue;
+                    }
+                    if let Some((_, link)) = self.scenario.zone_link(&group.zone, &other.zone) {
+                        hop = lower(hop, link.capacity.highest().as_bytes_per_s());
+                    }
+                }
+                best = higher(best, hop);
+            }
+        }
+        if best > 0.0 { best } else { f64::INFINITY }
+    }
+}
+
+/// The least time that one boundary transfer between stages of two kinds occupies the link between their zones; 0 where
+/// there is none, or where a kind is in more than one zone.
+fn crossing(scenario: &Scenario, a: &Kind, b: &Kind, bytes: Bytes) -> u64 {
+    match (&a.zones(scenario)[..], &b.zones(scenario)[..]) {
+        ([a], [b]) if a != b => match scenario.zone_link(a, b) {
+            Some((_, link)) => floor_ps(bytes.0 as f64 / link.capacity.highest().as_bytes_per_s()),
+            None => 0,
+        },
+        _ => 0,
+    }
+}
+
+/// The least time of one boundary transfer between stages of two kinds, over every pair of nodes and every instant, when so
+/// many share the sender's NIC, the receiver's and the link between zones.
+fn least_transfer(
+    scenario: &Scenario,
+    a: &Kind,
+    b: &Kind,
+    bytes: Bytes,
+    streams: u32,
+    together: bool,
+    shared: [u32; 3],
+) -> u64 {
     let mut best = f64::INFINITY;
     for ga in a.groups() {
         for gb in b.groups() {
             let mut consider = |seconds: f64| best = lower(best, seconds);
             let (from, to) = (&scenario.groups[ga], &scenario.groups[gb]);
-            if ga == gb && from.gpus_per_node > 1 {
+            if ga == gb && together {
                 consider(from.inside.transfer_s(bytes, streams));
             }
             let link = &scenario.node_links[ga][gb];
             let mut rate = link.transfer_rate(bytes, streams);
             let zone = scenario.zone_link(&from.zone, &to.zone).filter(|_| from.zone != to.zone);
             let capacities = [Some(&from.nic), Some(&to.nic), zone.map(|(_, l)| &l.capacity)];
-            for profile in capacities.into_iter().flatten() {
-                rate = lower(rate, profile.highest().as_bytes_per_s());
+            for (profile, by) in capacities.into_iter().zip(shared) {
+                let most = profile.map_or(f64::INFINITY, |p| p.highest().as_bytes_per_s());
+                rate = lower(rate, most / f64::from(by));
             }
             let latency = link.latency_s + zone.map_or(0.0, |(_, l)| l.latency.as_secs_f64());
             consider(latency + bytes.0 as f64 / rate);

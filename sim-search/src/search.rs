@@ -1,11 +1,14 @@
 //! Branch and bound in levels of time, in rounds whose size does not depend on threads.
 //!
 //! ```text
-//!   template at a micro-batch -> thrown out by a rule, or kept
-//!   root: a micro-batch and a leading template (pipelines that join kinds), or none
-//!   combination: a root and an option for each kind -> up to two plans (two placements)
+//!   template at a micro-batch and placement -> thrown out by a rule, or kept
+//!   root: a micro-batch, a placement and a leading template (pipelines that join kinds), or none
+//!   combination: a root and an option for each kind -> a plan
 //!   plan -> thrown out by a rule or by its own bound, or simulated no further than the best
 //! ```
+//!
+//! First the combinations that look best by their estimates, a few rounds, for a good time to throw others out by. Then all,
+//! by levels.
 //!
 //! A *level* is a time. At a level, every template says how many micro-batches one of its pipelines can run within it, over
 //! every partition of the layers ([`TemplateCost::bound`]); a combination is *within* the level when its pipelines together
@@ -16,11 +19,11 @@
 //! One partition and one share of each combination is simulated, so the answer is proven only as far as the highest level
 //! that held nothing: the gap says how far.
 
-use crate::cost::{NoFit, Sync, TemplateCost, one_zone_link};
+use crate::cost::{Apart, NoFit, Rings, TemplateCost, View};
 use crate::place::{Part, Place, place};
 use crate::rules::Rule;
 use crate::shares::{Sharer, shares};
-use crate::space::{Kind, Template, kinds, templates};
+use crate::space::{Kind, StageShape, Template, kinds, templates};
 use rayon::prelude::*;
 use sim_core::{Digest, SimTime};
 use sim_models::fold::Folding;
@@ -33,6 +36,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Combinations taken in one round. Fixed, so that the answer does not depend on threads.
 const ROUND: usize = 64;
+
+/// Rounds of the combinations that look best, before those with the least bound.
+const SEED_ROUNDS: u64 = 4;
+
+/// A level above which nothing is: half a year, in ps.
+const MOST_LEVEL: u64 = 1 << 63;
 
 /// The schedule of every plan searched.
 const SCHEDULE: Schedule = Schedule::OneFOneB;
@@ -154,18 +163,25 @@ struct Entry<'a> {
     zones: BTreeSet<usize>,
 }
 
+/// What all pipelines of a plan share.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Frame {
+    micro_batch: u32,
+    place: Place,
+}
+
 /// So many pipelines of an entry: what a combination is made of.
 struct Choice {
-    micro_batch: u32,
+    frame: Frame,
     entry: usize,
     pipelines: u32,
     /// Micro-batches that one of them can run within the level: sharing gradients in its zones, and across zones.
     within: [u32; 2],
 }
 
-/// A micro-batch and its leading choice, with the options of each kind for the devices left.
+/// A frame and its leading choice, with the options of each kind for the devices left.
 struct Root {
-    micro_batch: u32,
+    frame: Frame,
     lead: Option<usize>,
     options: Vec<Vec<usize>>,
     /// Whether a combination was taken from it.
@@ -233,8 +249,6 @@ struct Search<'a> {
     fabric: &'a Fabric,
     options: &'a Options,
     kinds: Vec<Kind>,
-    /// Whether all hops between zones share one link.
-    one_link: bool,
     entries: Vec<Entry<'a>>,
     choices: Vec<Choice>,
     roots: Vec<Root>,
@@ -258,7 +272,6 @@ impl<'a> Search<'a> {
             fabric,
             options,
             kinds: kinds(scenario),
-            one_link: one_zone_link(scenario),
             entries: Vec::new(),
             choices: Vec::new(),
             roots: Vec::new(),
@@ -303,35 +316,65 @@ impl<'a> Search<'a> {
                 self.prune(Rule::BatchNotDivisible);
                 continue;
             }
-            let priced: Vec<_> = shapes.par_iter().map(|t| self.price(t, size)).collect();
-            self.counts.considered += priced.len() as u64;
-            let first = self.entries.len();
-            for (template, priced) in shapes.iter().zip(priced) {
-                match priced {
-                    Ok(entry) => {
-                        self.counts.expanded += 1;
-                        self.entries.push(entry);
-                    }
-                    Err((rule, lacks)) => {
-                        self.prune(rule);
-                        if let Some(lacks) = lacks {
-                            self.note_miss(lacks, template, size);
-                        }
-                    }
-                }
+            for place in [Place::Stages, Place::Pipelines] {
+                self.open_frame(&shapes, Frame { micro_batch: size, place });
             }
-            self.open_roots(size, first);
         }
     }
 
+    fn open_frame(&mut self, shapes: &[Template], frame: Frame) {
+        // Where no two stages of a pipeline can share a node, the placements are one.
+        let differs = |t: &&Template| {
+            let pair =
+                |p: &[StageShape]| p[0] == p[1] && p[0].tp < self.kinds[p[0].kind as usize].gpus_per_node;
+            frame.place == Place::Stages || t.stages.windows(2).any(pair)
+        };
+        let whole = |t: &&Template| frame.place == Place::Stages || t.stages.len() == 1;
+        let shapes: Vec<&Template> = shapes.iter().filter(|t| differs(t) || whole(t)).collect();
+        let priced: Vec<_> = shapes.par_iter().map(|t| self.price(t, frame)).collect();
+        self.counts.considered += priced.len() as u64;
+        let first = self.entries.len();
+        for (template, priced) in shapes.iter().zip(priced) {
+            match priced {
+                Ok(entry) => {
+                    self.counts.expanded += 1;
+                    self.entries.push(entry);
+                }
+                Err((rule, lacks)) => {
+                    self.prune(rule);
+                    if let Some(lacks) = lacks {
+                        self.note_miss(lacks, template, frame.micro_batch);
+                    }
+                }
+            }
+        }
+        self.open_roots(frame, first);
+    }
+
     /// Costs of a template at a micro-batch size, or the rule that throws it out.
-    fn price(&self, template: &Template, size: u32) -> Result<Entry<'a>, (Rule, Option<NoFit>)> {
+    fn price(&self, template: &Template, frame: Frame) -> Result<Entry<'a>, (Rule, Option<NoFit>)> {
         let layers = self.scenario.model.layers();
         if template.stages.len() as u32 > layers {
             return Err((Rule::TooManyStages, None));
         }
-        let cost = TemplateCost::new(self.scenario, &self.kinds, template, size, SCHEDULE)
-            .map_err(|_| (Rule::NotMeasured, None))?;
+        // Placed stage by stage, a replica's next stage is as many devices further on as the stage has in all.
+        let free: Vec<u32> = self.kinds.iter().map(|k| k.devices.len() as u32).collect();
+        let pipelines = template.most(&free);
+        let far = |s: &StageShape| pipelines * s.tp >= self.kinds[s.kind as usize].gpus_per_node;
+        let apart = match frame.place {
+            Place::Stages if template.stages.iter().all(far) => Apart::Always,
+            _ => Apart::Maybe,
+        };
+        let cost = TemplateCost::new(
+            self.scenario,
+            &self.kinds,
+            template,
+            frame.micro_batch,
+            SCHEDULE,
+            apart,
+            pipelines,
+        )
+        .map_err(|_| (Rule::NotMeasured, None))?;
         let lacks = cost.least_excess(|_| 1);
         if lacks > 0 {
             return Err((Rule::Memory, Some(NoFit(lacks))));
@@ -360,8 +403,8 @@ impl<'a> Search<'a> {
         self.nearest = Some((lacks, NearestMiss { lacking_bytes, pipeline }));
     }
 
-    /// The roots of one micro-batch size, whose entries start at `first`.
-    fn open_roots(&mut self, micro_batch: u32, first: usize) {
+    /// The roots of one frame, whose entries start at `first`.
+    fn open_roots(&mut self, frame: Frame, first: usize) {
         let all: Vec<u32> = self.kinds.iter().map(|k| k.devices.len() as u32).collect();
         let one_kind = |e: &Entry<'_>| {
             let kind = e.template.stages[0].kind;
@@ -383,20 +426,20 @@ impl<'a> Search<'a> {
                     *free -= pipelines * self.entries[e].template.devices(k);
                 }
             }
-            let lead = lead.map(|(e, n)| self.choice(&mut known, micro_batch, e, n));
+            let lead = lead.map(|(e, n)| self.choice(&mut known, frame, e, n));
             let mut options = Vec::with_capacity(free.len());
             for (k, list) in of_kind.iter().enumerate() {
                 let mut of_this = Vec::new();
                 for &e in list {
                     let pipelines = free[k] / self.entries[e].template.devices(k);
                     if pipelines > 0 {
-                        of_this.push(self.choice(&mut known, micro_batch, e, pipelines));
+                        of_this.push(self.choice(&mut known, frame, e, pipelines));
                     }
                 }
                 options.push(of_this);
             }
             if lead.is_some() || options.iter().any(|o| !o.is_empty()) {
-                let root = Root { micro_batch, lead, options, opened: false };
+                let root = Root { frame, lead, options, opened: false };
                 self.plans_represented = self.plans_represented.saturating_add(self.represented(&root));
                 self.roots.push(root);
                 self.counts.considered += 1;
@@ -407,12 +450,12 @@ impl<'a> Search<'a> {
     fn choice(
         &mut self,
         known: &mut BTreeMap<(usize, u32), usize>,
-        micro_batch: u32,
+        frame: Frame,
         entry: usize,
         pipelines: u32,
     ) -> usize {
         *known.entry((entry, pipelines)).or_insert_with(|| {
-            self.choices.push(Choice { micro_batch, entry, pipelines, within: [0; 2] });
+            self.choices.push(Choice { frame, entry, pipelines, within: [0; 2] });
             self.choices.len() - 1
         })
     }
@@ -429,36 +472,77 @@ impl<'a> Search<'a> {
                 by_count[n] = by_count[n].saturating_add(by_count[n - 1].saturating_mul(sum));
             }
         }
-        let total = self.micro_batches(root.micro_batch);
+        let total = self.micro_batches(root.frame.micro_batch);
         let plans =
             |(n, partitions): (usize, &u128)| partitions.saturating_mul(choose(total - 1, n as u32 - 1));
         by_count.iter().enumerate().skip(1).map(plans).fold(0, u128::saturating_add)
     }
 
-    /// How many micro-batches each choice can run within `level`. Levels only rise, so the last answer is where to start.
-    fn raise(&mut self, level: u64) {
-        let (entries, batch) = (&self.entries, self.scenario.training.global_batch);
+    /// How many micro-batches each choice that matters can run within `level`. Levels only rise, so the last answer is
+    /// where to start.
+    ///
+    /// First by a quotient for all, which is never too few; then exactly, for the leading choices of roots that could
+    /// still hold something, and then for the options of those that still can.
+    fn raise(&mut self, level: u64, view: View) {
+        let mut most: Vec<u64> = self.choices.par_iter().map(|c| self.at_most(c, level)).collect();
+        let mut needed = vec![false; self.choices.len()];
+        for root in &self.roots {
+            if let Some(lead) = root.lead.filter(|_| self.may_hold(root, &most)) {
+                needed[lead] = true;
+            }
+        }
+        self.measure(&needed, level, view, &mut most);
+        let mut needed = vec![false; self.choices.len()];
+        for root in &self.roots {
+            let need = u64::from(self.micro_batches(root.frame.micro_batch));
+            let best: Vec<u64> = root.options.iter().map(|list| greatest(list, &most)).collect();
+            let all = root.lead.map_or(0, |l| most[l]) + best.iter().sum::<u64>();
+            for (list, best) in root.options.iter().zip(&best) {
+                for &c in list {
+                    needed[c] |= all - best + most[c] >= need;
+                }
+            }
+        }
+        self.measure(&needed, level, view, &mut most);
+    }
+
+    /// No fewer micro-batches than all pipelines of a choice can run within the level: a stage's steps alone, less the
+    /// last transfers.
+    fn at_most(&self, choice: &Choice, level: u64) -> u64 {
+        let entry = &self.entries[choice.entry];
+        let each = level.saturating_add(entry.cost.slack()) / entry.bottleneck;
+        let each = each.min(entry.cost.over_zone_link(choice.pipelines, level));
+        each.min(u64::from(self.micro_batches(choice.frame.micro_batch))) * u64::from(choice.pipelines)
+    }
+
+    /// Whether a root can run its batch, if each choice can run `most`.
+    fn may_hold(&self, root: &Root, most: &[u64]) -> bool {
+        let options: u64 = root.options.iter().map(|list| greatest(list, most)).sum();
+        root.lead.map_or(0, |l| most[l]) + options >= u64::from(self.micro_batches(root.frame.micro_batch))
+    }
+
+    /// Finds out exactly what the needed choices can run within the level.
+    fn measure(&mut self, needed: &[bool], level: u64, view: View, most: &mut [u64]) {
         let several_zones = self.scenario.groups.iter().any(|g| g.zone != self.scenario.groups[0].zone);
-        self.choices.par_iter_mut().for_each(|choice| {
-            let entry = &entries[choice.entry];
-            let most = batch / choice.micro_batch;
+        let (entries, rings) = (&self.entries, Rings::new(self.scenario, &self.kinds));
+        self.choices.par_iter_mut().zip(most).zip(needed).for_each(|((choice, most), needed)| {
+            if !needed {
+                return;
+            }
+            let (cost, own) = (&entries[choice.entry].cost, choice.pipelines);
+            let mut high = (*most / u64::from(own)) as u32;
             for across in [false, true] {
-                let sync = Sync {
-                    pipelines: choice.pipelines.max(if across { 2 } else { 1 }),
-                    across,
-                    shared: false,
-                };
                 let at = usize::from(across);
                 if across && !several_zones {
                     choice.within[1] = choice.within[0];
                     continue;
                 }
-                let fits = |n: u32| entry.cost.bound(n, sync).is_some_and(|time| time <= level);
-                let after = entry.cost.stages.iter().map(|s| s.after).max().unwrap_or(0);
-                // A stage's steps alone, less the last transfer: cheap, and never too few.
-                let high = (level.saturating_add(after) / entry.bottleneck).min(u64::from(most)) as u32;
-                choice.within[at] = largest(choice.within[at], high, fits);
+                let sync = rings.sync(cost, own, own, across, view);
+                choice.within[at] = largest(choice.within[at], high, |n| cost.within(n, &sync, view, level));
+                // Sharing across zones takes no less time.
+                high = choice.within[at];
             }
+            *most = u64::from(choice.within[0]) * u64::from(own);
         });
     }
 
@@ -466,7 +550,7 @@ impl<'a> Search<'a> {
     fn lower(&mut self, level: u64) {
         let waited = std::mem::take(&mut self.waiting);
         self.choices.iter_mut().for_each(|c| c.within = [0; 2]);
-        self.raise(level);
+        self.raise(level, View::Bound);
         self.open_combinations();
         let kept: BTreeSet<(usize, &Vec<usize>)> =
             self.waiting.iter().map(|c| (c.root, &c.options)).collect();
@@ -475,22 +559,24 @@ impl<'a> Search<'a> {
         self.counts.bounded += thrown;
     }
 
-    /// Takes in the combinations within the level that were not taken yet.
-    fn open_combinations(&mut self) {
+    /// Takes in the combinations within the level that were not taken yet; whether there are any, taken or not.
+    fn open_combinations(&mut self) -> bool {
         let this = &*self;
         let found: Vec<Vec<Combination>> =
             (0..this.roots.len()).into_par_iter().map(|r| this.combinations(r)).collect();
+        let any = found.iter().any(|list| !list.is_empty());
         for c in found.into_iter().flatten() {
             if !self.taken.contains(&(c.root, c.options.clone())) {
                 self.waiting.insert(c);
             }
         }
+        any
     }
 
     /// The combinations of a root within the level.
     fn combinations(&self, r: usize) -> Vec<Combination> {
         let root = &self.roots[r];
-        let need = u64::from(self.micro_batches(root.micro_batch));
+        let need = u64::from(self.micro_batches(root.frame.micro_batch));
         let most = |c: usize| u64::from(self.choices[c].within[0]) * u64::from(self.choices[c].pipelines);
         // The best that the kinds from each on can add.
         let mut rest = vec![0u64; root.options.len() + 1];
@@ -545,7 +631,7 @@ impl<'a> Search<'a> {
             return Stopped::Done;
         }
         // The first level that may hold something: all devices busy all the time.
-        let need = |root: &Root| f64::from(self.micro_batches(root.micro_batch));
+        let need = |root: &Root| f64::from(self.micro_batches(root.frame.micro_batch));
         let rate = |c: usize| {
             f64::from(self.choices[c].pipelines) / self.entries[self.choices[c].entry].bottleneck as f64
         };
@@ -557,13 +643,46 @@ impl<'a> Search<'a> {
         };
         let start = self.roots.iter().map(least).fold(f64::INFINITY, |a, b| if b < a { b } else { a });
         // A pipeline counts as done one transfer early in that estimate.
-        let early = self.entries.iter().flat_map(|e| &e.cost.stages).map(|s| s.after).max().unwrap_or(0);
-        let mut level = ((start * (1.0 - 1e-9)) as u64).saturating_sub(early).max(1);
-        let mut last = false;
+        let early = self.entries.iter().map(|e| e.cost.slack()).max().unwrap_or(0);
+        let start = ((start * (1.0 - 1e-9)) as u64).saturating_sub(early).max(1);
+        if let Some(stopped) = self.seed(start, stop) {
+            return stopped;
+        }
+        self.prove(start, stop)
+    }
+
+    /// The combinations that look best by their estimates, so that there is a good time to throw others out by.
+    fn seed(&mut self, start: u64, stop: &mut Stop<'_>) -> Option<Stopped> {
+        let mut level = start;
         loop {
-            self.raise(level);
+            self.raise(level, View::Estimate);
             self.open_combinations();
-            if self.waiting.is_empty() && self.taken.is_empty() {
+            while !self.waiting.is_empty() && self.rounds < SEED_ROUNDS {
+                if let Some(stopped) = self.ask(0, stop) {
+                    return Some(stopped);
+                }
+                self.round();
+            }
+            let best = self.ranked.first().map(|r| r.time_ps);
+            if self.rounds >= SEED_ROUNDS || best.is_some_and(|b| b < level) || level > MOST_LEVEL {
+                self.waiting.clear();
+                self.choices.iter_mut().for_each(|c| c.within = [0; 2]);
+                return None;
+            }
+            level = next_level(level);
+        }
+    }
+
+    /// Every combination whose bound is not above the best time, least first.
+    fn prove(&mut self, start: u64, stop: &mut Stop<'_>) -> Stopped {
+        let (mut level, mut last) = (start, false);
+        if let Some(best) = self.ranked.first().filter(|r| r.time_ps <= start) {
+            // Rounding apart, that cannot be; then there is nothing below.
+            level = best.time_ps;
+        }
+        loop {
+            self.raise(level, View::Bound);
+            if !self.open_combinations() {
                 self.empty_level = level;
             }
             while !self.waiting.is_empty() {
@@ -582,17 +701,16 @@ impl<'a> Search<'a> {
                 return Stopped::Done;
             }
             level = match best {
-                Some(best) if level / 50 + level + 1 >= best => {
+                Some(best) if next_level(level) >= best => {
                     last = true;
                     if best < level {
                         self.lower(best);
                     }
                     best
                 }
-                _ => level.saturating_add(level / 50 + 1),
+                _ => next_level(level),
             };
-            // Whatever is feasible is within a year: then nothing is.
-            if best.is_none() && level > 1 << 62 {
+            if best.is_none() && level > MOST_LEVEL {
                 return Stopped::Done;
             }
             if let Some(stopped) = self.ask(level, stop) {
@@ -619,23 +737,21 @@ impl<'a> Search<'a> {
         let worst = self.ranked.last().filter(|_| self.ranked.len() >= self.options.top);
         let cutoff = worst.map(|r| SimTime::from_ps(r.time_ps));
         let this = &*self;
-        let outcomes: Vec<Vec<Outcome>> = round
+        let outcomes: Vec<Outcome> = round
             .par_iter()
             .map_init(
                 || Simulator::new(this.scenario, this.fabric),
                 |simulator, c| this.try_one(simulator, c, cutoff),
             )
             .collect();
-        for (c, outcomes) in round.into_iter().zip(outcomes) {
+        for (c, outcome) in round.into_iter().zip(outcomes) {
             if !std::mem::replace(&mut self.roots[c.root].opened, true) {
                 self.counts.expanded += 1;
             }
-            self.counts.considered += 1 + outcomes.len() as u64;
+            self.counts.considered += 2;
             self.counts.expanded += 1;
-            let micro_batch = self.roots[c.root].micro_batch;
-            for outcome in outcomes {
-                self.settle(&c, micro_batch, outcome);
-            }
+            let micro_batch = self.roots[c.root].frame.micro_batch;
+            self.settle(&c, micro_batch, outcome);
             self.taken.insert((c.root, c.options));
         }
         self.rounds += 1;
@@ -674,32 +790,30 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The plans of one combination.
-    fn try_one(
-        &self,
-        simulator: &mut Simulator<'_>,
-        c: &Combination,
-        cutoff: Option<SimTime>,
-    ) -> Vec<Outcome> {
-        let pruned = |rule, lacks| vec![Outcome { ended: Ended::Pruned(rule), plan: None, lacks }];
+    /// The plan of one combination.
+    fn try_one(&self, simulator: &mut Simulator<'_>, c: &Combination, cutoff: Option<SimTime>) -> Outcome {
+        let pruned = |rule, lacks| Outcome { ended: Ended::Pruned(rule), plan: None, lacks };
         let root = &self.roots[c.root];
         let parts = self.parts(root, &c.options);
         let across = self.across(&parts);
-        let total = self.micro_batches(root.micro_batch);
+        let total = self.micro_batches(root.frame.micro_batch);
         let all: u32 = parts.iter().map(|p| self.choices[*p].pipelines).sum();
+        let rings = Rings::new(self.scenario, &self.kinds);
         // Shares by what each part can do within the level and by what one more micro-batch costs it at least.
         let (mut sharers, mut syncs) = (Vec::new(), Vec::new());
         for (part, across) in parts.iter().zip(&across) {
             let choice = &self.choices[*part];
             let entry = &self.entries[choice.entry];
-            let sync = Sync { pipelines: all, across: *across, shared: *across && self.one_link };
-            let n = choice.within[usize::from(*across)].max(1);
-            let Some(time) = entry.cost.bound(n, sync) else {
+            let (own, across) = (choice.pipelines, *across);
+            let sync = rings.sync(&entry.cost, own, all, across, View::Estimate);
+            let n = choice.within[usize::from(across)].max(1);
+            let Some(time) = entry.cost.bound(n, &sync, View::Estimate) else {
                 return pruned(Rule::Memory, None);
             };
             let one = time.saturating_sub(u64::from(n - 1).saturating_mul(entry.bottleneck));
             sharers.push(Sharer { pipelines: choice.pipelines, one, each: entry.bottleneck });
-            syncs.push(sync);
+            let bound = rings.sync(&entry.cost, own, all, across, View::Bound);
+            syncs.push((sync, bound));
         }
         let groups = shares(&sharers, total);
         if groups.is_empty() {
@@ -709,7 +823,7 @@ impl<'a> Search<'a> {
         for ((part, sync), groups) in parts.iter().zip(&syncs).zip(&groups) {
             let entry = self.choices[*part].entry;
             let most = groups.iter().map(|(_, n)| *n).max().unwrap_or(1);
-            match self.entries[entry].cost.partition(most, *sync) {
+            match self.entries[entry].cost.partition(most, &sync.0) {
                 Ok(b) => borders.push(b),
                 Err(lacks) => return pruned(Rule::Memory, Some((lacks, entry))),
             }
@@ -718,37 +832,53 @@ impl<'a> Search<'a> {
         for (((part, sync), b), groups) in parts.iter().zip(&syncs).zip(&borders).zip(&groups) {
             let entry = &self.entries[self.choices[*part].entry];
             for &(replicas, micro_batches) in groups {
-                bound = bound.max(entry.cost.partition_bound(b, micro_batches, *sync));
+                bound = bound.max(entry.cost.partition_bound(b, micro_batches, &sync.1));
                 placed.push(Part { template: &entry.template, borders: b, replicas, micro_batches });
-                if sync.shared {
-                    releases.push(entry.cost.releases(b, micro_batches, *sync));
+                if sync.1.shared {
+                    releases.push(entry.cost.releases(b, micro_batches, &sync.1));
                 }
             }
         }
         bound = bound.max(one_after_another(&releases));
         if cutoff.is_some_and(|c| bound > c.as_ps()) {
-            return vec![Outcome { ended: Ended::Bounded, plan: None, lacks: None }];
+            return Outcome { ended: Ended::Bounded, plan: None, lacks: None };
         }
-        let several = placed.iter().any(|p| p.template.stages.len() > 1);
-        let places: &[Place] = if several { &[Place::Stages, Place::Pipelines] } else { &[Place::Stages] };
-        let mut outcomes: Vec<Outcome> = Vec::new();
-        for how in places {
-            let outcome = |ended, plan| Outcome { ended, plan, lacks: None };
-            let Some(pipelines) = place(self.scenario, &self.kinds, &placed, *how) else {
-                outcomes.push(outcome(Ended::Pruned(Rule::Devices), None));
-                continue;
-            };
-            let plan =
-                Plan { micro_batch: root.micro_batch, schedule: SCHEDULE, overlap_p2p: false, pipelines };
-            if outcomes.iter().any(|o| o.plan.as_ref() == Some(&plan)) {
-                continue;
-            }
-            outcomes.push(match self.simulate(simulator, &plan, cutoff) {
-                Ok(time) => outcome(Ended::Simulated(time), Some(plan)),
-                Err(rule) => outcome(Ended::Pruned(rule), None),
-            });
+        let Some(pipelines) = place(self.scenario, &self.kinds, &placed, root.frame.place) else {
+            return pruned(Rule::Devices, None);
+        };
+        let micro_batch = root.frame.micro_batch;
+        let plan = Plan { micro_batch, schedule: SCHEDULE, overlap_p2p: false, pipelines };
+        if std::env::var_os("DBG").is_some() {
+            let r = self.simulate(simulator, &plan, None);
+            let est: Vec<String> = parts
+                .iter()
+                .zip(&syncs)
+                .zip(&borders)
+                .zip(&groups)
+                .map(|(((p, s), b), g)| {
+                    let e = &self.entries[self.choices[*p].entry];
+                    g.iter()
+                        .map(|(r, n)| {
+                            format!(
+                                "{r}x{n}: b {:.2} e {:.2} {b:?};",
+                                e.cost.partition_bound(b, *n, &s.1) as f64 / 1e12,
+                                e.cost.partition_estimate(b, *n, &s.0) as f64 / 1e12
+                            )
+                        })
+                        .collect::<String>()
+                })
+                .collect();
+            eprintln!(
+                "DBG {:?} bound {:.2} sim {:.2?} {est:?}",
+                root.frame.place,
+                bound as f64 / 1e12,
+                r.map(|x| x.map(|t| t as f64 / 1e12))
+            );
         }
-        outcomes
+        match self.simulate(simulator, &plan, cutoff) {
+            Ok(time) => Outcome { ended: Ended::Simulated(time), plan: Some(plan), lacks: None },
+            Err(rule) => pruned(rule, None),
+        }
     }
 
     /// The plan's time, or `None` when it is cut off.
@@ -790,6 +920,16 @@ impl<'a> Search<'a> {
             nearest_miss: self.nearest.map(|(_, miss)| miss),
         }
     }
+}
+
+/// A fiftieth higher.
+fn next_level(level: u64) -> u64 {
+    level.saturating_add(level / 50 + 1)
+}
+
+/// The greatest of some values, 0 of none.
+fn greatest(list: &[usize], values: &[u64]) -> u64 {
+    list.iter().map(|c| values[*c]).max().unwrap_or(0)
 }
 
 /// The least end of rings that share a link: for each layer of each pipeline, when its gradients are there and how long

@@ -1,8 +1,198 @@
 //! `tideplan validate`: predicted against measured.
 
+use super::{print, print_json};
 use crate::cli::Validate;
 use crate::failure::{Answer, Failure};
+use crate::report::table::{Table, thousands};
+use crate::write;
+use serde_json::{Value, json};
+use sim_models::collective::Parameters;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use validation::collectives;
+use validation::runs::{self, Figures, Outcome, Report, Row, budget};
 
-pub(super) fn run(_args: &Validate) -> Result<Answer, Failure> {
-    Ok(Answer::Yes)
+/// Largest file that is read: a hundred times the rows that are known of.
+const MOST_BYTES: u64 = 1 << 28;
+/// Largest plan file.
+const MOST_PLAN_BYTES: u64 = 1 << 24;
+
+pub(super) fn run(args: &Validate) -> Result<Answer, Failure> {
+    let shipped = args.runs.is_none() && args.collectives.is_none();
+    let outcomes = match &args.runs {
+        Some(path) => given(path, args.plans.as_deref())?,
+        None if shipped => runs::evaluate(runs::shipped(), |_| None),
+        None => Vec::new(),
+    };
+    let collectives = match &args.collectives {
+        Some(path) => {
+            let text = read(path, MOST_BYTES)?;
+            let scored = collectives::validate(&text, Parameters::builtin());
+            Some(scored.map_err(|e| Failure::new(format!("{}: {e}", path.display()), ""))?)
+        }
+        None => None,
+    };
+    let report = runs::report(&outcomes);
+    // The budget is for the shipped rows.
+    let broken = if shipped { budget::broken(&report, &budget::committed()) } else { Vec::new() };
+    if let Some(path) = &args.predictions {
+        write::whole(path, runs::predictions_csv(&outcomes).as_bytes())?;
+    }
+    if args.json {
+        print_json(&json(&report, collectives.as_ref(), &broken)?)?;
+    } else {
+        print(&text(&report, &outcomes, collectives.as_ref()))?;
+    }
+    for line in &broken {
+        eprintln!("error budget broken: {line}");
+    }
+    Ok(if broken.is_empty() { Answer::Yes } else { Answer::No })
+}
+
+/// The rows of a file, simulated.
+fn given(path: &Path, plans: Option<&Path>) -> Result<Vec<Outcome>, Failure> {
+    let rows = runs::read(&read(path, MOST_BYTES)?).map_err(|e| {
+        Failure::new(format!("{}: {e}", path.display()), "the columns are in docs/validate.md")
+    })?;
+    if let Some(folder) = plans.filter(|p| !p.is_dir()) {
+        return Err(Failure::new(
+            format!("no folder `{}`", folder.display()),
+            "`--plans` takes a folder with `ID.json` for the row of that id",
+        ));
+    }
+    let mut files: BTreeMap<String, String> = BTreeMap::new();
+    if let Some(folder) = plans {
+        for row in &rows {
+            let path = folder.join(format!("{}.json", row.id));
+            if is_file_name(&row.id) && path.exists() {
+                files.insert(row.id.clone(), read(&path, MOST_PLAN_BYTES)?);
+            }
+        }
+    }
+    Ok(runs::evaluate(rows, |row: &Row| files.get(&row.id).cloned()))
+}
+
+/// An id that stays inside its folder.
+fn is_file_name(id: &str) -> bool {
+    let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    !id.is_empty() && id.len() <= 200 && id.chars().all(plain)
+}
+
+fn read(path: &Path, most: u64) -> Result<String, Failure> {
+    let fail = |what: String| Failure::new(format!("cannot read `{}`: {what}", path.display()), "");
+    let file = File::open(path).map_err(|e| fail(e.to_string()))?;
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes).map_err(|e| fail(e.to_string()))?;
+    if bytes.len() as u64 > most {
+        return Err(fail(format!("it is longer than {most} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+        fail(format!("line {line} is not UTF-8 text"))
+    })
+}
+
+fn json(
+    report: &Report,
+    collectives: Option<&collectives::Report>,
+    broken: &[String],
+) -> Result<Value, Failure> {
+    let fail = |e: serde_json::Error| Failure::new(format!("cannot write the report: {e}"), "");
+    let mut value = serde_json::to_value(report).map_err(fail)?;
+    value["collectives"] = match collectives {
+        Some(c) => serde_json::to_value(&c.sources).map_err(fail)?,
+        None => json!([]),
+    };
+    if let Some(c) = collectives {
+        value["collectives_overall"] = serde_json::to_value(c.overall).map_err(fail)?;
+    }
+    value["budget_broken"] = json!(broken);
+    Ok(value)
+}
+
+fn text(report: &Report, outcomes: &[Outcome], collectives: Option<&collectives::Report>) -> String {
+    let mut text = String::new();
+    if !outcomes.is_empty() {
+        text += &runs_table(report).to_string();
+        text += "\nErrors of the iteration time in percent of the measured one; tau and regret within sweeps; docs/validate.md\n";
+        text += &skipped(outcomes);
+    }
+    if let Some(c) = collectives {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text += &collectives_table(c).to_string();
+    }
+    text
+}
+
+fn runs_table(report: &Report) -> Table {
+    let mut table = Table::new([
+        "source", "rows", "skipped", "mean", "median", "p90", "bias", "tau", "regret", "memory", "noise",
+        "trust C",
+    ]);
+    let mut row = |name: &str, f: &Figures| {
+        let noisy = f.noisy.mape.map_or("-".into(), |m| format!("{} ({})", f.noisy.n, percent(Some(m))));
+        table.row([
+            name.to_string(),
+            f.n.to_string(),
+            f.skipped.to_string(),
+            percent(f.mape),
+            percent(f.median_ape),
+            percent(f.p90_ape),
+            f.bias.map_or("-".into(), |b| format!("{:+.1}", 100.0 * b)),
+            f.kendall_tau.map_or("-".into(), |t| format!("{t:.2}")),
+            percent(f.top1_regret),
+            percent(f.memory_mape),
+            percent(f.noise_floor),
+            noisy,
+        ]);
+    };
+    for s in &report.sources {
+        row(&s.source, &s.figures);
+    }
+    row("all", &report.overall);
+    table
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or("-".into(), |s| format!("{:.1}", 100.0 * s))
+}
+
+/// What was skipped and why: a line for each source and kind of reason, with its most frequent wording.
+fn skipped(outcomes: &[Outcome]) -> String {
+    let mut counts: BTreeMap<(&str, runs::Reason), BTreeMap<&str, usize>> = BTreeMap::new();
+    for outcome in outcomes {
+        if let Err(skip) = &outcome.result {
+            let of_reason = counts.entry((&outcome.row.source, skip.reason)).or_default();
+            *of_reason.entry(&skip.what).or_default() += 1;
+        }
+    }
+    if counts.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["skipped, trust C among them", "reason", "rows", "for example"]);
+    for ((source, reason), whats) in counts {
+        let rows: usize = whats.values().sum();
+        let example = whats.iter().max_by_key(|(_, n)| **n).map_or("", |(what, _)| what);
+        table.row([source, &reason.to_string(), &thousands(rows), example]);
+    }
+    format!("\n{table}")
+}
+
+fn collectives_table(report: &collectives::Report) -> Table {
+    let mut table = Table::new(["collectives", "rows", "skipped", "mean", "median", "p90"]);
+    for s in &report.sources {
+        table.row([
+            s.source.clone(),
+            s.n.to_string(),
+            s.skipped.to_string(),
+            percent(s.mape),
+            percent(s.median_ape),
+            percent(s.p90_ape),
+        ]);
+    }
+    table
 }

@@ -1,3 +1,4 @@
-//! The cost model held against measurements.
+//! The cost model held against measurements: training runs ([`runs`]) and collectives ([`collectives`]).
 
 pub mod collectives;
+pub mod runs;

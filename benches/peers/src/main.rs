@@ -5,6 +5,8 @@
 //! a process reaches only those it is wired to, the next event is its own. Every kernel draws from the same generator, kept by
 //! each process. One thread. Prints one JSON line a kernel.
 
+#![allow(clippy::disallowed_types, reason = "a comparison of speed reads the clock")]
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};

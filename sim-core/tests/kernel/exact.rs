@@ -153,3 +153,27 @@ fn transfers_share() {
     check("named twice", 0, &[steps(4, &[])], &[twice]);
     check("no resource", 0, &[], &[Flow { uses: &[], cap: Some(2), ..flow(10, 100, 60) }]);
 }
+
+/// 5 bytes a picosecond for 40, nothing for 60, for ever; nothing is stored.
+struct Pulses;
+
+impl CapacitySource for Pulses {
+    fn at(&self, t: SimTime) -> Rate {
+        if t.as_ps() % 100 < 40 { per_ps(5) } else { Rate::ZERO }
+    }
+    fn next_change(&self, after: SimTime) -> Option<(SimTime, Rate)> {
+        let (period, phase) = (after.as_ps() / 100, after.as_ps() % 100);
+        let next = at(period * 100 + if phase < 40 { 40 } else { 100 });
+        Some((next, self.at(next)))
+    }
+}
+
+#[test]
+fn a_generated_capacity_is_like_a_stored_one() {
+    let generated = CapacityProfile::generated(std::sync::Arc::new(Pulses));
+    check("generated", 0, from_ref(&generated), &[flow(0, 1_000, 440)]);
+    check("generated, shifted", 20, &[generated.shifted(at(30))], &[flow(0, 200, 90)]);
+    // Half of it: 2.5 a picosecond, 100 bytes a period; 200,000 changes.
+    let half = generated.scaled(1, 2).unwrap();
+    check("generated, long", 0, &[half], &[flow(0, 10_000_000, 9_999_940)]);
+}

@@ -31,7 +31,7 @@ fn digests_are_those_of_the_record() {
     );
 
     let links = Links(16);
-    let mut run = |mut world: Fcfs| {
+    let run = |mut world: Fcfs| {
         let mut program = Ring::new(16, 1 << 20, 4);
         world.run(&mut program, &links, &links, &RunOptions::default(), &mut NoObserver).unwrap()
     };

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 /// An NVLink bridge joins two cards at this rate at most, bytes/s a direction: 12 links of 25 GB/s (A100 PCIe and H100
 /// PCIe datasheets: 600 GB/s, both directions).
 const BRIDGE: f64 = 300e9;
-/// A link of NVLink 2, bytes/s a direction (V100 whitepaper).
-const NVLINK_2: f64 = 25e9;
+/// NVLinks of a V100 (whitepaper).
+const CUBE_MESH_LINKS: f64 = 6.0;
 /// GPUs that one NVLink domain of superchips joins (NVIDIA GB200 NVL72 datasheet).
 const RACK: u32 = 72;
 /// Rings of one link that fit among the first n GPUs of a DGX-1, n = 0 to 8. Its cube mesh (DGX-1 with V100 whitepaper,
@@ -139,7 +139,8 @@ impl Fabric {
             _ if nvlink == 0.0 => Wiring::Pcie,
             ("pcie" | "nvl", _) => Wiring::Pcie,
             ("sxm", "pascal" | "volta") => match gpus_per_node {
-                0..=4 => Wiring::Mesh(2.0 * NVLINK_2),
+                // Four are joined directly, each pair by two of the six links.
+                0..=4 => Wiring::Mesh(nvlink / 3.0),
                 5..=8 => Wiring::CubeMesh,
                 _ => Wiring::Switch,
             },
@@ -192,7 +193,7 @@ impl Fabric {
         if let Wiring::Mesh(rate) = self.wiring {
             positive("the mesh's rate", rate)?;
         }
-        if matches!(self.wiring, Wiring::Switch) {
+        if matches!(self.wiring, Wiring::Switch | Wiring::CubeMesh) {
             positive("nvlink", self.nvlink)?;
         }
         if let Some(network) = &self.network {
@@ -249,7 +250,7 @@ impl Fabric {
             Wiring::Switch => self.nvlink,
             // A full mesh of m falls into m - 1 directed rings.
             Wiring::Mesh(pair) => pair * f64::from(ranks.max(2) - 1),
-            Wiring::CubeMesh => NVLINK_2 * CUBE_MESH_RINGS[(ranks.clamp(2, 8)) as usize],
+            Wiring::CubeMesh => self.nvlink / CUBE_MESH_LINKS * CUBE_MESH_RINGS[(ranks.clamp(2, 8)) as usize],
             Wiring::Pairs if self.over_nvlink(ranks) => self.nvlink.min(BRIDGE),
             Wiring::Pairs | Wiring::Pcie => self.pcie,
         }
@@ -259,7 +260,7 @@ impl Fabric {
     pub fn pair_rate(&self) -> f64 {
         match self.wiring {
             Wiring::Mesh(pair) => pair,
-            Wiring::CubeMesh => NVLINK_2,
+            Wiring::CubeMesh => self.nvlink / CUBE_MESH_LINKS,
             _ => self.ring_rate(2),
         }
     }

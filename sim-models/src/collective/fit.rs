@@ -6,7 +6,7 @@
 
 use super::nccl::Nccl;
 use super::parameters::{Name, Parameters, Values};
-use super::{CollectiveKind, CollectiveModel, Fabric, Group};
+use super::{Algorithm, CollectiveKind, CollectiveModel, Fabric, Group};
 use crate::calibrate::{self, Fitted, Parameter};
 use crate::units::Bytes;
 use std::collections::BTreeMap;
@@ -35,6 +35,8 @@ pub struct Sample {
     pub bytes: u64,
     /// Among which ranks.
     pub group: Group,
+    /// How, where that was said.
+    pub algorithm: Option<Algorithm>,
     /// GPUs of a node that send side by side and share `bytes`; 0 for anything but that.
     pub pairs: u32,
     /// Measured seconds, finite and above 0.
@@ -45,9 +47,13 @@ impl Sample {
     /// The predicted seconds with these values; `None` where the fabric does not hold the group.
     pub fn predicted(&self, values: Values) -> Option<f64> {
         let model = Nccl::with_values(self.fabric, values).ok()?;
-        let estimate = match self.pairs {
-            0 => model.time(self.kind, Bytes(self.bytes), self.group),
-            pairs => model.side_by_side(Bytes(self.bytes), pairs),
+        let bytes = Bytes(self.bytes);
+        let named = self.algorithm.map(|algorithm| model.time_by(algorithm, self.kind, bytes, self.group));
+        let estimate = match (self.pairs, named) {
+            (0, Some(Ok(named))) => Ok(named),
+            // An algorithm that the fabric cannot run is a misnomer: NCCL chose.
+            (0, _) => model.time(self.kind, bytes, self.group),
+            (pairs, _) => model.side_by_side(bytes, pairs),
         };
         estimate.ok().map(|e| e.seconds).filter(|s| *s > 0.0)
     }

@@ -68,11 +68,15 @@ impl CollectiveKind {
         }
     }
 
-    /// By name; case, `-` and `_` do not matter (`AllReduce`, `alltoall`).
+    /// By name; case, `-` and `_` do not matter (`AllReduce`, `alltoall`, `p2p`).
     pub fn from_name(name: &str) -> Option<CollectiveKind> {
         let plain =
             |s: &str| s.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
-        let wanted = plain(name);
+        let wanted = match plain(name).as_str() {
+            "p2p" | "pointtopoint" | "sendreceive" => "sendrecv".to_string(),
+            "all2all" => "alltoall".to_string(),
+            other => other.to_string(),
+        };
         Self::ALL.into_iter().find(|kind| plain(kind.name()) == wanted)
     }
 
@@ -110,6 +114,25 @@ pub enum Algorithm {
     Nvls,
     /// Parallel aggregated trees, of one GPU a node.
     Pat,
+}
+
+impl Algorithm {
+    /// By the name that NCCL and people give it: `Ring`, `NVLS`, `nvls_tree`, `tree` (NCCL's: double), `PAT`,
+    /// `halving-doubling`, `direct`, `hierarchical`.
+    pub fn from_name(name: &str) -> Option<Algorithm> {
+        let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        match plain.to_lowercase().as_str() {
+            "ring" => Some(Algorithm::Ring),
+            "singletree" => Some(Algorithm::Tree),
+            "tree" | "doublebinarytree" => Some(Algorithm::DoubleBinaryTree),
+            "nvls" | "nvlstree" => Some(Algorithm::Nvls),
+            "pat" => Some(Algorithm::Pat),
+            "halvingdoubling" => Some(Algorithm::HalvingDoubling),
+            "direct" => Some(Algorithm::Direct),
+            "hierarchical" => Some(Algorithm::Hierarchical),
+            _ => None,
+        }
+    }
 }
 
 /// NCCL's protocols: latency against rate.
@@ -209,6 +232,8 @@ pub struct Estimate {
     pub seconds: f64,
     /// What it stands on.
     pub evidence: Evidence,
+    /// Standard deviation of the logarithm of the true time: 0.1 is about 10 %.
+    pub spread: f64,
     /// The algorithm that took it.
     pub algorithm: Algorithm,
     /// The protocol that took it.

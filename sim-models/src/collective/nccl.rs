@@ -156,7 +156,8 @@ impl Nccl {
 
     /// Usable rate of a node's cards for the group.
     fn between(&self, net: &Network, group: Group) -> f64 {
-        let share = if net.tcp { self.p(Name::TcpShare) } else { self.p(Name::RdmaShare) * net.relative_share };
+        let share =
+            if net.tcp { self.p(Name::TcpShare) } else { self.p(Name::RdmaShare) * net.relative_share };
         let mut rate = net.rate_of(group.per_node(), self.fabric.gpus_per_node);
         if net.staged {
             // One copy to the host's memory, over one PCIe root.
@@ -174,9 +175,11 @@ impl Nccl {
     ) -> Option<Estimate> {
         let best = ways.map(|way| (way.seconds(), way)).reduce(|a, b| if b.0 < a.0 { b } else { a })?;
         let (seconds, way) = best;
+        let evidence = self.evidence(bytes, group);
         Some(Estimate {
             seconds: if group.ranks() > 1 { seconds } else { 0.0 },
-            evidence: self.evidence(bytes, group),
+            evidence,
+            spread: spread(evidence, bytes, group),
             algorithm: way.algorithm,
             protocol: way.protocol,
         })
@@ -187,6 +190,18 @@ impl Nccl {
         let inside = self.values.fitted.is_some_and(|(low, high)| (low..=high).contains(&(bytes.0 as f64)));
         if known && inside && self.fabric.stated { Evidence::Calibrated } else { Evidence::Extrapolated }
     }
+}
+
+/// 1.5 times the median error that sources show which were left out of the fit, by place and size (1 MiB and more,
+/// less); half as much again where something was assumed.
+fn spread(evidence: Evidence, bytes: Bytes, group: Group) -> f64 {
+    let known = match (group.nodes() > 1, bytes.0 >= 1 << 20) {
+        (false, true) => 0.15,
+        (false, false) => 0.45,
+        (true, true) => 0.3,
+        (true, false) => 0.4,
+    };
+    if evidence == Evidence::Extrapolated { 1.5 * known } else { known }
 }
 
 impl CollectiveModel for Nccl {

@@ -220,7 +220,10 @@ fn kinds_by_name() {
         assert_eq!(CollectiveKind::from_name(kind.name()), Some(kind));
     }
     assert_eq!(CollectiveKind::from_name("AllReduce"), Some(CollectiveKind::AllReduce));
+    assert_eq!(CollectiveKind::from_name("p2p"), Some(CollectiveKind::SendRecv));
     assert_eq!(CollectiveKind::from_name("collective (intra-node)"), None);
+    assert_eq!(Algorithm::from_name("NVLS_TREE"), Some(Algorithm::Nvls));
+    assert_eq!(Algorithm::from_name("magic"), None);
 }
 
 #[test]
@@ -259,6 +262,7 @@ fn synthetic(values: parameters::Values, outliers: bool) -> Vec<Sample> {
                     kind: CollectiveKind::AllReduce,
                     bytes: 1 << octave,
                     group: Group::new(ranks, nodes).unwrap(),
+                    algorithm: None,
                     pairs: 0,
                     seconds: 1.0,
                 };

@@ -46,6 +46,19 @@ impl FittedCurve {
         if rate < self.best_bytes_per_s { rate } else { self.best_bytes_per_s }
     }
 
+    /// The best rate that any transfer of at most `bytes` a stream has. Never below [`FittedCurve::rate`] of such a size.
+    pub fn rate_up_to(&self, bytes: f64) -> f64 {
+        let high = if bytes < LARGEST { bytes } else { LARGEST };
+        if high <= self.floor_bytes {
+            return self.rate(high);
+        }
+        // Concave: best at the vertex, or at the end before it. Convex: best at one of the ends.
+        let vertex = if self.c2 < 0.0 { 1e6 * libm::exp2(-self.c1 / (2.0 * self.c2)) } else { high };
+        let inside = if vertex > self.floor_bytes && vertex < high { vertex } else { high };
+        let (a, b) = (self.raw(inside), self.raw(self.floor_bytes));
+        if a > b { a } else { b }
+    }
+
     /// Bytes/s of all streams together, each moving `bytes`. Positive for every positive size.
     pub fn rate(&self, bytes: f64) -> f64 {
         if bytes < self.floor_bytes {
@@ -118,6 +131,8 @@ mod tests {
                         rate > 0.0 && rate <= curve.best_bytes_per_s,
                         "{key:?} {streams} {bytes}: {rate}"
                     );
+                    let most = curve.rate_up_to(bytes * 1.5);
+                    assert!(rate <= most * (1.0 + 1e-12), "{key:?} {streams} {bytes}: {rate} above {most}");
                     let time = bytes / rate;
                     assert!(
                         time >= last * 0.999,

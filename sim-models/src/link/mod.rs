@@ -49,6 +49,20 @@ impl LinkModel {
         }
     }
 
+    /// The best rate in bytes/s of any transfer of at most `bytes` in all, cut over at most `streams` streams.
+    pub fn rate_up_to(&self, bytes: Bytes, streams: u32) -> f64 {
+        match &self.rate {
+            StreamRate::Constant(rate) => *rate,
+            StreamRate::Fitted(curves) => {
+                let least = curves.first().map_or(0, |(count, _)| *count);
+                let usable = curves.iter().filter(|(count, _)| *count <= streams.max(least));
+                usable
+                    .map(|(count, curve)| curve.rate_up_to(bytes.0 as f64 / f64::from(*count)))
+                    .fold(0.0, f64::max)
+            }
+        }
+    }
+
     /// The best rate in bytes/s that `streams` streams together reach at any size.
     pub fn best_rate(&self, streams: u32) -> f64 {
         match &self.rate {

@@ -2,7 +2,7 @@
 //! fitted without the source.
 //!
 //! The file is a CSV with a header. Needed: `source`, `collective`, `gpu`, `gpus`, `nodes`, `size_bytes`, and one of
-//! `time_us`, `busbw_GBps`, `algbw_GBps`; read where present: `gpus_per_node`, `intra_link`, `inter_link`, `notes`. Sizes are
+//! `time_us`, `busbw_GBps`, `algbw_GBps`; read where present: `algorithm`, `gpus_per_node`, `intra_link`, `inter_link`, `notes`. Sizes are
 //! nccl-tests' ([`sim_models::collective`]). A send between two nodes with `gpus_per_node` = k is k pairs side by side that
 //! share the bytes.
 

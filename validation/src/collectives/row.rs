@@ -4,7 +4,7 @@ use super::CollectivesError;
 use csv::{ReaderBuilder, StringRecord};
 use sim_models::collective::fit::Sample;
 use sim_models::collective::{
-    CollectiveKind, CollectiveModel, DescribeError, Description, Nccl, Parameters, describe,
+    Algorithm, CollectiveKind, CollectiveModel, DescribeError, Description, Nccl, Parameters, describe,
 };
 use sim_models::units::Bytes;
 use std::collections::BTreeMap;
@@ -61,7 +61,7 @@ struct Cells {
 
 const NEEDED: [&str; 6] = ["source", "collective", "gpu", "gpus", "nodes", "size_bytes"];
 const TIMES: [&str; 3] = ["time_us", "busbw_GBps", "algbw_GBps"];
-const READ: [&str; 4] = ["gpus_per_node", "intra_link", "inter_link", "notes"];
+const READ: [&str; 5] = ["algorithm", "gpus_per_node", "intra_link", "inter_link", "notes"];
 
 /// Reads a file.
 pub(super) fn read(text: &str) -> Result<Vec<Row>, CollectivesError> {
@@ -143,8 +143,7 @@ fn row(cells: &Cells, nodes: &BTreeMap<(String, String), u32>) -> Row {
 fn sample(cells: &Cells, largest_node: u32) -> Result<Sample, Reason> {
     let kind = CollectiveKind::from_name(cells.text("collective")).ok_or(Reason::MissingField)?;
     let bytes = cells.count("size_bytes", 1e18)?;
-    let ranks = cells.count("gpus", 1e6)? as u32;
-    let nodes = cells.count("nodes", 1e6)? as u32;
+    let (ranks, nodes) = ranks_and_nodes(cells, kind)?;
     if ranks < 2 || !ranks.is_multiple_of(nodes) {
         return Err(Reason::Impossible);
     }
@@ -176,7 +175,37 @@ fn sample(cells: &Cells, largest_node: u32) -> Result<Sample, Reason> {
     if pairs == 0 && seconds * FASTER_THAN_WIRES < wires {
         return Err(Reason::Impossible);
     }
-    Ok(Sample { source: cells.source.clone(), fabric, kind, bytes, group, pairs, seconds })
+    let algorithm = Algorithm::from_name(cells.text("algorithm"));
+    Ok(Sample { source: cells.source.clone(), fabric, kind, bytes, group, algorithm, pairs, seconds })
+}
+
+/// Of ranks, nodes and GPUs a node, any two say the third; so do GPUs a node and the two bandwidths, whose ratio is known
+/// of every number of ranks.
+fn ranks_and_nodes(cells: &Cells, kind: CollectiveKind) -> Result<(u32, u32), Reason> {
+    let get = |column| match cells.count(column, 1e6) {
+        Err(Reason::MissingField) => Ok(None),
+        found => found.map(|n| Some(n as u32)),
+    };
+    match (get("gpus")?, get("nodes")?, get("gpus_per_node")?) {
+        (Some(ranks), Some(nodes), _) => Ok((ranks, nodes)),
+        (Some(ranks), None, Some(per_node)) => Ok((ranks, ranks.div_ceil(per_node))),
+        (None, Some(nodes), Some(per_node)) => Ok((nodes.saturating_mul(per_node), nodes)),
+        (None, None, Some(per_node)) => {
+            let ranks = ranks_of_bandwidths(cells, kind, per_node).ok_or(Reason::MissingField)?;
+            Ok((ranks, ranks / per_node))
+        }
+        _ => Err(Reason::MissingField),
+    }
+}
+
+/// The one multiple of `per_node` whose ratio of bus to algorithm bandwidth is the row's, as far as two decimals say.
+fn ranks_of_bandwidths(cells: &Cells, kind: CollectiveKind, per_node: u32) -> Option<u32> {
+    let (bus, algorithm) = (cells.number("busbw_GBps").ok()?, cells.number("algbw_GBps").ok()?);
+    let least = (bus - 0.005) / (algorithm + 0.005);
+    let most = (bus + 0.005) / (algorithm - 0.005).max(f64::MIN_POSITIVE);
+    let fits = |ranks: &u32| (least..=most).contains(&kind.bus_factor(*ranks));
+    let mut found = (1..=4096).map_while(|nodes: u32| nodes.checked_mul(per_node)).filter(fits);
+    found.next().filter(|_| found.next().is_none())
 }
 
 /// The time, or what a bandwidth makes of it.

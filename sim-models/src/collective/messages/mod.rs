@@ -130,7 +130,7 @@ pub struct Collective {
     pub bandwidth: Rate,
     /// Each link's latency.
     pub latency: SimDuration,
-    /// Into how many parts the buffer is cut, 1 to 65,535.
+    /// Into how many parts the buffer is cut, 1 to 65,535; times ranks at most 2^26.
     pub splits: u32,
 }
 
@@ -227,6 +227,8 @@ impl Collective {
         let most = if self.fabric == Fabric::Full { 4_096 } else { 65_536 };
         range("ranks", 1, most, u64::from(self.ranks))?;
         range("splits", 1, u64::from(MOST_SPLITS), u64::from(self.splits))?;
+        // Each rank keeps a counter for each split.
+        range("ranks times splits", 1, 1 << 26, u64::from(self.ranks) * u64::from(self.splits))?;
         range("bandwidth, in 2^-16 B/s,", 1, u64::MAX, self.bandwidth.raw())?;
         let (op, algorithm) = (self.op, self.algorithm);
         let done = match algorithm {
