@@ -1,6 +1,8 @@
 //! The command line: its shape, its help, its examples.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use sim_models::collective::messages::{Algorithm, Convention, Fabric, Op};
 use std::path::PathBuf;
 
 /// Plan and simulate distributed training on mixed GPUs over a network that changes.
@@ -22,6 +24,8 @@ pub(crate) enum Command {
     Plan(Plan),
     /// Simulate one iteration of a plan.
     Simulate(Simulate),
+    /// Simulate one collective operation, message by message.
+    Collective(Collective),
     /// Hold the cost model against measured runs.
     Validate(Validate),
     /// What there is: scenarios, devices.
@@ -98,6 +102,46 @@ pub(crate) struct Simulate {
 
 #[derive(Debug, Args)]
 #[command(
+    after_help = "Examples:\n  tideplan collective --op all_reduce --algorithm ring --ranks 8 --bytes \"1 MiB\" \\\n      --topology ring --bandwidth \"50 GiB/s\" --latency \"500 ns\"\n  tideplan collective --op all_to_all --algorithm direct --ranks 64 --bytes \"256 MiB\" \\\n      --topology switch --bandwidth \"400 Gbps\" --latency \"2 us\" --json\n  tideplan collective --op all_reduce --algorithm ring --ranks 2048 --bytes \"1 MiB\" --splits 4 \\\n      --topology ring --bandwidth \"50 GiB/s\" --latency \"500 ns\" --convention astra-sim\n\nWhat ASTRA-sim writes as 50 GB/s is \"50 GiB/s\". The conventions, and how far they differ: docs/collectives.md."
+)]
+pub(crate) struct Collective {
+    /// What the ranks do together.
+    #[arg(long, value_name = "O", value_parser = name::<Op>(Op::NAMES))]
+    pub(crate) op: Op,
+    /// How they do it. The last two need a power of two of ranks; trees do all_reduce alone.
+    #[arg(long, value_name = "A", value_parser = name::<Algorithm>(Algorithm::NAMES))]
+    pub(crate) algorithm: Algorithm,
+    /// How many ranks, 1 to 65536 (4096 on `full`).
+    #[arg(long, value_name = "N")]
+    pub(crate) ranks: u32,
+    /// Size of the whole buffer as nccl-tests count it, e.g. `64 MiB`; for `astra-sim` an all_gather's is one rank's part.
+    #[arg(long, value_name = "B")]
+    pub(crate) bytes: String,
+    /// Links between neighbours each way, from each rank up to and down from one switch, or between all pairs.
+    #[arg(long, value_name = "T", value_parser = name::<Fabric>(Fabric::NAMES))]
+    pub(crate) topology: Fabric,
+    /// Rate of each link in each direction, e.g. `400 Gbps`.
+    #[arg(long, value_name = "W")]
+    pub(crate) bandwidth: String,
+    /// Latency of each link, e.g. `500 ns`.
+    #[arg(long, value_name = "L")]
+    pub(crate) latency: String,
+    /// Into how many parts the buffer is cut, 1 to 65535.
+    #[arg(long, default_value_t = 1, value_name = "K")]
+    pub(crate) splits: u32,
+    /// What a link does with messages, and how bytes are counted.
+    #[arg(long, default_value = "tideplan", value_name = "C", value_parser = name::<Convention>(Convention::NAMES))]
+    pub(crate) convention: Convention,
+    /// Simulate every rank, alike or not. The time is the same.
+    #[arg(long)]
+    pub(crate) no_fold: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
     after_help = "Examples:\n  tideplan validate\n  tideplan validate --runs runs.csv --plans plans/sailor --predictions out.csv\n\nThe columns of a runs file are in docs/validate.md."
 )]
 pub(crate) struct Validate {
@@ -151,6 +195,14 @@ pub(crate) enum SchemaOf {
 pub(crate) struct Explain {
     /// An error code, e.g. `T0101`; without one, all of them.
     pub(crate) code: Option<String>,
+}
+
+/// One of `names`, all of which `T` reads.
+fn name<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: std::str::FromStr<Err: std::error::Error + Send + Sync> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).try_map(|text| text.parse())
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

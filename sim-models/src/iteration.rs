@@ -1,5 +1,6 @@
 //! One training iteration of a plan, simulated, and what became of every device's time and memory.
 
+use crate::device::catalogue::Format;
 use crate::fold::Folding;
 use crate::layout::{Layout, Rank};
 use crate::lower::{Fabric, Lowering};
@@ -8,6 +9,7 @@ use crate::plan::Plan;
 use crate::plan_check::PlanFault;
 use crate::scenario::Scenario;
 use crate::units::Bytes;
+use crate::workload::Precision;
 use serde::Serialize;
 use sim_core::{Digest, Executor, NoObserver, Outcome, RunOptions, SimDuration, SimError, SimTime, TaskId};
 
@@ -17,6 +19,12 @@ pub enum SimulateError {
     /// It is no plan for this scenario.
     #[error("{} faults in the plan, the first: {}", .0.len(), .0.first().map_or("", |f| &f.message))]
     Plan(Vec<PlanFault>),
+    /// It has more passes and transfers than are simulated.
+    #[error("{tasks} passes and transfers: at most {MOST_TASKS} are simulated")]
+    TooMany {
+        /// How many.
+        tasks: u64,
+    },
     /// It does not fit in a task graph.
     #[error(transparent)]
     Graph(#[from] sim_core::GraphError),
@@ -24,6 +32,9 @@ pub enum SimulateError {
     #[error(transparent)]
     Sim(#[from] SimError),
 }
+
+/// Most passes and transfers of one iteration: several GB of memory.
+pub const MOST_TASKS: u64 = 1 << 26;
 
 /// How to simulate an iteration.
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +151,7 @@ impl<'a> Simulator<'a> {
     /// Simulates `plan`, laid out as `layout`, no further than `cutoff`.
     ///
     /// # Errors
-    /// When the graph is too large, or the run does not end ([`SimError`]).
+    /// When the graph is too large, more than [`MOST_TASKS`] among that, or the run does not end ([`SimError`]).
     pub fn run(
         &mut self,
         plan: &Plan,
@@ -149,6 +160,11 @@ impl<'a> Simulator<'a> {
         at: SimTime,
         cutoff: Option<SimTime>,
     ) -> Result<Outcome, SimulateError> {
+        let pipelines = folding.classes.iter().map(|c| &layout.pipelines[c.pipeline]);
+        let tasks = pipelines.map(|p| 4 * p.stages.len() as u64 * u64::from(p.micro_batches)).sum();
+        if tasks > MOST_TASKS {
+            return Err(SimulateError::TooMany { tasks });
+        }
         self.lowering.lower(self.scenario, self.fabric, plan, layout, folding)?;
         let options = RunOptions { origin: at, cutoff, event_budget: None };
         Ok(self.executor.run(&self.lowering.graph, &self.fabric.network, &options, &mut NoObserver)?)
@@ -285,12 +301,17 @@ impl Iteration {
         f64::from(scenario.training.global_batch) * scenario.model.seq_len as f64 / self.time.as_secs_f64()
     }
 
-    /// Model FLOP utilisation: the model's FLOP over what the plan's devices could do in the time at their dense peak for
-    /// the precision; `None` where a peak is unknown.
+    /// Model FLOP utilisation: the model's FLOP over what the plan's devices could do in the time at their dense peak.
+    /// Where the precision is fp32 that is the TF32 peak on a GPU that has it, as frameworks use it for products.
     pub fn mfu(&self, scenario: &Scenario, layout: &Layout) -> f64 {
         let flop = scenario.model.flop_per_sample() * f64::from(scenario.training.global_batch);
+        let format = match scenario.training.precision {
+            Precision::Fp32 => Format::Tf32,
+            Precision::Fp16 => Format::Fp16,
+            Precision::Bf16 => Format::Bf16,
+        };
         let devices = layout.ranks.iter().flat_map(|r| &r.devices);
-        let peak: f64 = devices.map(|d| scenario.group(*d).gpu.peak(scenario.training.precision)).sum();
+        let peak: f64 = devices.map(|d| scenario.group(*d).gpu.peak_of(format)).sum();
         flop / (peak * self.time.as_secs_f64())
     }
 

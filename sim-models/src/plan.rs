@@ -119,7 +119,7 @@ impl Stage {
 
     /// How many devices the stage names.
     pub fn device_count(&self) -> u64 {
-        self.devices.iter().map(|d| u64::from(d.last - d.first) + 1).sum()
+        self.devices.iter().map(|d| (u64::from(d.last) + 1).saturating_sub(d.first.into())).sum()
     }
 }
 

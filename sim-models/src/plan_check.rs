@@ -28,7 +28,7 @@ pub fn check(scenario: &Scenario, plan: &Plan) -> Vec<PlanFault> {
             "T0206",
             "pipelines",
             format!("the plan names {named} devices, the cluster has {}", scenario.gpus()),
-            "name each device once".into(),
+            format!("name each device at most once, {} in all", scenario.gpus()),
         );
         return checker.faults;
     }
@@ -38,6 +38,20 @@ pub fn check(scenario: &Scenario, plan: &Plan) -> Vec<PlanFault> {
         checker.devices(p, &mut used);
     }
     checker.faults
+}
+
+/// `1 device`, `3 devices`.
+fn counted(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+/// Says that layers `first ..= last` are missing.
+fn missing(first: u32, last: u32) -> String {
+    if first == last {
+        format!("layer {first} is in no stage")
+    } else {
+        format!("layers {first} to {last} are in no stage")
+    }
 }
 
 struct Checker<'a> {
@@ -107,6 +121,11 @@ impl Checker<'_> {
         let mut next = 0;
         for (s, stage) in stages.iter().enumerate() {
             let (path, range) = (format!("pipelines[{p}].stages[{s}].layers"), stage.layers);
+            if range.last < range.first {
+                let message = format!("layers `{range}` run backwards");
+                self.fault("T0205", path, message, "the first layer, then the last".into());
+                return;
+            }
             if range.last >= layers {
                 let message = format!("layers `{range}`: the model has layers 0 to {}", layers - 1);
                 self.fault("T0205", path, message, "0 is the embedding, the last is the head".into());
@@ -116,7 +135,7 @@ impl Checker<'_> {
                 let message = if range.first < next {
                     format!("layer {} is already in a stage before", range.first)
                 } else {
-                    format!("layers {next} to {} are in no stage", range.first - 1)
+                    missing(next, range.first - 1)
                 };
                 self.fault("T0205", path, message, format!("this stage starts at layer {next}"));
                 return;
@@ -125,7 +144,7 @@ impl Checker<'_> {
         }
         if next != layers {
             let path = format!("pipelines[{p}].stages[{}].layers", stages.len() - 1);
-            let message = format!("layers {next} to {} are in no stage", layers - 1);
+            let message = missing(next, layers - 1);
             self.fault("T0205", path, message, format!("the last stage ends at layer {}", layers - 1));
         }
     }
@@ -149,12 +168,12 @@ impl Checker<'_> {
                     "T0207",
                     path.clone(),
                     format!(
-                        "{} devices for {} replicas of tp {}",
-                        stage.device_count(),
-                        group.replicas,
+                        "{} for {} of tp {}",
+                        counted(stage.device_count(), "device"),
+                        counted(group.replicas.into(), "replica"),
                         stage.tp
                     ),
-                    format!("{wanted} devices"),
+                    format!("name {}", counted(wanted, "device")),
                 );
                 continue;
             }
@@ -163,7 +182,8 @@ impl Checker<'_> {
                 let Some(g) = self.scenario.group_index(name) else {
                     let names: Vec<_> =
                         self.scenario.groups.iter().map(|g| format!("`{}`", g.name)).collect();
-                    self.fault("T0206", path.clone(), format!("no node group `{name}`"), names.join(", "));
+                    let help = format!("the cluster has {}", names.join(", "));
+                    self.fault("T0206", path.clone(), format!("no node group `{name}`"), help);
                     break;
                 };
                 let gpus = self.scenario.groups[g].gpus();

@@ -269,7 +269,7 @@ impl<'a> TemplateCost<'a> {
     ///
     /// What lies before its first pass, its own passes and the transfers that block it, and the idle time that the way
     /// down and back forces on it. See docs/search.md for why nothing is counted twice.
-    fn passes_end(&self, s: usize, first: usize, end: usize, micro_batches: u32, view: View) -> u64 {
+    pub fn passes_end(&self, s: usize, first: usize, end: usize, micro_batches: u32, view: View) -> u64 {
         let n = u64::from(micro_batches);
         let stage = &self.stages[s];
         let (f, b) = (stage.forward(first, end), stage.backward(first, end));
@@ -454,11 +454,6 @@ impl<'a> TemplateCost<'a> {
         (0..self.stages.len()).map(bound).max().unwrap_or(0)
     }
 
-    pub fn partition_estimate(&self, borders: &[usize], micro_batches: u32, sync: &Sync) -> u64 {
-        let bound = |s: usize| self.stage_estimate(s, borders[s], borders[s + 1], micro_batches, sync);
-        (0..self.stages.len()).map(bound).max().unwrap_or(0)
-    }
-
     /// The largest excess of memory of one partition; bytes, not positive when it fits.
     pub fn partition_excess(&self, borders: &[usize], micro_batches: u32) -> i128 {
         let stages = self.stages.len();
@@ -579,6 +574,56 @@ impl<'a> Rings<'a> {
             pipelines: all,
             shared: across && self.one_zone_link,
             rates: cost.stages.iter().map(rate).collect(),
+        }
+    }
+
+    /// The time that the ring of layers `layers.0 .. layers.1` is likely to take over `all` pipelines: at the rate of its
+    /// slowest hop, and so many steps that each pay the longest latency. Holders: costs, stage, and pipelines of each template.
+    pub fn likely(
+        &self,
+        layers: (usize, usize),
+        holders: &[(&TemplateCost<'_>, usize, u32)],
+        all: u32,
+    ) -> u64 {
+        if all < 2 {
+            return 0;
+        }
+        let bytes = |(cost, s, _): &(&TemplateCost<'_>, usize, u32)| {
+            cost.stages[*s].gradients[layers.1] - cost.stages[*s].gradients[layers.0]
+        };
+        let bytes = holders.iter().map(bytes).max().unwrap_or(0);
+        let chunk = Bytes((bytes / u64::from(all)).max(1));
+        let (mut rate, mut latency) = (f64::INFINITY, 0.0);
+        for (i, (cost, s, own)) in holders.iter().enumerate() {
+            let (a, from) = (&cost.stages[*s], &self.kinds[cost.stages[*s].kind]);
+            let inside = &self.scenario.groups[from.group].inside;
+            for (j, (cost, s, _)) in holders.iter().enumerate() {
+                let (b, to) = (&cost.stages[*s], &self.kinds[cost.stages[*s].kind]);
+                let streams = a.tp.min(b.tp);
+                if i != j || *own > from.gpus_per_node / a.tp {
+                    let (hop, after) = self.hop(from, to, chunk, streams);
+                    (rate, latency) = (lower(rate, hop), higher(latency, after));
+                } else if *own > 1 {
+                    rate = lower(rate, inside.transfer_rate(chunk, streams));
+                }
+            }
+        }
+        let n = f64::from(all);
+        floor_ps(2.0 * (n - 1.0) * (bytes as f64 / n / rate + latency))
+    }
+
+    /// The rate and the latency of a hop between two nodes, of the first groups of two kinds.
+    fn hop(&self, from: &Kind, to: &Kind, bytes: Bytes, streams: u32) -> (f64, f64) {
+        let (a, b) = (&self.scenario.groups[from.group], &self.scenario.groups[to.group]);
+        let link = &self.scenario.node_links[from.group][to.group];
+        let mut rate = link.transfer_rate(bytes, streams);
+        rate = lower(rate, lower(a.nic.highest().as_bytes_per_s(), b.nic.highest().as_bytes_per_s()));
+        match self.scenario.zone_link(&a.zone, &b.zone).filter(|_| a.zone != b.zone) {
+            Some((_, zone)) => {
+                let most = zone.capacity.highest().as_bytes_per_s();
+                (lower(rate, most), link.latency_s + zone.latency.as_secs_f64())
+            }
+            None => (rate, link.latency_s),
         }
     }
 

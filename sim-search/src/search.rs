@@ -19,11 +19,14 @@
 //! One partition and one share of each combination is simulated, so the answer is proven only as far as the highest level
 //! that held nothing: the gap says how far.
 
-use crate::cost::{Apart, NoFit, Rings, TemplateCost, View};
-use crate::place::{Part, Place, place};
+mod draft;
+mod levels;
+mod tree;
+
+use crate::cost::{NoFit, TemplateCost, View};
+use crate::place::Place;
 use crate::rules::Rule;
-use crate::shares::{Sharer, shares};
-use crate::space::{Kind, StageShape, Template, kinds, templates};
+use crate::space::{Kind, Template, kinds};
 use rayon::prelude::*;
 use sim_core::{Digest, SimTime};
 use sim_models::fold::Folding;
@@ -37,8 +40,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Combinations taken in one round. Fixed, so that the answer does not depend on threads.
 const ROUND: usize = 64;
 
-/// Rounds of the combinations that look best, before those with the least bound.
-const SEED_ROUNDS: u64 = 4;
+/// Combinations of several templates whose plans are estimated before any is simulated.
+const SEED_CANDIDATES: usize = 2048;
+
+/// Rounds of those that look best, before those with the least bound.
+const SEED_ROUNDS: usize = 4;
 
 /// A level above which nothing is: half a year, in ps.
 const MOST_LEVEL: u64 = 1 << 63;
@@ -297,335 +303,6 @@ impl<'a> Search<'a> {
         self.scenario.training.global_batch / size
     }
 
-    /// The top of the tree: every template at every micro-batch size, then the roots.
-    fn open_templates(&mut self) {
-        let scenario = self.scenario;
-        let measured = |k: &Kind| {
-            let table = scenario.groups[k.group].layers.as_deref();
-            table.into_iter().flat_map(|t| t.configurations().map(|(b, _)| b)).collect::<BTreeSet<u32>>()
-        };
-        let sizes: BTreeSet<u32> = if scenario.search.micro_batches.is_empty() {
-            self.kinds.iter().flat_map(measured).collect()
-        } else {
-            scenario.search.micro_batches.iter().copied().collect()
-        };
-        let shapes = templates(&self.kinds, scenario.search.max_stages);
-        for size in sizes {
-            if size == 0 || !scenario.training.global_batch.is_multiple_of(size) {
-                self.counts.considered += 1;
-                self.prune(Rule::BatchNotDivisible);
-                continue;
-            }
-            for place in [Place::Stages, Place::Pipelines] {
-                self.open_frame(&shapes, Frame { micro_batch: size, place });
-            }
-        }
-    }
-
-    fn open_frame(&mut self, shapes: &[Template], frame: Frame) {
-        // Where no two stages of a pipeline can share a node, the placements are one.
-        let differs = |t: &&Template| {
-            let pair =
-                |p: &[StageShape]| p[0] == p[1] && p[0].tp < self.kinds[p[0].kind as usize].gpus_per_node;
-            frame.place == Place::Stages || t.stages.windows(2).any(pair)
-        };
-        let whole = |t: &&Template| frame.place == Place::Stages || t.stages.len() == 1;
-        let shapes: Vec<&Template> = shapes.iter().filter(|t| differs(t) || whole(t)).collect();
-        let priced: Vec<_> = shapes.par_iter().map(|t| self.price(t, frame)).collect();
-        self.counts.considered += priced.len() as u64;
-        let first = self.entries.len();
-        for (template, priced) in shapes.iter().zip(priced) {
-            match priced {
-                Ok(entry) => {
-                    self.counts.expanded += 1;
-                    self.entries.push(entry);
-                }
-                Err((rule, lacks)) => {
-                    self.prune(rule);
-                    if let Some(lacks) = lacks {
-                        self.note_miss(lacks, template, frame.micro_batch);
-                    }
-                }
-            }
-        }
-        self.open_roots(frame, first);
-    }
-
-    /// Costs of a template at a micro-batch size, or the rule that throws it out.
-    fn price(&self, template: &Template, frame: Frame) -> Result<Entry<'a>, (Rule, Option<NoFit>)> {
-        let layers = self.scenario.model.layers();
-        if template.stages.len() as u32 > layers {
-            return Err((Rule::TooManyStages, None));
-        }
-        // Placed stage by stage, a replica's next stage is as many devices further on as the stage has in all.
-        let free: Vec<u32> = self.kinds.iter().map(|k| k.devices.len() as u32).collect();
-        let pipelines = template.most(&free);
-        let far = |s: &StageShape| pipelines * s.tp >= self.kinds[s.kind as usize].gpus_per_node;
-        let apart = match frame.place {
-            Place::Stages if template.stages.iter().all(far) => Apart::Always,
-            _ => Apart::Maybe,
-        };
-        let cost = TemplateCost::new(
-            self.scenario,
-            &self.kinds,
-            template,
-            frame.micro_batch,
-            SCHEDULE,
-            apart,
-            pipelines,
-        )
-        .map_err(|_| (Rule::NotMeasured, None))?;
-        let lacks = cost.least_excess(|_| 1);
-        if lacks > 0 {
-            return Err((Rule::Memory, Some(NoFit(lacks))));
-        }
-        let bottleneck = cost.bottleneck().max(1);
-        let partitions = choose(layers - 1, template.stages.len() as u32 - 1);
-        let zone = |name: &str| self.scenario.groups.iter().position(|g| g.zone == name).unwrap_or(0);
-        let kinds = template.stages.iter().map(|s| &self.kinds[s.kind as usize]);
-        let zones = kinds.flat_map(|k| k.zones(self.scenario)).map(zone).collect();
-        Ok(Entry { template: template.clone(), cost, bottleneck, partitions, zones })
-    }
-
-    fn note_miss(&mut self, NoFit(lacks): NoFit, template: &Template, micro_batch: u32) {
-        if self.nearest.as_ref().is_some_and(|(least, _)| *least <= lacks) {
-            return;
-        }
-        let mut parts: Vec<String> = Vec::new();
-        for stages in template.stages.chunk_by(|a, b| a == b) {
-            let gpu = &self.kinds[stages[0].kind as usize].gpu;
-            parts.push(format!("{} x {gpu} at tp {}", stages.len(), stages[0].tp));
-        }
-        let stages = template.stages.len();
-        let plural = if stages == 1 { "stage" } else { "stages" };
-        let pipeline = format!("{stages} {plural} ({}), micro-batch {micro_batch}", parts.join(", "));
-        let lacking_bytes = u64::try_from(lacks).unwrap_or(u64::MAX);
-        self.nearest = Some((lacks, NearestMiss { lacking_bytes, pipeline }));
-    }
-
-    /// The roots of one frame, whose entries start at `first`.
-    fn open_roots(&mut self, frame: Frame, first: usize) {
-        let all: Vec<u32> = self.kinds.iter().map(|k| k.devices.len() as u32).collect();
-        let one_kind = |e: &Entry<'_>| {
-            let kind = e.template.stages[0].kind;
-            e.template.stages.iter().all(|s| s.kind == kind).then_some(kind as usize)
-        };
-        let mut of_kind: Vec<Vec<usize>> = vec![Vec::new(); self.kinds.len()];
-        let mut leads = vec![None];
-        for (e, entry) in self.entries.iter().enumerate().skip(first) {
-            match one_kind(entry) {
-                Some(kind) => of_kind[kind].push(e),
-                None => leads.push(Some((e, entry.template.most(&all)))),
-            }
-        }
-        let mut known: BTreeMap<(usize, u32), usize> = BTreeMap::new();
-        for lead in leads {
-            let mut free = all.clone();
-            if let Some((e, pipelines)) = lead {
-                for (k, free) in free.iter_mut().enumerate() {
-                    *free -= pipelines * self.entries[e].template.devices(k);
-                }
-            }
-            let lead = lead.map(|(e, n)| self.choice(&mut known, frame, e, n));
-            let mut options = Vec::with_capacity(free.len());
-            for (k, list) in of_kind.iter().enumerate() {
-                let mut of_this = Vec::new();
-                for &e in list {
-                    let pipelines = free[k] / self.entries[e].template.devices(k);
-                    if pipelines > 0 {
-                        of_this.push(self.choice(&mut known, frame, e, pipelines));
-                    }
-                }
-                options.push(of_this);
-            }
-            if lead.is_some() || options.iter().any(|o| !o.is_empty()) {
-                let root = Root { frame, lead, options, opened: false };
-                self.plans_represented = self.plans_represented.saturating_add(self.represented(&root));
-                self.roots.push(root);
-                self.counts.considered += 1;
-            }
-        }
-    }
-
-    fn choice(
-        &mut self,
-        known: &mut BTreeMap<(usize, u32), usize>,
-        frame: Frame,
-        entry: usize,
-        pipelines: u32,
-    ) -> usize {
-        *known.entry((entry, pipelines)).or_insert_with(|| {
-            self.choices.push(Choice { frame, entry, pipelines, within: [0; 2] });
-            self.choices.len() - 1
-        })
-    }
-
-    /// Complete plans under one root: for each choice of options, its partitions times its shares by template.
-    fn represented(&self, root: &Root) -> u128 {
-        let partitions = |c: usize| self.entries[self.choices[c].entry].partitions;
-        // Sums over the choices of partitions, by number of templates chosen: index is that number.
-        let mut by_count = vec![0u128; root.options.len() + 2];
-        by_count[usize::from(root.lead.is_some())] = root.lead.map_or(1, partitions);
-        for options in &root.options {
-            let sum = options.iter().fold(0u128, |sum, c| sum.saturating_add(partitions(*c)));
-            for n in (1..by_count.len()).rev() {
-                by_count[n] = by_count[n].saturating_add(by_count[n - 1].saturating_mul(sum));
-            }
-        }
-        let total = self.micro_batches(root.frame.micro_batch);
-        let plans =
-            |(n, partitions): (usize, &u128)| partitions.saturating_mul(choose(total - 1, n as u32 - 1));
-        by_count.iter().enumerate().skip(1).map(plans).fold(0, u128::saturating_add)
-    }
-
-    /// How many micro-batches each choice that matters can run within `level`. Levels only rise, so the last answer is
-    /// where to start.
-    ///
-    /// First by a quotient for all, which is never too few; then exactly, for the leading choices of roots that could
-    /// still hold something, and then for the options of those that still can.
-    fn raise(&mut self, level: u64, view: View) {
-        let mut most: Vec<u64> = self.choices.par_iter().map(|c| self.at_most(c, level)).collect();
-        let mut needed = vec![false; self.choices.len()];
-        for root in &self.roots {
-            if let Some(lead) = root.lead.filter(|_| self.may_hold(root, &most)) {
-                needed[lead] = true;
-            }
-        }
-        self.measure(&needed, level, view, &mut most);
-        let mut needed = vec![false; self.choices.len()];
-        for root in &self.roots {
-            let need = u64::from(self.micro_batches(root.frame.micro_batch));
-            let best: Vec<u64> = root.options.iter().map(|list| greatest(list, &most)).collect();
-            let all = root.lead.map_or(0, |l| most[l]) + best.iter().sum::<u64>();
-            for (list, best) in root.options.iter().zip(&best) {
-                for &c in list {
-                    needed[c] |= all - best + most[c] >= need;
-                }
-            }
-        }
-        self.measure(&needed, level, view, &mut most);
-    }
-
-    /// No fewer micro-batches than all pipelines of a choice can run within the level: a stage's steps alone, less the
-    /// last transfers.
-    fn at_most(&self, choice: &Choice, level: u64) -> u64 {
-        let entry = &self.entries[choice.entry];
-        let each = level.saturating_add(entry.cost.slack()) / entry.bottleneck;
-        let each = each.min(entry.cost.over_zone_link(choice.pipelines, level));
-        each.min(u64::from(self.micro_batches(choice.frame.micro_batch))) * u64::from(choice.pipelines)
-    }
-
-    /// Whether a root can run its batch, if each choice can run `most`.
-    fn may_hold(&self, root: &Root, most: &[u64]) -> bool {
-        let options: u64 = root.options.iter().map(|list| greatest(list, most)).sum();
-        root.lead.map_or(0, |l| most[l]) + options >= u64::from(self.micro_batches(root.frame.micro_batch))
-    }
-
-    /// Finds out exactly what the needed choices can run within the level.
-    fn measure(&mut self, needed: &[bool], level: u64, view: View, most: &mut [u64]) {
-        let several_zones = self.scenario.groups.iter().any(|g| g.zone != self.scenario.groups[0].zone);
-        let (entries, rings) = (&self.entries, Rings::new(self.scenario, &self.kinds));
-        self.choices.par_iter_mut().zip(most).zip(needed).for_each(|((choice, most), needed)| {
-            if !needed {
-                return;
-            }
-            let (cost, own) = (&entries[choice.entry].cost, choice.pipelines);
-            let mut high = (*most / u64::from(own)) as u32;
-            for across in [false, true] {
-                let at = usize::from(across);
-                if across && !several_zones {
-                    choice.within[1] = choice.within[0];
-                    continue;
-                }
-                let sync = rings.sync(cost, own, own, across, view);
-                choice.within[at] = largest(choice.within[at], high, |n| cost.within(n, &sync, view, level));
-                // Sharing across zones takes no less time.
-                high = choice.within[at];
-            }
-            *most = u64::from(choice.within[0]) * u64::from(own);
-        });
-    }
-
-    /// Goes back to a lower level: what waits and is not within it is thrown out.
-    fn lower(&mut self, level: u64) {
-        let waited = std::mem::take(&mut self.waiting);
-        self.choices.iter_mut().for_each(|c| c.within = [0; 2]);
-        self.raise(level, View::Bound);
-        self.open_combinations();
-        let kept: BTreeSet<(usize, &Vec<usize>)> =
-            self.waiting.iter().map(|c| (c.root, &c.options)).collect();
-        let thrown = waited.iter().filter(|c| !kept.contains(&(c.root, &c.options))).count() as u64;
-        self.counts.considered += thrown;
-        self.counts.bounded += thrown;
-    }
-
-    /// Takes in the combinations within the level that were not taken yet; whether there are any, taken or not.
-    fn open_combinations(&mut self) -> bool {
-        let this = &*self;
-        let found: Vec<Vec<Combination>> =
-            (0..this.roots.len()).into_par_iter().map(|r| this.combinations(r)).collect();
-        let any = found.iter().any(|list| !list.is_empty());
-        for c in found.into_iter().flatten() {
-            if !self.taken.contains(&(c.root, c.options.clone())) {
-                self.waiting.insert(c);
-            }
-        }
-        any
-    }
-
-    /// The combinations of a root within the level.
-    fn combinations(&self, r: usize) -> Vec<Combination> {
-        let root = &self.roots[r];
-        let need = u64::from(self.micro_batches(root.frame.micro_batch));
-        let most = |c: usize| u64::from(self.choices[c].within[0]) * u64::from(self.choices[c].pipelines);
-        // The best that the kinds from each on can add.
-        let mut rest = vec![0u64; root.options.len() + 1];
-        for (k, options) in root.options.iter().enumerate().rev() {
-            rest[k] = rest[k + 1] + options.iter().map(|c| most(*c)).max().unwrap_or(0);
-        }
-        let mut list = Vec::new();
-        let mut stack = vec![(root.lead.map_or(0, most), Vec::new())];
-        while let Some((sum, options)) = stack.pop() {
-            let k = options.len();
-            if sum + rest[k] < need {
-                continue;
-            }
-            if k < root.options.len() {
-                for (o, c) in root.options[k].iter().enumerate().filter(|(_, c)| most(**c) > 0) {
-                    stack.push((sum + most(*c), [&options[..], &[o]].concat()));
-                }
-                stack.push((sum, [&options[..], &[root.options[k].len()]].concat()));
-            } else if let Some(sum) = self.whole(root, &options).filter(|sum| *sum >= need) {
-                list.push(Combination { spare: std::cmp::Reverse((sum << 20) / need), root: r, options });
-            }
-        }
-        list
-    }
-
-    /// The parts of a combination: lead first, then kind by kind.
-    fn parts(&self, root: &Root, options: &[usize]) -> Vec<usize> {
-        let chosen = options.iter().zip(&root.options).filter_map(|(o, list)| list.get(*o).copied());
-        root.lead.into_iter().chain(chosen).collect()
-    }
-
-    /// Whether some other part lies wholly in other zones, for each part.
-    fn across(&self, parts: &[usize]) -> Vec<bool> {
-        let zones = |c: &usize| &self.entries[self.choices[*c].entry].zones;
-        parts.iter().map(|c| parts.iter().any(|d| zones(c).is_disjoint(zones(d)))).collect()
-    }
-
-    /// Micro-batches that a combination can run within the level; `None` when a part cannot run one.
-    fn whole(&self, root: &Root, options: &[usize]) -> Option<u64> {
-        let parts = self.parts(root, options);
-        let across = self.across(&parts);
-        let run = |(c, across): (&usize, &bool)| {
-            let choice = &self.choices[*c];
-            let n = choice.within[usize::from(*across)];
-            (n > 0).then(|| u64::from(n) * u64::from(choice.pipelines))
-        };
-        parts.iter().zip(&across).map(run).sum()
-    }
-
     fn run(&mut self, stop: &mut Stop<'_>) -> Stopped {
         if self.roots.is_empty() {
             return Stopped::Done;
@@ -651,26 +328,53 @@ impl<'a> Search<'a> {
         self.prove(start, stop)
     }
 
-    /// The combinations that look best by their estimates, so that there is a good time to throw others out by.
+    /// The combinations that look best by their estimates, so that there is a good time to throw others out by: of those of
+    /// one template and the first so many by level, the ones with the least estimate of their plan.
     fn seed(&mut self, start: u64, stop: &mut Stop<'_>) -> Option<Stopped> {
         let mut level = start;
-        loop {
+        let mut candidates = self.alone();
+        let mut known: BTreeSet<(usize, Vec<usize>)> =
+            candidates.iter().map(|c| (c.root, c.options.clone())).collect();
+        let alone = candidates.len();
+        let enough = alone + SEED_CANDIDATES;
+        while candidates.len() < enough && level < MOST_LEVEL {
             self.raise(level, View::Estimate);
             self.open_combinations();
-            while !self.waiting.is_empty() && self.rounds < SEED_ROUNDS {
-                if let Some(stopped) = self.ask(0, stop) {
-                    return Some(stopped);
-                }
-                self.round();
-            }
-            let best = self.ranked.first().map(|r| r.time_ps);
-            if self.rounds >= SEED_ROUNDS || best.is_some_and(|b| b < level) || level > MOST_LEVEL {
-                self.waiting.clear();
-                self.choices.iter_mut().for_each(|c| c.within = [0; 2]);
-                return None;
+            let new = std::mem::take(&mut self.waiting)
+                .into_iter()
+                .filter(|c| known.insert((c.root, c.options.clone())));
+            candidates.extend(new.take(SEED_CANDIDATES));
+            if let Some(stopped) = self.ask(0, stop) {
+                return Some(stopped);
             }
             level = next_level(level);
         }
+        candidates.truncate(enough);
+        let this = &*self;
+        let estimate = |c: &Combination| this.draft(c).ok().map(|draft| this.estimate(&draft));
+        let estimates: Vec<Option<u64>> = candidates.par_iter().map(estimate).collect();
+        // The two families in turn: an estimate of several templates leaves out more than one of a single one.
+        let mut families = [Vec::new(), Vec::new()];
+        for (i, (estimate, c)) in estimates.into_iter().zip(candidates).enumerate() {
+            families[usize::from(i >= alone)].extend(estimate.map(|e| (e, c)));
+        }
+        for family in &mut families {
+            family.sort_unstable();
+            family.reverse();
+        }
+        for turn in 0..SEED_ROUNDS {
+            let family = &mut families[turn % 2];
+            let round: Vec<Combination> =
+                std::iter::from_fn(|| family.pop()).take(ROUND).map(|(_, c)| c).collect();
+            if let Some(stopped) = self.ask(0, stop) {
+                return Some(stopped);
+            }
+            if !round.is_empty() {
+                self.round(round);
+            }
+        }
+        self.choices.iter_mut().for_each(|c| c.within = [0; 2]);
+        None
     }
 
     /// Every combination whose bound is not above the best time, least first.
@@ -694,7 +398,8 @@ impl<'a> Search<'a> {
                 if let Some(stopped) = self.ask(level, stop) {
                     return stopped;
                 }
-                self.round();
+                let round = std::iter::from_fn(|| self.waiting.pop_first()).take(ROUND).collect();
+                self.round(round);
             }
             let best = self.ranked.first().map(|r| r.time_ps);
             if last && self.waiting.is_empty() {
@@ -728,12 +433,7 @@ impl<'a> Search<'a> {
         stop(&Progress { rounds: self.rounds, simulated, best_ps, level_ps })
     }
 
-    fn round(&mut self) {
-        let mut round = Vec::with_capacity(ROUND);
-        while round.len() < ROUND {
-            let Some(next) = self.waiting.pop_first() else { break };
-            round.push(next);
-        }
+    fn round(&mut self, round: Vec<Combination>) {
         let worst = self.ranked.last().filter(|_| self.ranked.len() >= self.options.top);
         let cutoff = worst.map(|r| SimTime::from_ps(r.time_ps));
         let this = &*self;
@@ -790,97 +490,6 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The plan of one combination.
-    fn try_one(&self, simulator: &mut Simulator<'_>, c: &Combination, cutoff: Option<SimTime>) -> Outcome {
-        let pruned = |rule, lacks| Outcome { ended: Ended::Pruned(rule), plan: None, lacks };
-        let root = &self.roots[c.root];
-        let parts = self.parts(root, &c.options);
-        let across = self.across(&parts);
-        let total = self.micro_batches(root.frame.micro_batch);
-        let all: u32 = parts.iter().map(|p| self.choices[*p].pipelines).sum();
-        let rings = Rings::new(self.scenario, &self.kinds);
-        // Shares by what each part can do within the level and by what one more micro-batch costs it at least.
-        let (mut sharers, mut syncs) = (Vec::new(), Vec::new());
-        for (part, across) in parts.iter().zip(&across) {
-            let choice = &self.choices[*part];
-            let entry = &self.entries[choice.entry];
-            let (own, across) = (choice.pipelines, *across);
-            let sync = rings.sync(&entry.cost, own, all, across, View::Estimate);
-            let n = choice.within[usize::from(across)].max(1);
-            let Some(time) = entry.cost.bound(n, &sync, View::Estimate) else {
-                return pruned(Rule::Memory, None);
-            };
-            let one = time.saturating_sub(u64::from(n - 1).saturating_mul(entry.bottleneck));
-            sharers.push(Sharer { pipelines: choice.pipelines, one, each: entry.bottleneck });
-            let bound = rings.sync(&entry.cost, own, all, across, View::Bound);
-            syncs.push((sync, bound));
-        }
-        let groups = shares(&sharers, total);
-        if groups.is_empty() {
-            return pruned(Rule::TooFewMicroBatches, None);
-        }
-        let mut borders = Vec::new();
-        for ((part, sync), groups) in parts.iter().zip(&syncs).zip(&groups) {
-            let entry = self.choices[*part].entry;
-            let most = groups.iter().map(|(_, n)| *n).max().unwrap_or(1);
-            match self.entries[entry].cost.partition(most, &sync.0) {
-                Ok(b) => borders.push(b),
-                Err(lacks) => return pruned(Rule::Memory, Some((lacks, entry))),
-            }
-        }
-        let (mut placed, mut bound, mut releases) = (Vec::new(), 0, Vec::new());
-        for (((part, sync), b), groups) in parts.iter().zip(&syncs).zip(&borders).zip(&groups) {
-            let entry = &self.entries[self.choices[*part].entry];
-            for &(replicas, micro_batches) in groups {
-                bound = bound.max(entry.cost.partition_bound(b, micro_batches, &sync.1));
-                placed.push(Part { template: &entry.template, borders: b, replicas, micro_batches });
-                if sync.1.shared {
-                    releases.push(entry.cost.releases(b, micro_batches, &sync.1));
-                }
-            }
-        }
-        bound = bound.max(one_after_another(&releases));
-        if cutoff.is_some_and(|c| bound > c.as_ps()) {
-            return Outcome { ended: Ended::Bounded, plan: None, lacks: None };
-        }
-        let Some(pipelines) = place(self.scenario, &self.kinds, &placed, root.frame.place) else {
-            return pruned(Rule::Devices, None);
-        };
-        let micro_batch = root.frame.micro_batch;
-        let plan = Plan { micro_batch, schedule: SCHEDULE, overlap_p2p: false, pipelines };
-        if std::env::var_os("DBG").is_some() {
-            let r = self.simulate(simulator, &plan, None);
-            let est: Vec<String> = parts
-                .iter()
-                .zip(&syncs)
-                .zip(&borders)
-                .zip(&groups)
-                .map(|(((p, s), b), g)| {
-                    let e = &self.entries[self.choices[*p].entry];
-                    g.iter()
-                        .map(|(r, n)| {
-                            format!(
-                                "{r}x{n}: b {:.2} e {:.2} {b:?};",
-                                e.cost.partition_bound(b, *n, &s.1) as f64 / 1e12,
-                                e.cost.partition_estimate(b, *n, &s.0) as f64 / 1e12
-                            )
-                        })
-                        .collect::<String>()
-                })
-                .collect();
-            eprintln!(
-                "DBG {:?} bound {:.2} sim {:.2?} {est:?}",
-                root.frame.place,
-                bound as f64 / 1e12,
-                r.map(|x| x.map(|t| t as f64 / 1e12))
-            );
-        }
-        match self.simulate(simulator, &plan, cutoff) {
-            Ok(time) => Outcome { ended: Ended::Simulated(time), plan: Some(plan), lacks: None },
-            Err(rule) => pruned(rule, None),
-        }
-    }
-
     /// The plan's time, or `None` when it is cut off.
     fn simulate(
         &self,
@@ -925,65 +534,4 @@ impl<'a> Search<'a> {
 /// A fiftieth higher.
 fn next_level(level: u64) -> u64 {
     level.saturating_add(level / 50 + 1)
-}
-
-/// The greatest of some values, 0 of none.
-fn greatest(list: &[usize], values: &[u64]) -> u64 {
-    list.iter().map(|c| values[*c]).max().unwrap_or(0)
-}
-
-/// The least end of rings that share a link: for each layer of each pipeline, when its gradients are there and how long
-/// its ring takes on the link. A ring waits for all pipelines, and the link does one thing after another.
-fn one_after_another(releases: &[Vec<(u64, u64)>]) -> u64 {
-    let layers = releases.first().map_or(0, Vec::len);
-    let ring = |l: usize| {
-        let of_layer = releases.iter().map(|r| r[l]);
-        of_layer.fold((0, u64::MAX), |(end, time), (e, t)| (end.max(e), time.min(t)))
-    };
-    let mut rings: Vec<(u64, u64)> = (0..layers).map(ring).collect();
-    rings.sort_unstable();
-    let (mut left, mut bound) = (0u64, 0u64);
-    for (end, time) in rings.into_iter().rev() {
-        left = left.saturating_add(time);
-        bound = bound.max(end.saturating_add(left));
-    }
-    bound
-}
-
-/// The largest number in `low ..= high` that fits, `low` if none above it does; what fits, all smaller ones do.
-fn largest(low: u32, high: u32, fits: impl Fn(u32) -> bool) -> u32 {
-    let (mut low, mut high) = (low, high.max(low));
-    // Levels rise slowly: the answer is near `low` after the first.
-    let mut step = 1;
-    while low > 0 && low < high {
-        let next = (low + step).min(high);
-        if fits(next) {
-            low = next;
-            step *= 2;
-        } else {
-            high = next - 1;
-            break;
-        }
-    }
-    while low < high {
-        let middle = high - (high - low) / 2;
-        if fits(middle) { low = middle } else { high = middle - 1 }
-    }
-    low
-}
-
-/// Binomial coefficient, saturating.
-fn choose(n: u32, k: u32) -> u128 {
-    if k > n {
-        return 0;
-    }
-    let mut result = 1u128;
-    for i in 0..k.min(n - k) {
-        // Exact at every step: a product of i + 1 neighbours is divisible by (i + 1)!.
-        match result.checked_mul(u128::from(n - i)) {
-            Some(product) => result = product / u128::from(i + 1),
-            None => return u128::MAX,
-        }
-    }
-    result
 }

@@ -1,5 +1,6 @@
 //! One file a subcommand.
 
+mod collective;
 mod explain;
 mod list;
 mod plan;
@@ -16,6 +17,7 @@ pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
     match command {
         Command::Plan(args) => plan::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Collective(args) => collective::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::List(args) => list::run(&args),
         Command::Schema(args) => schema::run(&args),

@@ -30,12 +30,17 @@ macro_rules! names {
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub enum $name { $($(#[$vdoc])* $variant),* }
 
+        impl $name {
+            /// Every name there is.
+            pub const NAMES: &'static [&'static str] = &[$($text),*];
+        }
+
         impl FromStr for $name {
             type Err = UnknownName;
             fn from_str(text: &str) -> Result<Self, UnknownName> {
                 match text {
                     $($text => Ok(Self::$variant),)*
-                    _ => Err(UnknownName { given: text.to_owned(), known: &[$($text),*] }),
+                    _ => Err(UnknownName { given: text.to_owned(), known: Self::NAMES }),
                 }
             }
         }
@@ -172,7 +177,7 @@ pub enum CollectiveError {
         algorithm: Algorithm,
     },
     /// The algorithm needs a power of two.
-    #[error("`{algorithm}` needs a power of two of ranks: `{ranks}` are none")]
+    #[error("`{algorithm}` needs a power of two of ranks: `{ranks}` is none")]
     PowerOfTwo {
         /// The algorithm.
         algorithm: Algorithm,
@@ -191,6 +196,14 @@ pub enum CollectiveError {
         /// What was given.
         given: u64,
     },
+    /// More messages under way at once than memory is set aside for.
+    #[error("{messages} messages would be under way at once: at most {most}")]
+    TooMany {
+        /// Messages.
+        messages: u64,
+        /// The most.
+        most: u64,
+    },
     /// The run failed.
     #[error(transparent)]
     Sim(#[from] SimError),
@@ -198,6 +211,9 @@ pub enum CollectiveError {
 
 /// Most splits; they share a 64-bit tag with the step.
 const MOST_SPLITS: u32 = 65_535;
+/// Most messages under way at once: 1 GB at 60 bytes each when they are stored and forwarded, 1.7 GB at 400 when they share.
+const MOST_STORED: u64 = 1 << 24;
+const MOST_SHARING: u64 = 1 << 22;
 
 impl Collective {
     /// Runs it; folded when `fold` and the ranks are alike.
@@ -246,6 +262,20 @@ impl Collective {
         Ok(())
     }
 
+    /// Refuses what would not fit in memory.
+    fn check_room(&self, folded: bool) -> Result<(), CollectiveError> {
+        let ranks = if folded { 1 } else { u64::from(self.ranks) };
+        let each = if self.algorithm == Algorithm::Direct { u64::from(self.ranks) - 1 } else { 1 };
+        let (splits, most) = match self.convention {
+            Convention::Tideplan => (u64::from(self.splits), MOST_SHARING),
+            Convention::AstraSim => (1, MOST_STORED),
+        };
+        match ranks * each * splits {
+            messages if messages > most => Err(CollectiveError::TooMany { messages, most }),
+            _ => Ok(()),
+        }
+    }
+
     fn run_program<P: splits::Algorithm>(
         &self,
         algorithm: P,
@@ -281,6 +311,7 @@ impl Collective {
             (false, _) => (None, None),
         };
         let folded = world.is_some();
+        self.check_room(folded)?;
         let mut world = world.unwrap_or_else(|| Flows::new(self.ranks, self.latency));
         let run = world.run(&mut program, &links, &net, &RunOptions::default(), &mut NoObserver)?;
         Ok(outcome(run, folded, why))
@@ -303,6 +334,7 @@ impl Collective {
             (false, _) => (None, None),
         };
         let folded = world.is_some();
+        self.check_room(folded)?;
         let mut world = world.unwrap_or_else(|| Fcfs::new(self.ranks));
         // On a ring a message between ranks that are no neighbours takes links of others.
         if self.fabric != Fabric::Ring || self.algorithm == Algorithm::Ring {

@@ -148,8 +148,9 @@ impl HalvingDoubling {
         let levels = c.ranks.trailing_zeros();
         let part = c.part_bytes();
         // Largest first: the farthest partner gets half of everything.
-        let halving = (0..levels).rev().map(|bit| (1u32 << bit, part << bit));
-        let doubling = (0..levels).map(|bit| (1u32 << bit, part << bit));
+        let step = |bit: u32| (1u32 << bit, part.saturating_mul(1u64 << bit));
+        let halving = (0..levels).rev().map(step);
+        let doubling = (0..levels).map(step);
         let steps: Vec<(u32, u64)> = match c.op {
             Op::ReduceScatter => halving.collect(),
             Op::AllGather => doubling.collect(),

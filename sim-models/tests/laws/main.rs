@@ -1,0 +1,8 @@
+//! What the models promise: iterations computed by hand, folding, what a plan may be, memory.
+
+mod folding;
+mod iterations;
+mod memory;
+mod plans;
+mod random;
+mod round;
