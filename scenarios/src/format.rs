@@ -201,11 +201,11 @@ table! {
     /// What a search may do.
     SearchTable "`[search]`" {
         /// Simulations after which it stops with its best so far.
-        max_simulations: optional Int<1, 1_000_000_000_000> = "100000",
+        max_simulations: optional Int<1, 1_000_000_000_000> = "2000",
         /// Micro-batch sizes to try; when missing, those that every GPU was measured at.
         micro_batches: optional Vec<At<Int<1, MOST_SAMPLES>>> = "[1, 2, 4, 8]",
         /// Most stages of a pipeline.
-        max_stages: optional Int<1, { MOST_BLOCKS + 2 }> = "16",
+        max_stages: optional Int<1, 64> = "8",
     }
 }
 

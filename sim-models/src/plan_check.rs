@@ -228,7 +228,9 @@ impl Checker<'_> {
                     break;
                 }
             }
-            self.times(p, s, &devices);
+            if self.plan.micro_batch > 0 {
+                self.times(p, s, &devices);
+            }
         }
     }
 

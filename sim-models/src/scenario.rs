@@ -91,7 +91,7 @@ pub struct SearchOptions {
 
 impl Default for SearchOptions {
     fn default() -> Self {
-        SearchOptions { max_simulations: 2_000, micro_batches: Vec::new(), max_stages: 16 }
+        SearchOptions { max_simulations: 2_000, micro_batches: Vec::new(), max_stages: 8 }
     }
 }
 

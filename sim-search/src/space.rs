@@ -1,7 +1,8 @@
 //! What is searched, from the top: kinds of device, templates of pipelines, combinations of templates.
 //!
 //! A *kind* is the devices of one GPU in nodes of one size, in the order of the scenario. A *template* is a pipeline
-//! without its layers: which kind and TP each stage has; its stages of one kind stand together. A *combination* is a
+//! without its layers: which kind and TP each stage has; it joins at most two kinds, and its stages of one kind stand
+//! together. A *combination* is a
 //! number of pipelines of each of a few templates: either each kind forms pipelines of its own, or pipelines that join
 //! kinds come first and each kind's devices left over form pipelines of their own, or stay out. A *plan* adds the layers
 //! of each stage and the micro-batches of each pipeline. docs/space.md states it in one page.
@@ -83,12 +84,16 @@ pub fn tp_degrees(kind: &Kind) -> impl Iterator<Item = u32> + '_ {
     (1..=kind.gpus_per_node).filter(|tp| kind.gpus_per_node.is_multiple_of(*tp))
 }
 
-/// Every template, those of one kind first: up to `max_stages` stages, one TP a kind, kinds in every order.
+/// Kinds that one pipeline joins at most.
+pub const MOST_KINDS: usize = 2;
+
+/// Every template, those of one kind first: up to `max_stages` stages of up to [`MOST_KINDS`] kinds, one TP a kind, kinds
+/// in every order.
 pub fn templates(kinds: &[Kind], max_stages: u32) -> Vec<Template> {
     let mut list = Vec::new();
     let mut chosen = vec![false; kinds.len()];
     // Fewer kinds first, so that plain pipelines come before joined ones.
-    for depth in 1..=kinds.len() {
+    for depth in 1..=kinds.len().min(MOST_KINDS) {
         extend(kinds, max_stages, depth, &mut chosen, &mut Vec::new(), &mut list);
     }
     list

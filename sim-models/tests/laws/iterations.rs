@@ -157,7 +157,8 @@ fn a_link_between_zones_that_changes() {
     }
     // Fast for 10 of 20 ms, for ever: f 13 -> 140,000 B until 20, 260,000 B -> 22.6; b 95.6 -> 88,000 B until 100, -> 103.12
     let points = vec![(at(10 * MS), rate(2e7))];
-    let wrapped = CapacityProfile::wrapping(rate(1e8), points, SimDuration::from_ps(20 * MS)).expect("a period");
+    let wrapped =
+        CapacityProfile::wrapping(rate(1e8), points, SimDuration::from_ps(20 * MS)).expect("a period");
     check("wrapped", &two_zones(wrapped), &p, 124_120_000_000);
     check_at("from an instant on", &wan(1e8, &[(15, 5e7)]), &p, 15 * MS, 123 * MS);
     check_at("from just before the change", &wan(1e8, &[(16, 5e7)]), &p, MS, 121 * MS);

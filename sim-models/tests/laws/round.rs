@@ -45,7 +45,8 @@ pub(crate) fn table(configurations: &[(u32, u32)], layers: &[(f64, f64, f64)]) -
     let mut text = String::from("micro_batch,tp,first_layer,last_layer,forward_us,backward_us,update_us\n");
     for (b, t) in configurations {
         for (l, (f, w, u)) in layers.iter().enumerate() {
-            writeln!(text, "{b},{t},{l},{l},{},{},{}", f * 1e3, w * 1e3, u * 1e3).expect("a String takes all");
+            writeln!(text, "{b},{t},{l},{l},{},{},{}", f * 1e3, w * 1e3, u * 1e3)
+                .expect("a String takes all");
         }
     }
     Arc::new(LayerTable::from_csv(&text).expect("a table"))
@@ -133,10 +134,5 @@ pub(crate) fn plan(groups: &[(u32, u32, &[(&str, u32, &[&str])])]) -> Plan {
         micro_batches: *micro_batches,
         stages: stages.iter().map(stage).collect(),
     });
-    Plan {
-        micro_batch: 1,
-        schedule: Schedule::OneFOneB,
-        overlap_p2p: false,
-        pipelines: pipelines.collect(),
-    }
+    Plan { micro_batch: 1, schedule: Schedule::OneFOneB, overlap_p2p: false, pipelines: pipelines.collect() }
 }

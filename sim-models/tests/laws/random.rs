@@ -1,0 +1,190 @@
+//! Random clusters and plans, drawn from a tape of numbers, so that a failing case shrinks: a tape of zeros is one group
+//! of one node and a plan of one stage.
+
+use crate::round::{at, group, model, rate, scenario, table};
+use sim_core::{CapacityProfile, SimDuration};
+use sim_models::link::LinkModel;
+use sim_models::plan::{DeviceRange, LayerRange, PipelineGroup, Plan, Schedule, Stage};
+use sim_models::scenario::{Scenario, ZoneLink};
+
+/// Numbers to draw from; zeros once it is used up.
+pub(crate) struct Tape<'a> {
+    numbers: &'a [u16],
+}
+
+impl<'a> Tape<'a> {
+    pub(crate) fn new(numbers: &'a [u16]) -> Tape<'a> {
+        Tape { numbers }
+    }
+
+    /// A number below `n`.
+    pub(crate) fn below(&mut self, n: u32) -> u32 {
+        let (first, rest) = self.numbers.split_first().unwrap_or((&0, &[]));
+        self.numbers = rest;
+        u32::from(*first) % n
+    }
+
+    fn of<T: Copy>(&mut self, list: &[T]) -> T {
+        list[self.below(list.len() as u32) as usize]
+    }
+
+    fn yes(&mut self) -> bool {
+        self.below(2) == 1
+    }
+}
+
+/// Whether transfers meet on NICs and on links between zones.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    Yes,
+    No,
+}
+
+/// A cluster of up to three groups in up to three zones and a plan for it; sharing or not.
+pub(crate) fn case(tape: &mut Tape<'_>, sharing: Sharing) -> (Scenario, Plan) {
+    let mut scenario = cluster(tape, sharing);
+    let plan = plan(tape, &scenario);
+    scenario.training.global_batch = u32::try_from(plan.micro_batch_count()).expect("few") * plan.micro_batch;
+    (scenario, plan)
+}
+
+fn link(tape: &mut Tape<'_>) -> LinkModel {
+    LinkModel::constant(tape.of(&[1e8, 3e8, 7e7, 1.7e9, 333_333_333.0]), tape.of(&[1e-3, 0.0, 3.3e-5]))
+}
+
+fn cluster(tape: &mut Tape<'_>, sharing: Sharing) -> Scenario {
+    let shared = sharing == Sharing::Yes;
+    let blocks = 1 + tape.below(5);
+    let zones = 1 + tape.below(3);
+    let mut groups = Vec::new();
+    for name in ["a", "b", "c"].iter().take(1 + tape.below(3) as usize) {
+        let zone = ["x", "y", "z"][tape.below(zones) as usize];
+        let gpus_per_node = if shared { tape.of(&[1, 2, 4]) } else { 1 };
+        let mut group = group(name, zone, 1 + tape.below(4), gpus_per_node);
+        let times: Vec<(f64, f64, f64)> = (0..blocks + 2)
+            .map(|_| {
+                let mut ms = || f64::from(1 + tape.below(6000)) / 100.0;
+                (ms(), ms(), ms() / 10.0)
+            })
+            .collect();
+        group.layers = Some(table(&[(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4)], &times));
+        group.inside = link(tape);
+        let nic = if shared { tape.of(&[1e8, 2.5e8, 90_000_001.0, 1e10]) } else { 1e13 };
+        group.nic = CapacityProfile::constant(rate(nic));
+        groups.push(group);
+    }
+    let count = groups.len();
+    let mut scenario = scenario(groups);
+    scenario.model = model(blocks);
+    scenario.model.tied_embeddings = tape.yes();
+    scenario.node_links = (0..count).map(|_| (0..count).map(|_| link(tape)).collect()).collect();
+    for (a, b) in [("x", "y"), ("z", "x"), ("y", "z")] {
+        if shared && tape.below(4) < 3 {
+            let latency = SimDuration::from_ps(u64::from(tape.below(20)) * 1_000_000_007);
+            let zones = (a.to_string(), b.to_string());
+            let capacity = capacity(tape);
+            scenario.zone_links.push(ZoneLink { name: format!("{a}{b}"), zones, capacity, latency });
+        }
+    }
+    scenario
+}
+
+/// A capacity that changes up to seven times, may be down in between, and is never down for ever.
+fn capacity(tape: &mut Tape<'_>) -> CapacityProfile {
+    let levels = [1e8, 2.2e8, 77_777_777.0, 1e7, 0.0];
+    let (mut time, mut points) = (0, Vec::new());
+    for _ in 0..tape.below(8) {
+        time += u64::from(1 + tape.below(50_000)) * 3_000_001;
+        points.push((at(time), rate(tape.of(&levels))));
+    }
+    let initial = rate(tape.of(&levels[..4]));
+    if tape.yes() {
+        return CapacityProfile::wrapping(initial, points, SimDuration::from_ps(time + 5_000_000_001))
+            .expect("sorted");
+    }
+    points.push((at(time + 7_000_000_001), initial));
+    CapacityProfile::steps(initial, points).expect("sorted")
+}
+
+/// Devices of each node that no stage has yet.
+struct Free {
+    nodes: Vec<Vec<Vec<u32>>>,
+}
+
+impl Free {
+    fn of(scenario: &Scenario) -> Free {
+        let node = |n: u32, per: u32| (n * per..(n + 1) * per).collect();
+        let group =
+            |g: &sim_models::scenario::NodeGroup| (0..g.nodes).map(|n| node(n, g.gpus_per_node)).collect();
+        Free { nodes: scenario.groups.iter().map(group).collect() }
+    }
+
+    /// `tp` devices of one node of a group: of the first that has them, from `start` on.
+    fn take(&mut self, group: usize, tp: u32, start: usize) -> Option<Vec<u32>> {
+        let count = self.nodes[group].len();
+        let mut nodes = (0..count).map(|i| (start + i) % count);
+        let node = nodes.find(|n| self.nodes[group][*n].len() >= tp as usize)?;
+        Some(self.nodes[group][node].drain(..tp as usize).collect())
+    }
+}
+
+fn plan(tape: &mut Tape<'_>, scenario: &Scenario) -> Plan {
+    let mut free = Free::of(scenario);
+    let mut pipelines = Vec::new();
+    for _ in 0..1 + tape.below(3) {
+        pipelines.extend(pipeline_group(tape, scenario, &mut free));
+    }
+    if pipelines.is_empty() {
+        // The cluster is too small for what was drawn.
+        let layers = LayerRange { first: 0, last: scenario.model.layers() - 1 };
+        let devices = vec![DeviceRange { group: "a".into(), first: 0, last: 0 }];
+        let stages = vec![Stage { layers, tp: 1, devices }];
+        pipelines.push(PipelineGroup { replicas: 1, micro_batches: 1, stages });
+    }
+    Plan {
+        micro_batch: 1 + tape.below(2),
+        schedule: tape.of(&[Schedule::OneFOneB, Schedule::GPipe]),
+        overlap_p2p: tape.yes(),
+        pipelines,
+    }
+}
+
+/// Alike pipelines, as many as drawn and as the free devices allow; none if they allow none.
+fn pipeline_group(tape: &mut Tape<'_>, scenario: &Scenario, free: &mut Free) -> Option<PipelineGroup> {
+    let layers = scenario.model.layers();
+    let mut cuts: Vec<u32> = (0..tape.below(4)).map(|_| 1 + tape.below(layers - 1)).collect();
+    cuts.extend([0, layers]);
+    cuts.sort_unstable();
+    cuts.dedup();
+    let mut stages: Vec<(usize, Stage)> = cuts
+        .windows(2)
+        .map(|cut| {
+            let group = tape.below(scenario.groups.len() as u32);
+            let node = scenario.groups[group as usize].gpus_per_node;
+            let tp = [1, 2, 4][tape.below(3) as usize].min(node);
+            let layers = LayerRange { first: cut[0], last: cut[1] - 1 };
+            (group as usize, Stage { layers, tp, devices: Vec::new() })
+        })
+        .collect();
+    let (wanted, spread) = (1 + tape.below(6), tape.yes());
+    let mut replicas = 0;
+    'replicas: while replicas < wanted {
+        let before: Vec<usize> = stages.iter().map(|(_, s)| s.devices.len()).collect();
+        for s in 0..stages.len() {
+            let (group, stage) = &mut stages[s];
+            let start = if spread { replicas as usize + s } else { 0 };
+            let Some(devices) = free.take(*group, stage.tp, start) else {
+                for ((_, stage), n) in stages.iter_mut().zip(before) {
+                    stage.devices.truncate(n);
+                }
+                break 'replicas;
+            };
+            let name = &scenario.groups[*group].name;
+            let range = |i| DeviceRange { group: name.clone(), first: i, last: i };
+            stage.devices.extend(devices.into_iter().map(range));
+        }
+        replicas += 1;
+    }
+    let stages = stages.into_iter().map(|(_, s)| s).collect();
+    (replicas > 0).then(|| PipelineGroup { replicas, micro_batches: 1 + tape.below(6), stages })
+}
