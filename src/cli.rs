@@ -28,6 +28,10 @@ pub(crate) enum Command {
     Collective(Collective),
     /// Hold the cost model against measured runs.
     Validate(Validate),
+    /// Fit a device to measured profiles.
+    Calibrate(Calibrate),
+    /// Turn other tools' measurements into our tables.
+    Import(Import),
     /// What there is: scenarios, devices.
     List(List),
     /// The JSON Schema of a scenario file, or of a plan.
@@ -115,16 +119,16 @@ pub(crate) struct Collective {
     #[arg(long, value_name = "N")]
     pub(crate) ranks: u32,
     /// Size of the whole buffer as nccl-tests count it, e.g. `64 MiB`; for `astra-sim` an all_gather's is one rank's part.
-    #[arg(long, value_name = "B")]
+    #[arg(long, value_name = "B", allow_hyphen_values = true)]
     pub(crate) bytes: String,
     /// Links between neighbours each way, from each rank up to and down from one switch, or between all pairs.
     #[arg(long, value_name = "T", value_parser = name::<Fabric>(Fabric::NAMES))]
     pub(crate) topology: Fabric,
     /// Rate of each link in each direction, e.g. `400 Gbps`.
-    #[arg(long, value_name = "W")]
+    #[arg(long, value_name = "W", allow_hyphen_values = true)]
     pub(crate) bandwidth: String,
     /// Latency of each link, e.g. `500 ns`.
-    #[arg(long, value_name = "L")]
+    #[arg(long, value_name = "L", allow_hyphen_values = true)]
     pub(crate) latency: String,
     /// Into how many parts the buffer is cut, 1 to 65535.
     #[arg(long, default_value_t = 1, value_name = "K")]
@@ -160,6 +164,74 @@ pub(crate) struct Validate {
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tideplan calibrate operators.csv --gpu A100-80 --out a100.toml --plot fit.svg\n  tideplan calibrate profile.json --kind sailor --gpu V100-16 --model opt-350m --precision fp32 --out v100.toml\n\nA scenario uses the file as `device` of a node group. docs/cost-model.md says what each parameter means; tools/profile_gpu.py\nmeasures a GPU."
+)]
+pub(crate) struct Calibrate {
+    /// Profiles: `operators*.csv`, `layers*.csv` of tools/profile_gpu.py, or other tools' with `--kind`.
+    #[arg(required = true, value_name = "PROFILE")]
+    pub(crate) profiles: Vec<PathBuf>,
+    /// The GPU that was measured, by catalogue name or family.
+    #[arg(long)]
+    pub(crate) gpu: String,
+    /// What the profiles are: sailor, varuna, metis, amp, galvatron, vidur, llmservingsim, simumax, operators, layers.
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// The built-in model that was profiled, for formats that do not give its sizes.
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// Number format of layer times.
+    #[arg(long, default_value = "bf16", value_parser = ["fp32", "tf32", "fp16", "bf16"])]
+    pub(crate) precision: String,
+    /// Tensor-parallel degree, where neither file nor name says.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) tp: Option<u32>,
+    /// Micro-batch, where neither file nor name says.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) micro_batch: Option<u32>,
+    /// Where the measurements come from, for the file [default: the profiles' names].
+    #[arg(long)]
+    pub(crate) source: Option<String>,
+    /// The device file to write.
+    #[arg(long, value_name = "DEVICE.toml")]
+    pub(crate) out: PathBuf,
+    /// Draw predicted against measured operators.
+    #[arg(long, value_name = "F.svg")]
+    pub(crate) plot: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tideplan import sailor profile.json --out layers.csv          then `profile = \"layers.csv\"` in a node group\n  tideplan import vidur mlp.csv --out operators.csv             then `tideplan calibrate operators.csv ...`\n  tideplan import nccl-tests all_reduce.log --gpu H100 --out c.csv   then `tideplan validate --collectives c.csv`"
+)]
+pub(crate) struct Import {
+    /// What the files are: sailor, varuna, metis, amp, galvatron, vidur, llmservingsim, simumax, operators, layers,
+    /// nccl-tests, nccl-inspector.
+    pub(crate) kind: String,
+    /// The files.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The built-in model that was profiled, for formats that do not give its sizes.
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// The GPU, for logs that do not name it.
+    #[arg(long)]
+    pub(crate) gpu: Option<String>,
+    /// Tensor-parallel degree, where neither file nor name says.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) tp: Option<u32>,
+    /// Micro-batch, where neither file nor name says.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) micro_batch: Option<u32>,
+    /// The table to write.
+    #[arg(long, value_name = "F.csv")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -142,8 +142,9 @@ were measured there. Lists whose length is a multiple of `tp` can still straddle
     (
         "T0210",
         "\
-There are no layer times for a stage at this micro-batch and tensor parallelism on its GPU, and none are made up. What was \
-measured is listed; `profile` of the node group takes a table of one's own.",
+There are no layer times for a stage at this micro-batch and tensor parallelism on its GPU. Where layers were measured, what \
+was not is not made up: the help lists what was, `profile` of the node group takes a table of one's own, and `extrapolate = \
+true` in `[search]` lets the roofline carry the table on. Everywhere, the tensor parallelism must divide the attention heads.",
     ),
     // What the scenario refers to.
     (
@@ -157,7 +158,8 @@ measured is listed; `profile` of the node group takes a table of one's own.",
     (
         "T0303",
         "\
-The GPU is not in the catalogue (`tideplan list devices`). Names are matched by family, so `NVIDIA A100-SXM4-40GB` and \
+The GPU is neither in the catalogue (`tideplan list devices`) nor one of `[[gpus]]`, which defines GPUs from their datasheets. \
+Names are matched by family, so `NVIDIA A100-SXM4-40GB` and \
 `A100-40` are the same; a memory size that the family does not come in is not.",
     ),
     (
@@ -166,13 +168,6 @@ The GPU is not in the catalogue (`tideplan list devices`). Names are matched by 
 The model is neither a built-in one nor given by its sizes, or both at once. A built-in one needs its `name` alone; a model of \
 one's own another name and at least `blocks`, `hidden`, `heads`, `seq_len` and `vocab`. Sizes over a built-in's name are \
 refused because its measured layer times would not be those of the changed model.",
-    ),
-    (
-        "T0305",
-        "\
-There are no measured layer times of this model on this GPU, or none in this precision. Those that ship were measured in \
-fp32 (Sailor, SOSP'25). `profile` of the node group takes a CSV file with the columns `micro_batch`, `tp`, `first_layer`, \
-`last_layer`, `forward_us`, `backward_us` and `update_us`.",
     ),
     (
         "T0306",
@@ -189,8 +184,8 @@ already. Nodes of one zone need no link; between two zones there is at most one.
     (
         "T0308",
         "\
-Nothing says how fast one transfer between two of the nodes is: the GPUs, or the zones, are not among the shipped curves. Give \
-`[network]` a `rate`; between zones a link in `[[network.links]]` will do too.",
+Nothing says how fast one transfer between two of the nodes is, or their NIC: the GPUs, or the zones, are not among the shipped \
+curves. Give `[network]` a `rate`; between zones a link in `[[network.links]]` will do too.",
     ),
     (
         "T0309",

@@ -58,6 +58,8 @@ table! {
         training: required TrainingTable = "{ global_batch = 1024 }",
         /// Groups of alike nodes.
         nodes: required Vec<At<NodesTable>> = "[{ name = \"a100\", count = 4, gpus_per_node = 4, gpu = \"A100-40\" }]",
+        /// GPUs that the catalogue does not have.
+        gpus: optional Vec<At<GpuTable>> = "[{ name = \"X200\", memory = \"96 GiB\", memory_bandwidth = \"4 TB/s\", multiprocessors = 160, tflops = { fp32 = 80, bf16 = 640 } }]",
         /// What connects the nodes.
         network: optional NetworkTable = "{ rate = \"25 Gbps\" }",
         /// Capacity of links over time.
@@ -118,18 +120,60 @@ table! {
         count: required Int<1, MOST_GPUS> = "4",
         /// GPUs of a node.
         gpus_per_node: required Int<1, 1024> = "4",
-        /// GPU, by a name that the catalogue knows.
+        /// GPU, by a name that the catalogue or `[[gpus]]` knows.
         gpu: required Name = "\"A100-40\"",
         /// Zone, by which links call it; `default` when missing.
         zone: optional Name = "\"us-central1-a\"",
         /// NIC of a node, each way; when missing, the `rate` of `[network]`, or the best of the shipped curves between two such nodes.
         nic: optional SomeRate = "\"100 Gbps\"",
-        /// Rate of one transfer between GPUs of a node; when missing, the shipped curve of the GPU.
+        /// Rate of one transfer between GPUs of a node; when missing, the shipped curve of the GPU, else what its NVLink or PCIe leaves.
         inside: optional SomeRate = "\"300 GB/s\"",
         /// Memory of a GPU; when missing, the catalogue's.
         memory: optional SomeSize = "\"40 GiB\"",
-        /// CSV file of layer times of one's own, relative to this file; when missing, the shipped ones.
+        /// CSV file of layer times of one's own, relative to this file; when missing, the shipped ones, else the roofline of the GPU's figures.
         profile: optional String = "\"a100.csv\"",
+    }
+}
+
+table! {
+    /// A GPU from its datasheet. Its layer times are the roofline's.
+    GpuTable "`[[gpus]]`" {
+        /// Name, by which nodes call it; none of the catalogue's.
+        name: required Name = "\"X200\"",
+        /// Memory that programs can use.
+        memory: required SomeSize = "\"96 GiB\"",
+        /// Memory bandwidth.
+        memory_bandwidth: required SomeRate = "\"4 TB/s\"",
+        /// Dense peaks in 10^12 FLOP/s; many datasheets give twice that, with sparsity.
+        tflops: required TflopsTable = "{ fp32 = 80, bf16 = 640 }",
+        /// Streaming multiprocessors (compute units).
+        multiprocessors: required Int<1, 1_000_000> = "160",
+        /// Last cache before the memory; 40 MiB when missing.
+        cache: optional SomeSize = "\"60 MiB\"",
+        /// NVLink or xGMI, each way; when missing, GPUs of a node are joined by PCIe.
+        nvlink: optional SomeRate = "\"450 GB/s\"",
+        /// PCIe, each way; 31.5 GB/s (4.0 x16) when missing.
+        pcie: optional SomeRate = "\"63 GB/s\"",
+        /// The architecture of the catalogue's that is nearest, for what attention kernels and NCCL reach; when missing, the middle of those measured.
+        architecture: optional Name = "\"hopper\"",
+    }
+}
+
+table! {
+    /// Dense peaks in 10^12 FLOP/s. A format without one is computed in the next wider one.
+    TflopsTable "`tflops`" {
+        /// 32 bits, without tensor cores.
+        fp32: required Factor = "80",
+        /// TF32 in tensor cores.
+        tf32: optional Factor = "320",
+        /// IEEE half.
+        fp16: optional Factor = "640",
+        /// bfloat16.
+        bf16: optional Factor = "640",
+        /// 8 bits.
+        fp8: optional Factor = "1280",
+        /// 4 bits.
+        fp4: optional Factor = "2560",
     }
 }
 
@@ -202,7 +246,9 @@ table! {
     SearchTable "`[search]`" {
         /// Simulations after which it stops with its best so far.
         max_simulations: optional Int<1, 1_000_000_000_000> = "2000",
-        /// Micro-batch sizes to try; when missing, those that every GPU was measured at.
+        /// Whether layer times go beyond what was measured where something was: between and outside the table's micro-batches and TP. `false` when missing.
+        extrapolate: optional bool = "true",
+        /// Micro-batch sizes to try; when missing, those that a GPU was measured at, and 1, 2, 4 and 8 where layer times are not limited to measured ones.
         micro_batches: optional Vec<At<Int<1, MOST_SAMPLES>>> = "[1, 2, 4, 8]",
         /// Most stages of a pipeline.
         max_stages: optional Int<1, 64> = "8",
@@ -313,6 +359,8 @@ mod tests {
         ModelTable::check_examples();
         TrainingTable::check_examples();
         NodesTable::check_examples();
+        GpuTable::check_examples();
+        TflopsTable::check_examples();
         NetworkTable::check_examples();
         LinkTable::check_examples();
         TraceTable::check_examples();

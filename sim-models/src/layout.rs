@@ -1,7 +1,7 @@
 //! A checked plan, laid out on devices: every pipeline with its stages, and who shares which layers' gradients.
 
-use crate::device::LayerCost;
-use crate::plan::{LayerRange, Plan};
+use crate::device::{Evidence, LayerCost};
+use crate::plan::{LayerRange, Plan, Stage};
 use crate::plan_check::{self, PlanFault};
 use crate::scenario::{DeviceId, NodeId, Scenario};
 
@@ -53,6 +53,10 @@ pub struct Layout {
     pub ranks: Vec<Rank>,
     /// Gradient synchronisation: layer ranges in order, only those held by more than one rank.
     pub syncs: Vec<SyncGroup>,
+    /// How its layer times are known: the worst of them.
+    pub evidence: Evidence,
+    /// Standard deviation of the logarithm of true over given layer time: the widest of them.
+    pub spread: f64,
 }
 
 impl Layout {
@@ -65,7 +69,13 @@ impl Layout {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let mut layout = Layout { pipelines: Vec::new(), ranks: Vec::new(), syncs: Vec::new() };
+        let mut layout = Layout {
+            pipelines: Vec::new(),
+            ranks: Vec::new(),
+            syncs: Vec::new(),
+            evidence: Evidence::Measured,
+            spread: 0.0,
+        };
         for (group, pipelines) in plan.pipelines.iter().enumerate() {
             let devices: Vec<Vec<DeviceId>> = pipelines
                 .stages
@@ -77,14 +87,19 @@ impl Layout {
                     s.devices().filter_map(id).collect()
                 })
                 .collect();
+            // By stage: the node group of the replica before, and its times.
+            let mut known: Vec<Option<(u32, LayerCost)>> = vec![None; devices.len()];
             for replica in 0..pipelines.replicas as usize {
                 let first = layout.ranks.len();
                 for (s, stage) in pipelines.stages.iter().enumerate() {
                     let tp = stage.tp as usize;
                     let devices = devices[s][replica * tp..(replica + 1) * tp].to_vec();
-                    let table = scenario.group(devices[0]).layers.as_deref();
-                    let (first, last) = (stage.layers.first, stage.layers.last);
-                    let cost = table.and_then(|t| t.cost(plan.micro_batch, stage.tp, first, last));
+                    let group = devices[0].group;
+                    let cost = match known[s] {
+                        Some((of, cost)) if of == group => cost,
+                        _ => layout.times(scenario, group, plan.micro_batch, stage),
+                    };
+                    known[s] = Some((group, cost));
                     layout.ranks.push(Rank {
                         pipeline: layout.pipelines.len(),
                         stage: s as u32,
@@ -92,7 +107,7 @@ impl Layout {
                         tp: stage.tp,
                         node: scenario.node(devices[0]),
                         devices,
-                        cost: cost.expect("the check found times for every stage"),
+                        cost,
                     });
                 }
                 let stages = first..layout.ranks.len();
@@ -101,6 +116,15 @@ impl Layout {
         }
         layout.find_syncs(scenario.model.layers());
         Ok(layout)
+    }
+
+    /// Times of a stage on devices of a group.
+    fn times(&mut self, scenario: &Scenario, group: u32, micro_batch: u32, stage: &Stage) -> LayerCost {
+        let times = scenario.groups[group as usize].layers.at(micro_batch, stage.tp);
+        let times = times.expect("the check found times for every stage");
+        self.evidence = self.evidence.max(times.evidence);
+        self.spread = self.spread.max(times.spread);
+        times.cost(stage.layers).expect("the check found times for every layer")
     }
 
     /// The stages of the pipeline that `rank` belongs to.

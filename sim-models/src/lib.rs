@@ -10,6 +10,7 @@ pub mod device;
 pub mod fold;
 pub mod import;
 pub mod iteration;
+pub mod layer_times;
 pub mod layout;
 pub mod link;
 pub mod lower;

@@ -1,6 +1,7 @@
 //! Whether a plan is one for this scenario: every layer once and in order, every device there and used once, whole
 //! tensor-parallel groups inside a node, the whole batch and no more, and layer times for all of it.
 
+use crate::layer_times::NoTimes;
 use crate::plan::Plan;
 use crate::scenario::{DeviceId, Scenario};
 
@@ -242,25 +243,37 @@ impl Checker<'_> {
             let group = &self.scenario.groups[g as usize];
             let (gpu, model) = (&group.gpu.name, &self.scenario.model.name);
             let path = format!("pipelines[{p}].stages[{s}].tp");
-            match &group.layers {
-                None => {
-                    let message = format!("no layer times of `{model}` on `{gpu}`");
-                    self.fault("T0210", path, message, "give the node group a `profile`".into());
+            let at = format!("at micro-batch {size}, tp {}", stage.tp);
+            let (message, help) = match group.layers.at(size, stage.tp) {
+                Ok(times) if times.running().len() == self.scenario.model.layers() as usize + 1 => continue,
+                Ok(times) => {
+                    let layers = times.running().len() - 1;
+                    (
+                        format!("the layer times of `{gpu}` are of {layers} layers, not of `{model}`"),
+                        format!("a table of {} layers", self.scenario.model.layers()),
+                    )
                 }
-                Some(table) if table.cost(size, stage.tp, 0, 0).is_none() => {
-                    let have: Vec<_> = table.configurations().map(|(b, t)| format!("{b} x {t}")).collect();
-                    self.fault(
-                        "T0210",
-                        path,
+                Err(NoTimes::NotMeasured) => {
+                    let have: Vec<_> =
+                        group.layers.configurations().map(|(b, t)| format!("{b} x {t}")).collect();
+                    let have = have.join(", ");
+                    (
+                        format!("`{gpu}` was not measured {at} for `{model}`"),
                         format!(
-                            "`{gpu}` was not measured at micro-batch {size}, tp {} for `{model}`",
-                            stage.tp
+                            "measured (micro-batch x tp): {have}; `extrapolate = true` in `[search]` goes beyond"
                         ),
-                        format!("measured (micro-batch x tp): {}", have.join(", ")),
-                    );
+                    )
                 }
-                Some(_) => {}
-            }
+                Err(NoTimes::Heads { heads }) => (
+                    format!("tp {} does not divide the {heads} attention heads of `{model}`", stage.tp),
+                    "ranks hold whole heads, each as many".into(),
+                ),
+                Err(NoTimes::TooLong) => (
+                    format!("one pass of `{model}` on `{gpu}` {at} takes over a day"),
+                    "look for a slip in the GPU's figures or the model's sizes".into(),
+                ),
+            };
+            self.fault("T0210", path, message, help);
         }
     }
 }

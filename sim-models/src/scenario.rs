@@ -7,7 +7,8 @@
 //!        \__ NIC (one resource out, one in) __ fabric of the zone __ zone link (a resource each way) __ ...
 //! ```
 
-use crate::device::{Gpu, LayerTable};
+use crate::device::Gpu;
+use crate::layer_times::LayerTimes;
 use crate::link::LinkModel;
 use crate::plan::{DeviceRange, Plan};
 use crate::workload::{Model, Training};
@@ -50,8 +51,8 @@ pub struct NodeGroup {
     pub gpus_per_node: u32,
     /// The GPU.
     pub gpu: Gpu,
-    /// Measured layer times of the model on it; without one no plan may use the group.
-    pub layers: Option<Arc<LayerTable>>,
+    /// Layer times of the scenario's model on it.
+    pub layers: Arc<LayerTimes>,
     /// Between GPUs of one node.
     pub inside: LinkModel,
     /// A node's NIC, each way: shared by all its transfers to other nodes.
@@ -83,7 +84,7 @@ pub struct ZoneLink {
 pub struct SearchOptions {
     /// Simulations after which the search stops with its best so far.
     pub max_simulations: u64,
-    /// Micro-batch sizes to try; empty: those that every group was measured at.
+    /// Micro-batch sizes to try; empty: those of the groups' [`LayerTimes::micro_batches`].
     pub micro_batches: Vec<u32>,
     /// Most stages of a pipeline.
     pub max_stages: u32,

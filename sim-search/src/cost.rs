@@ -2,7 +2,7 @@
 //! memory over any layers, and a lower bound of the iteration for any layers of one stage, whatever the other stages have.
 
 use crate::space::{Kind, Template};
-use sim_models::device::LayerCost;
+use sim_models::layer_times::LayerSums;
 use sim_models::link::LinkModel;
 use sim_models::plan::Schedule;
 use sim_models::scenario::Scenario;
@@ -20,8 +20,8 @@ pub enum View {
 
 /// Costs of one stage of a template. Times are ps; layers are `first .. end`.
 #[derive(Clone, Debug)]
-pub struct StageCost<'a> {
-    sums: &'a [LayerCost],
+pub struct StageCost {
+    times: LayerSums,
     /// Running sums over layers: bytes of parameters, gradients and optimizer; of activations of one micro-batch.
     state: Vec<u64>,
     activations: Vec<u64>,
@@ -39,20 +39,23 @@ pub struct StageCost<'a> {
     tp: u32,
 }
 
-impl StageCost<'_> {
+impl StageCost {
     /// Forward pass of one micro-batch.
     pub fn forward(&self, first: usize, end: usize) -> u64 {
-        self.sums[end].forward.as_ps() - self.sums[first].forward.as_ps()
+        let sums = self.times.running();
+        sums[end].forward.as_ps() - sums[first].forward.as_ps()
     }
 
     /// Backward pass of one micro-batch.
     pub fn backward(&self, first: usize, end: usize) -> u64 {
-        self.sums[end].backward.as_ps() - self.sums[first].backward.as_ps()
+        let sums = self.times.running();
+        sums[end].backward.as_ps() - sums[first].backward.as_ps()
     }
 
     /// Optimizer step.
     pub fn update(&self, first: usize, end: usize) -> u64 {
-        self.sums[end].update.as_ps() - self.sums[first].update.as_ps()
+        let sums = self.times.running();
+        sums[end].update.as_ps() - sums[first].update.as_ps()
     }
 
     /// What one micro-batch costs the stage: both passes and the transfers that block it.
@@ -105,9 +108,9 @@ pub enum Apart {
 
 /// Costs of a template at a micro-batch size.
 #[derive(Clone, Debug)]
-pub struct TemplateCost<'a> {
+pub struct TemplateCost {
     /// By stage.
-    pub stages: Vec<StageCost<'a>>,
+    pub stages: Vec<StageCost>,
     /// Layers of the model.
     pub layers: usize,
     /// `[s][l]`: the least time of the forward passes of stages `0 .. s` that hold layers `0 .. l`.
@@ -127,7 +130,7 @@ pub struct TemplateCost<'a> {
     schedule: Schedule,
 }
 
-/// Why a template has no costs: it was not measured.
+/// Why a template has no costs: its layers have no times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotMeasured;
 
@@ -138,13 +141,13 @@ pub struct NoFit(pub i128);
 /// A time that no sum of others reaches.
 const NEVER: u64 = u64::MAX / 4;
 
-impl<'a> TemplateCost<'a> {
+impl TemplateCost {
     /// The costs of `template` in micro-batches of `micro_batch` under `schedule`, with about so many alike `pipelines`.
     ///
     /// # Errors
     /// [`NotMeasured`] when a stage's kind has no times at its micro-batch and TP.
     pub fn new(
-        scenario: &'a Scenario,
+        scenario: &Scenario,
         kinds: &[Kind],
         template: &Template,
         micro_batch: u32,
@@ -160,9 +163,8 @@ impl<'a> TemplateCost<'a> {
         for (s, shape) in template.stages.iter().enumerate() {
             let kind = &kinds[shape.kind as usize];
             let group = &scenario.groups[kind.group];
-            let table = group.layers.as_deref().ok_or(NotMeasured)?;
-            let sums =
-                table.sums(micro_batch, shape.tp).filter(|s| s.len() == layers + 1).ok_or(NotMeasured)?;
+            let times = group.layers.at(micro_batch, shape.tp).ok();
+            let times = times.filter(|t| t.running().len() == layers + 1).ok_or(NotMeasured)?;
             let element = precision.activation_bytes();
             let a_parameter = 2 * element + precision.optimizer_bytes(scenario.training.optimizer);
             let (mut state, mut activations, mut gradients) = (vec![0u64], vec![0u64], vec![0u64]);
@@ -178,7 +180,7 @@ impl<'a> TemplateCost<'a> {
             let fixed = scenario.training.memory_reserve + boundary.times(2 * neighbours);
             let memory = group.gpu.memory.0.saturating_sub(fixed.0);
             stages.push(StageCost {
-                sums,
+                times,
                 state,
                 activations,
                 gradients,
@@ -222,7 +224,7 @@ impl<'a> TemplateCost<'a> {
         };
         cost.forward_before = cost.sums_before(StageCost::forward);
         cost.backward_before = cost.sums_before(StageCost::backward);
-        let both = |stage: &StageCost<'_>, first, end| stage.forward(first, end) + stage.backward(first, end);
+        let both = |stage: &StageCost, first, end| stage.forward(first, end) + stage.backward(first, end);
         cost.below = cost.rows_below(both, u64::saturating_add);
         cost.slowest_below = cost.rows_below(StageCost::step, u64::max);
         let mut above = [0; 2];
@@ -233,7 +235,7 @@ impl<'a> TemplateCost<'a> {
         Ok(cost)
     }
 
-    fn sums_before(&self, time: impl Fn(&StageCost<'a>, usize, usize) -> u64) -> Vec<Vec<u64>> {
+    fn sums_before(&self, time: impl Fn(&StageCost, usize, usize) -> u64) -> Vec<Vec<u64>> {
         let mut rows = vec![vec![NEVER; self.layers + 1]];
         rows[0][0] = 0;
         for (s, stage) in self.stages.iter().enumerate() {
@@ -248,7 +250,7 @@ impl<'a> TemplateCost<'a> {
 
     fn rows_below(
         &self,
-        time: impl Fn(&StageCost<'a>, usize, usize) -> u64,
+        time: impl Fn(&StageCost, usize, usize) -> u64,
         join: impl Fn(u64, u64) -> u64,
     ) -> Vec<Vec<u64>> {
         let mut rows = vec![vec![NEVER; self.layers + 1]; self.stages.len() + 1];
@@ -552,10 +554,10 @@ impl<'a> Rings<'a> {
 
     /// How pipelines of a template share gradients: `own` of it, `all` in the plan at least; `across` if some other pipeline
     /// lies wholly in other zones, so that every ring crosses zones.
-    pub fn sync(&self, cost: &TemplateCost<'_>, own: u32, all: u32, across: bool, view: View) -> Sync {
+    pub fn sync(&self, cost: &TemplateCost, own: u32, all: u32, across: bool, view: View) -> Sync {
         let all = all.max(if across { 2 } else { 1 });
         let model: u64 = cost.stages[0].gradients[cost.layers];
-        let rate = |stage: &StageCost<'_>| {
+        let rate = |stage: &StageCost| {
             let kind = &self.kinds[stage.kind];
             let nodes = own > kind.gpus_per_node / stage.tp;
             // A ring moves chunks of the layers that its ranks share: at most of all layers, likely of a stage's.
@@ -582,13 +584,13 @@ impl<'a> Rings<'a> {
     pub fn likely(
         &self,
         layers: (usize, usize),
-        holders: &[(&TemplateCost<'_>, usize, u32)],
+        holders: &[(&TemplateCost, usize, u32)],
         all: u32,
     ) -> u64 {
         if all < 2 {
             return 0;
         }
-        let bytes = |(cost, s, _): &(&TemplateCost<'_>, usize, u32)| {
+        let bytes = |(cost, s, _): &(&TemplateCost, usize, u32)| {
             cost.stages[*s].gradients[layers.1] - cost.stages[*s].gradients[layers.0]
         };
         let bytes = holders.iter().map(bytes).max().unwrap_or(0);

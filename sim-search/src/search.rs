@@ -159,9 +159,9 @@ impl Found {
 }
 
 /// A template at a micro-batch size, with its costs.
-struct Entry<'a> {
+struct Entry {
     template: Template,
-    cost: TemplateCost<'a>,
+    cost: TemplateCost,
     bottleneck: u64,
     /// Ways to cut the layers into its stages.
     partitions: u128,
@@ -255,7 +255,7 @@ struct Search<'a> {
     fabric: &'a Fabric,
     options: &'a Options,
     kinds: Vec<Kind>,
-    entries: Vec<Entry<'a>>,
+    entries: Vec<Entry>,
     choices: Vec<Choice>,
     roots: Vec<Root>,
     /// Combinations taken, and those of the level that wait.

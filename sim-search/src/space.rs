@@ -16,20 +16,16 @@ pub struct Kind {
     pub gpu: String,
     /// GPUs of a node.
     pub gpus_per_node: u32,
-    /// A group of that kind: its table, memory and inner links are those of all.
+    /// A group of that kind: its layer times, memory and inner links are those of all.
     pub group: usize,
     /// All its devices, group by group, node by node.
     pub devices: Vec<DeviceId>,
 }
 
-/// The kinds of a scenario, those without layer times left out. Groups whose GPU, node size, memory or table differ are
-/// different kinds.
+/// The kinds of a scenario. Groups whose GPU, node size, memory or layer times differ are different kinds.
 pub fn kinds(scenario: &Scenario) -> Vec<Kind> {
     let mut kinds: Vec<Kind> = Vec::new();
     for (g, group) in scenario.groups.iter().enumerate() {
-        if group.layers.is_none() {
-            continue;
-        }
         let devices = (0..group.gpus()).map(|index| DeviceId { group: g as u32, index });
         let alike = |k: &&mut Kind| {
             let other = &scenario.groups[k.group];

@@ -1,7 +1,9 @@
 //! One file a subcommand.
 
+mod calibrate;
 mod collective;
 mod explain;
+mod import;
 mod list;
 mod plan;
 mod schema;
@@ -19,6 +21,8 @@ pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
         Command::Simulate(args) => simulate::run(&args),
         Command::Collective(args) => collective::run(&args),
         Command::Validate(args) => validate::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::List(args) => list::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Explain(args) => explain::run(&args),

@@ -9,6 +9,8 @@ use sim_models::scenario::Scenario;
 pub(crate) fn iteration(scenario: &Scenario, layout: &Layout, iteration: &Iteration) -> Value {
     json!({
         "iteration_time_s": iteration.time.as_secs_f64(),
+        "time_interval_s": iteration.interval_s(layout),
+        "evidence": layout.evidence,
         "tokens_per_s": iteration.tokens_per_s(scenario),
         "mfu": iteration.mfu(scenario, layout),
         "fits": iteration.fits(),

@@ -1,6 +1,7 @@
 //! A plan and its iteration for people: stages, memory, where the time goes.
 
 use super::table::{Table, seconds, thousands};
+use sim_models::device::Evidence;
 use sim_models::iteration::{DeviceReport, Iteration};
 use sim_models::layout::Layout;
 use sim_models::plan::Plan;
@@ -61,7 +62,7 @@ pub(crate) fn stages(plan: &Plan, layout: &Layout, iteration: &Iteration) -> Str
     table.to_string()
 }
 
-/// Time, rate and where the devices' time goes, in a line or two.
+/// Time, rate, how sure that is and where the devices' time goes, in a line each.
 pub(crate) fn time(scenario: &Scenario, layout: &Layout, iteration: &Iteration) -> String {
     let (mut busy, mut exposed, mut bubble) = (0.0, 0.0, 0.0);
     for d in &iteration.devices {
@@ -80,6 +81,13 @@ pub(crate) fn time(scenario: &Scenario, layout: &Layout, iteration: &Iteration) 
         thousands(iteration.tokens_per_s(scenario).round() as u64),
         100.0 * iteration.mfu(scenario, layout)
     );
+    let known = match layout.evidence {
+        Evidence::Measured => "measured",
+        Evidence::Calibrated => "calibrated",
+        Evidence::Extrapolated => "extrapolated",
+    };
+    let [low, high] = iteration.interval_s(layout).map(seconds);
+    let _ = writeln!(text, "layer times {known}: for their part, nine times in ten between {low} and {high}");
     let _ = writeln!(
         text,
         "of all device time: compute {:.1} %, exposed communication {:.1} %, bubble {:.1} %",

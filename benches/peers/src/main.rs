@@ -1,13 +1,18 @@
-//! PHOLD on three kernels in one run: `cargo run --release -- [--pending P] [--events N]`.
+//! PHOLD on three kernels, and a bare heap, in one run: `cargo run --release -- [--pending P] [--events N]`. With one pending
+//! it is ping-pong: an event schedules the next.
 //!
 //! P processes; each event schedules one for a random process after a random delay, uniform in 1 to 2,000,000 units of the
 //! kernel's clock (picoseconds here, nanoseconds in nexosim, the same number as seconds in simcore's floats). In nexosim, where
 //! a process reaches only those it is wired to, the next event is its own. Every kernel draws from the same generator, kept by
-//! each process. One thread. Prints one JSON line a kernel.
+//! each process. The bare heap pops the least of (time, sequence, process) and pushes the next: HOLD, with no kernel around it.
+//! One thread. Prints one JSON line a kernel.
 
 #![allow(clippy::disallowed_types, reason = "a comparison of speed reads the clock")]
 
 use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::hint::black_box;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -59,6 +64,20 @@ fn ours(pending: u32, events: u64) -> Duration {
     }
     let clock = Instant::now();
     engine.run(&Limits::default()).expect("it stops");
+    clock.elapsed()
+}
+
+fn bare_heap(pending: u32, events: u64) -> Duration {
+    let mut states: Vec<u64> = (0..u64::from(pending)).collect();
+    let first = |process: u32| Reverse((u64::from(process) + 1, u64::from(process), process));
+    let mut heap: BinaryHeap<Reverse<(u64, u64, u32)>> = (0..pending).map(first).collect();
+    let clock = Instant::now();
+    for sequence in 0..events {
+        let Some(Reverse((now, _, process))) = heap.pop() else { break };
+        let (next, delay) = draw(&mut states[process as usize], pending);
+        heap.push(Reverse((now + delay, u64::from(pending) + sequence, next)));
+    }
+    black_box(&heap);
     clock.elapsed()
 }
 
@@ -141,9 +160,12 @@ fn main() {
     };
     let pending = flag("--pending", 1_000) as u32;
     let events = flag("--events", 5_000_000);
-    for (name, run) in
-        [("sim-core", ours as fn(u32, u64) -> Duration), ("simcore", simcore), ("nexosim", nexosim)]
-    {
+    for (name, run) in [
+        ("sim-core", ours as fn(u32, u64) -> Duration),
+        ("bare std BinaryHeap", bare_heap),
+        ("simcore", simcore),
+        ("nexosim", nexosim),
+    ] {
         // The best of three, for other work on the machine only adds.
         let wall = (0..3).map(|_| run(pending, events)).min().unwrap_or_default().as_secs_f64();
         println!(

@@ -1,28 +1,39 @@
-//! `[[nodes]]`: GPUs from the catalogue, their layer times, and what connects those of one node.
+//! `[[nodes]]`: GPUs, their layer times, and what connects those of one node.
 
 use super::Context;
+use super::gpus::Gpus;
 use crate::fault::{At, Faults};
 use crate::files;
 use crate::format::{MOST_GPUS, NodesTable, ScenarioFile};
-use crate::nearest::list;
 use sim_core::CapacityProfile;
-use sim_models::device::{Catalogue, Gpu, LayerTable};
+use sim_models::collective::Fabric;
+use sim_models::device::constants::FrameworkConstants;
+use sim_models::device::{Device, Format, Gpu, LayerTable};
+use sim_models::layer_times::{LayerTimes, OnDevice};
 use sim_models::link::{FittedCurve, LinkModel, StreamRate, fitted_between_nodes, fitted_inside_node};
 use sim_models::scenario::NodeGroup;
-use sim_models::workload::{Model, Precision, Training};
+use sim_models::workload::{Model, Training};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Most groups: links are kept for every pair of them.
 const MOST_GROUPS: usize = 256;
 
+/// What is run on every group.
+pub(super) struct Workload<'a> {
+    pub(super) model: &'a Model,
+    pub(super) training: &'a Training,
+    /// Whether measured layer times are carried on to what was not measured.
+    pub(super) extrapolate: bool,
+}
+
 /// The groups; `None` when one of them is at fault.
 pub(super) fn groups(
     file: &ScenarioFile,
-    model: Option<&Model>,
-    training: Option<&Training>,
+    workload: Option<&Workload<'_>>,
     cx: &mut Context<'_>,
 ) -> Option<Vec<NodeGroup>> {
+    let gpus = Gpus::new(file, cx.faults);
     let nodes = file.nodes.as_ref()?;
     if nodes.value.is_empty() && cx.faults.count() == 0 {
         cx.faults.push(nodes.place, "T0309", "a scenario without nodes", "at least one group of `[[nodes]]`");
@@ -40,15 +51,15 @@ pub(super) fn groups(
             cx.faults.push(name.place, "T0301", message, "each needs a name of its own");
         }
     }
-    let gpus: u64 = nodes.value.iter().filter_map(|t| gpus_of(&t.value)).sum();
-    if gpus > MOST_GPUS {
-        cx.faults.push(nodes.place, "T0309", format!("{gpus} GPUs: at most {MOST_GPUS} are simulated"), "");
+    let count: u64 = nodes.value.iter().filter_map(|t| gpus_of(&t.value)).sum();
+    if count > MOST_GPUS {
+        cx.faults.push(nodes.place, "T0309", format!("{count} GPUs: at most {MOST_GPUS} are simulated"), "");
         return None;
     }
     if names.len() < nodes.value.len() {
         return None;
     }
-    let groups: Vec<_> = nodes.value.iter().map(|t| group(t, file, model, training, cx)).collect();
+    let groups: Vec<_> = nodes.value.iter().map(|t| group(t, file, workload, &gpus, cx)).collect();
     groups.into_iter().collect()
 }
 
@@ -59,113 +70,75 @@ fn gpus_of(t: &NodesTable) -> Option<u64> {
 fn group(
     table: &At<NodesTable>,
     file: &ScenarioFile,
-    model: Option<&Model>,
-    training: Option<&Training>,
+    workload: Option<&Workload<'_>>,
+    gpus: &Gpus,
     cx: &mut Context<'_>,
 ) -> Option<NodeGroup> {
     let t = &table.value;
-    let gpu_name = t.gpu.as_ref()?;
-    let mut gpu = match Catalogue::builtin().find(&gpu_name.value.0) {
-        Ok(gpu) => gpu.clone(),
-        Err(error) => {
-            let message = format!("unknown GPU `{}`", gpu_name.value.0);
-            cx.faults.push(gpu_name.place, "T0303", message, format!("did you mean `{}`?", error.nearest));
-            return None;
-        }
-    };
+    let mut gpu = gpus.find(t.gpu.as_ref()?, cx.faults)?;
     if let Some(memory) = &t.memory {
         gpu.memory = memory.value.0;
     }
-    // A GPU that nothing is known of: its layer times are what is missed first.
-    let layers = layers(t, &gpu, model?, training, cx)?;
     let zone = t.zone.as_ref().map_or_else(|| "default".to_string(), |z| z.value.0.clone());
     let gpus_per_node = t.gpus_per_node.as_ref()?.value.u32();
     let nic = nic(t, file, &gpu, &zone, cx.faults);
-    let inside = inside(t, &gpu, gpus_per_node, cx.faults);
+    let inside = inside(t, &gpu, gpus_per_node);
+    let layers = layers(t, &gpu, inside.clone(), workload?, cx)?;
     Some(NodeGroup {
         name: t.name.as_ref()?.value.0.clone(),
         nodes: t.count.as_ref()?.value.u32(),
         gpus_per_node,
-        layers: Some(Arc::new(layers)),
-        inside: inside?,
+        layers: Arc::new(layers),
+        inside,
         nic: nic?,
         zone,
         gpu,
     })
 }
 
+/// Measured times where there are any, and the roofline of the catalogue's figures where there are none.
 fn layers(
     t: &NodesTable,
     gpu: &Gpu,
-    model: &Model,
-    training: Option<&Training>,
+    inside: LinkModel,
+    workload: &Workload<'_>,
     cx: &mut Context<'_>,
-) -> Option<LayerTable> {
-    if let Some(profile) = &t.profile {
-        let (text, whole) = cx.file(profile, files::TABLE)?;
-        let table = match LayerTable::from_csv(&text.text) {
-            Ok(table) => table,
-            Err(error) => {
-                let place = cx.faults.line(whole, error.line);
-                cx.faults.push(place, "T0306", error.what, "");
-                return None;
-            }
-        };
-        if table.layers() != model.layers() {
-            let message = format!(
-                "layer times of {} layers, and `{}` has {}",
-                table.layers(),
-                model.name,
-                model.layers()
-            );
-            cx.faults.push(profile.place, "T0306", message, "blocks, and one each for embedding and head");
-            return None;
-        }
-        return Some(table);
+) -> Option<LayerTimes> {
+    let Workload { model, training, extrapolate } = *workload;
+    let format = Format::from(training.precision);
+    let table = match &t.profile {
+        Some(profile) => Some(profiled(profile, model, cx)?),
+        None => LayerTable::shipped_for(model, gpu, format),
+    };
+    if !extrapolate && let Some(table) = table {
+        return Some(LayerTimes::measured(table));
     }
-    let place = t.gpu.as_ref()?.place;
-    let shipped = LayerTable::shipped(&model.name, &gpu.name);
-    let precision = training.map_or(Precision::Fp32, |t| t.precision);
-    match shipped {
-        Some(_) if precision != Precision::Fp32 => {
-            let message = format!(
-                "no layer times of `{}` on `{}` in this precision: they were measured in fp32",
-                model.name, gpu.name
-            );
-            cx.faults.push(
-                place,
-                "T0305",
-                message,
-                "write `precision = \"fp32\"`, or give the nodes a `profile` of your own",
-            );
-            None
-        }
-        Some(table) => Some(table),
-        None => {
-            let message = format!("no layer times of `{}` on `{}`", model.name, gpu.name);
-            cx.faults.push(place, "T0305", message, measured(model));
-            None
-        }
-    }
+    let device = Device::of(gpu, model, format, FrameworkConstants::default(), table.as_ref());
+    let device = OnDevice { device, model: model.clone(), format, inside };
+    Some(match table {
+        Some(table) => LayerTimes::carried_on(table, device),
+        None => LayerTimes::modelled(device),
+    })
 }
 
-/// What there are layer times of.
-fn measured(model: &Model) -> String {
-    let gpus: Vec<&str> = Catalogue::builtin()
-        .gpus()
-        .iter()
-        .filter(|g| {
-            LayerTable::shipped_names()
-                .any(|(m, gpu)| m.eq_ignore_ascii_case(&model.name) && gpu.eq_ignore_ascii_case(&g.name))
-        })
-        .map(|g| g.name.as_str())
-        .collect();
-    if gpus.is_empty() {
-        let models: BTreeSet<&str> = LayerTable::shipped_names().map(|(m, _)| m).collect();
-        let models: Vec<&str> = models.into_iter().collect();
-        return format!("there are some of {}; others need a `profile` of your own", list(&models));
+/// The layer times of a file of one's own.
+fn profiled(profile: &At<String>, model: &Model, cx: &mut Context<'_>) -> Option<LayerTable> {
+    let (text, whole) = cx.file(profile, files::TABLE)?;
+    let table = match LayerTable::from_csv(&text.text) {
+        Ok(table) => table,
+        Err(error) => {
+            let place = cx.faults.line(whole, error.line);
+            cx.faults.push(place, "T0306", error.what, "");
+            return None;
+        }
+    };
+    if table.layers() != model.layers() {
+        let message =
+            format!("layer times of {} layers, and `{}` has {}", table.layers(), model.name, model.layers());
+        cx.faults.push(profile.place, "T0306", message, "blocks, and one each for embedding and head");
+        return None;
     }
-    format!("there are some on {}; others need a `profile` of your own", list(&gpus))
+    Some(table)
 }
 
 /// A link of shipped curves; their start latency is in them.
@@ -184,27 +157,27 @@ fn nic(
     if let Some(rate) = table.nic.as_ref().or(constant) {
         return Some(CapacityProfile::constant(rate.value.0));
     }
+    // A single node has nobody to talk to.
+    let alone = file.nodes.as_ref().is_some_and(|n| n.value.len() == 1)
+        && table.count.as_ref().is_some_and(|c| c.value.0 == 1);
     let best = fitted_between_nodes(zone, &gpu.name, &gpu.name).map(|c| curves(c).wire_rate());
+    let best = best.or(alone.then_some(gpu.memory_bandwidth));
     match best.map(sim_core::Rate::from_bytes_per_s) {
         Some(Ok(rate)) => Some(CapacityProfile::constant(rate)),
         _ => {
-            table.lacks("nic", faults);
+            let message = format!("nothing says how fast nodes of `{}` reach each other", gpu.name);
+            let help = "give `[network]` a `rate`: it is their NIC's too, where they have no `nic`";
+            faults.push(table.gpu.as_ref()?.place, "T0308", message, help);
             None
         }
     }
 }
 
-fn inside(table: &NodesTable, gpu: &Gpu, gpus_per_node: u32, faults: &mut Faults) -> Option<LinkModel> {
-    if let Some(rate) = &table.inside {
-        return Some(LinkModel::constant(rate.value.0.as_bytes_per_s(), 0.0));
-    }
-    match fitted_inside_node(&gpu.name) {
-        Some(measured) => Some(curves(measured)),
-        // Nothing moves inside a node of one GPU.
-        None if gpus_per_node == 1 => Some(LinkModel::constant(gpu.memory_bandwidth, 0.0)),
-        None => {
-            table.lacks("inside", faults);
-            None
-        }
+/// As given, as measured, or as the maker wires the GPU.
+fn inside(table: &NodesTable, gpu: &Gpu, gpus_per_node: u32) -> LinkModel {
+    match (&table.inside, fitted_inside_node(&gpu.name)) {
+        (Some(rate), _) => LinkModel::constant(rate.value.0.as_bytes_per_s(), 0.0),
+        (None, Some(measured)) => curves(measured),
+        (None, None) => Fabric::of(gpu, gpus_per_node).inside(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod changes;
 mod cluster;
+mod gpus;
 mod network;
 mod plan;
 
@@ -56,7 +57,11 @@ pub(crate) fn scenario(file: &ScenarioFile, name: &str, cx: &mut Context<'_>) ->
     }
     let model = file.model.as_ref().and_then(|t| self::model(t, cx.faults));
     let training = file.training.as_ref().and_then(|t| self::training(&t.value));
-    let groups = cluster::groups(file, model.as_ref(), training.as_ref(), cx);
+    let search_table = file.search.as_ref().map(|t| &t.value);
+    let extrapolate = search_table.and_then(|t| t.extrapolate.as_ref()).is_some_and(|e| e.value);
+    let workload = model.as_ref().zip(training.as_ref());
+    let workload = workload.map(|(model, training)| cluster::Workload { model, training, extrapolate });
+    let groups = cluster::groups(file, workload.as_ref(), cx);
     let zone_links = network::zone_links(file, cx);
     let (model, training, groups) = (model?, training?, groups?);
     let node_links = network::node_links(file, &groups, &zone_links, cx.faults)?;
@@ -69,7 +74,7 @@ pub(crate) fn scenario(file: &ScenarioFile, name: &str, cx: &mut Context<'_>) ->
         node_links,
         zone_links,
         plan: None,
-        search: file.search.as_ref().map_or_else(SearchOptions::default, |t| search(&t.value)),
+        search: search_table.map_or_else(SearchOptions::default, search),
     };
     scenario.plan = file.plan.as_ref().and_then(|p| plan::resolve(&p.value, &scenario, cx));
     Some(scenario)

@@ -110,23 +110,13 @@ fn what_it_refers_to() {
     let mut r = Report::new();
     r.spoil("two groups of one name", "name = \"v\"", "name = \"a\"");
     r.spoil("unknown GPU", "A100-40", "A100-48");
-    r.spoil("GPU without layer times", "A100-40", "T4");
+    r.spoil("GPU without measured links", "A100-40", "T4");
     r.spoil("unknown model", "opt-350m", "opt-350");
     r.spoil("built-in model with sizes", "name = \"opt-350m\"", "name = \"opt-350m\", hidden = 2048");
     r.spoil(
         "model of one's own, some sizes missing",
         "name = \"opt-350m\"",
         "name = \"mine\", hidden = 2048",
-    );
-    r.spoil(
-        "model of one's own without layer times",
-        "name = \"opt-350m\"",
-        "name = \"mine\", blocks = 24, hidden = 64, heads = 4, seq_len = 128, vocab = 1000",
-    );
-    r.spoil(
-        "precision that was not measured",
-        "global_batch = 16",
-        "global_batch = 16, precision = \"bf16\"",
     );
     r.spoil("profile that is not there", "gpu = \"A100-40\"", "gpu = \"A100-40\"\nprofile = \"no.csv\"");
     r.spoil("profile that is no table", "gpu = \"A100-40\"", "gpu = \"A100-40\"\nprofile = \"t.csv\"");
@@ -152,6 +142,34 @@ fn what_it_refers_to() {
     r.load("rate and curves", &network("rate = \"1 Gbps\"\ncurves = \"sailor\""), &Overrides::default());
     r.load("latency of the curves", &network("latency = \"1 us\""), &Overrides::default());
     insta::assert_snapshot!("what_it_refers_to", r.text);
+}
+
+#[test]
+fn gpus_of_ones_own() {
+    const X200: &str = "[[gpus]]\nname = \"X200\"\nmemory = \"96 GiB\"\nmemory_bandwidth = \"4 TB/s\"\nmultiprocessors = 160\n\
+                        tflops = { fp32 = 80, bf16 = 640 }\n\n";
+    let good = format!("{}{X200}[network]\nrate = \"100 Gbps\"\n", TWO_ZONES.replace("V100-16", "X200"));
+    let good = good.replace("[[network.links]]\n", "").replace("name = \"wan\"\n", "");
+    let links = good.find("between").expect("it has a link");
+    let good = [&good[..links], &good[good.find("[[gpus]]").expect("it has GPUs")..]].concat();
+    load_text(&good, "good.toml", None, &Overrides::default()).unwrap_or_else(|f| panic!("{}", f[0]));
+    let mut r = Report::new();
+    for (what, from, to) in [
+        ("a name of the catalogue", "name = \"X200\"", "name = \"a100-40\""),
+        ("a name twice", "[network]", &format!("{X200}[network]")),
+        ("another name than the nodes have", "name = \"X200\"", "name = \"X300\""),
+        ("no fp32", "fp32 = 80, ", ""),
+        ("figures at fault", "160", "0\nnvlink = \"0 GB/s\""),
+        ("bandwidth as a size", "\"4 TB/s\"", "\"4 TB\""),
+        ("NaN and infinity", "fp32 = 80, bf16 = 640", "fp32 = nan, bf16 = inf"),
+        ("unknown format", "bf16", "bf8"),
+        ("a figure that is missing", "memory_bandwidth = \"4 TB/s\"\n", ""),
+        ("no rate", "rate = \"100 Gbps\"", ""),
+    ] {
+        assert!(good.contains(from), "{what}: {from}");
+        r.load(what, &good.replacen(from, to, 1), &Overrides::default());
+    }
+    insta::assert_snapshot!("gpus_of_ones_own", r.text);
 }
 
 #[test]

@@ -168,6 +168,7 @@ fn the_schema_has_every_table_and_the_plan() {
         "model",
         "training",
         "nodes",
+        "gpus",
         "network",
         "traces",
         "events",

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod laws;
+mod layer_times;
 mod library;
 mod quantities;
 mod traces;

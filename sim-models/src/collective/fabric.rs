@@ -3,11 +3,17 @@
 use super::tuning::{Architecture, Tuning};
 use super::{CollectiveError, Group};
 use crate::device::Gpu;
+use crate::link::LinkModel;
 use serde::{Deserialize, Serialize};
 
 /// An NVLink bridge joins two cards at this rate at most, bytes/s a direction: 12 links of 25 GB/s (A100 PCIe and H100
 /// PCIe datasheets: 600 GB/s, both directions).
 const BRIDGE: f64 = 300e9;
+/// Share of NVLink's rate that the all-reduces of tensor-parallel layers reach: 164 to 202 of 300 GB/s at 32 to 128 MiB
+/// among four and eight A100 (vTrain's all-reduce tables, see NOTICE).
+const NVLINK_IN_TRAINING: f64 = 0.6;
+/// The same of PCIe, through the host: 5 of 15.75 GB/s among four RTX-3090 (Sailor's measured links, see NOTICE).
+const PCIE_IN_TRAINING: f64 = 1.0 / 3.0;
 /// NVLinks of a V100 (whitepaper).
 const CUBE_MESH_LINKS: f64 = 6.0;
 /// GPUs that one NVLink domain of superchips joins (NVIDIA GB200 NVL72 datasheet).
@@ -254,6 +260,15 @@ impl Fabric {
             Wiring::Pairs if self.over_nvlink(ranks) => self.nvlink.min(BRIDGE),
             Wiring::Pairs | Wiring::Pcie => self.pcie,
         }
+    }
+
+    /// The link between two GPUs of a node as training sees it, where nobody measured it.
+    pub fn inside(&self) -> LinkModel {
+        let hops = &Tuning::builtin().hop_us;
+        let nvlink = self.over_nvlink(self.gpus_per_node);
+        let (share, hop) =
+            if nvlink { (NVLINK_IN_TRAINING, &hops.nvlink) } else { (PCIE_IN_TRAINING, &hops.pcie) };
+        LinkModel::constant(share * self.ring_rate(self.gpus_per_node), 1e-6 * hop.ring[2])
     }
 
     /// Rate from one GPU of a node to another, bytes/s, before any loss.

@@ -104,8 +104,8 @@ pub struct Gpu {
     pub multiprocessors: u32,
     /// Last cache before the memory.
     pub cache: Bytes,
-    /// Board power, W.
-    pub power_w: f64,
+    /// Board power, W, where it is known.
+    pub power_w: Option<f64>,
     /// NVLink or xGMI, bytes/s per GPU and direction; on cards, what a bridge gives where one is fitted.
     pub nvlink: Option<f64>,
     /// To the host, bytes/s per direction.
@@ -203,6 +203,11 @@ impl Catalogue {
         }
         let gpus = file.gpu.into_iter().map(Entry::check).collect::<Result<_, _>>()?;
         Ok(Catalogue { gpus })
+    }
+
+    /// Of these GPUs. Their names are not compared: of two with one name, the first is found.
+    pub fn of(gpus: Vec<Gpu>) -> Catalogue {
+        Catalogue { gpus }
     }
 
     /// All of them, in the order of the file.
@@ -468,7 +473,7 @@ impl Entry {
             peaks,
             multiprocessors: self.multiprocessors,
             cache: Bytes::from_f64(rate("cache_mib", self.cache_mib, f64::from(1 << 20))?),
-            power_w: rate("power_w", self.power_w, 1.0)?,
+            power_w: Some(rate("power_w", self.power_w, 1.0)?),
             nvlink: some("nvlink", self.nvlink, 1e9)?,
             pcie: rate("pcie", self.pcie, 1e9)?,
             sources: self.sources,

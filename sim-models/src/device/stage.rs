@@ -84,15 +84,19 @@ impl Stage<'_> {
 }
 
 impl Device {
-    /// The best that is known of a model on a GPU: a shipped table where there is one for the model in this format (the
-    /// shipped ones are fp32), the catalogue's roofline elsewhere.
-    pub fn of(gpu: &Gpu, model: &Model, format: Format, framework: FrameworkConstants) -> Device {
+    /// The best that is known of a model on a GPU: the catalogue's roofline, and a table of the model in this format
+    /// carried on by it where there is one.
+    pub fn of(
+        gpu: &Gpu,
+        model: &Model,
+        format: Format,
+        framework: FrameworkConstants,
+        table: Option<&LayerTable>,
+    ) -> Device {
         let roofline = Roofline::from_catalogue(gpu).with_framework(framework);
-        match LayerTable::shipped(&model.name, &gpu.name) {
-            Some(table) if format == Format::Fp32 && table.layers() == model.layers() => {
-                Device::Table(MeasuredLayers::new(&table, model, format, roofline))
-            }
-            _ => Device::Roofline(roofline),
+        match table {
+            Some(table) => Device::Table(MeasuredLayers::new(table, model, format, roofline)),
+            None => Device::Roofline(roofline),
         }
     }
 }

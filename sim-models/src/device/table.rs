@@ -1,12 +1,15 @@
 //! Measured layer times: micro-batch x TP x layer -> forward, backward and update time.
 //!
-//! A table is for one model on one GPU. It answers only what was measured: another micro-batch or TP is `None`.
+//! A table is for one model on one GPU. It answers only what was measured: another micro-batch or TP is `None`, and
+//! [`super::MeasuredLayers`] carries it on.
 //! Times at TP > 1 contain the layer's own all-reduce, so nothing is added for it.
 //!
 //! The shipped tables (`tables/MODEL_GPU.csv`) come from Sailor's profiles (MIT, see NOTICE); a user's own have the same
 //! columns: `micro_batch,tp,first_layer,last_layer,forward_us,backward_us,update_us`, times in microseconds of one
 //! micro-batch (forward, backward) or one step (update) of one layer.
 
+use super::catalogue::{Format, Gpu};
+use crate::workload::Model;
 use serde::Deserialize;
 use sim_core::SimDuration;
 use std::collections::BTreeMap;
@@ -84,6 +87,12 @@ impl LayerTable {
     /// (model, GPU) of every shipped table.
     pub fn shipped_names() -> impl Iterator<Item = (&'static str, &'static str)> {
         SHIPPED.iter().map(|(m, g, _)| (*m, *g))
+    }
+
+    /// The shipped table for training `model` on `gpu` in `format`: the shipped ones are of fp32.
+    pub fn shipped_for(model: &Model, gpu: &Gpu, format: Format) -> Option<LayerTable> {
+        let table = LayerTable::shipped(&model.name, &gpu.name)?;
+        (format == Format::Fp32 && table.layers() == model.layers()).then_some(table)
     }
 
     /// Reads a table; lines starting with `#` are comments.

@@ -173,9 +173,13 @@ fn a_stage_is_the_sum_of_its_layers() {
     let (model, catalogue) = (opt(), Catalogue::builtin());
     let stage =
         |first, last| Stage { model: &model, first, last, micro_batch: 2, tp: 2, format: Format::Fp32 };
+    let of = |gpu| {
+        let table = LayerTable::shipped_for(&model, gpu, Format::Fp32);
+        Device::of(gpu, &model, Format::Fp32, FrameworkConstants::default(), table.as_ref())
+    };
     for (gpu, evidence) in [("A100-40", Evidence::Measured), ("H100", Evidence::Extrapolated)] {
         let gpu = catalogue.find(gpu).unwrap();
-        let device = Device::of(gpu, &model, Format::Fp32, FrameworkConstants::default());
+        let device = of(gpu);
         let whole = stage(0, 25).time(&device, |bytes| bytes * 1e-11);
         assert_eq!(whole.evidence, Some(evidence));
         let parts = [(0, 0), (1, 10), (11, 24), (25, 25)]
@@ -187,8 +191,7 @@ fn a_stage_is_the_sum_of_its_layers() {
         assert!(lower.forward_s <= whole.forward_s && lower.forward_s > 0.3 * whole.forward_s);
     }
     let table = LayerTable::shipped("opt-350m", "A100-40").unwrap().cost(2, 2, 0, 25).unwrap();
-    let device =
-        Device::of(catalogue.find("A100-40").unwrap(), &model, Format::Fp32, FrameworkConstants::default());
+    let device = of(catalogue.find("A100-40").unwrap());
     let time = stage(0, 25).time(&device, |_| 1.0);
     assert!(
         (time.forward_s / table.forward.as_secs_f64() - 1.0).abs() < 1e-9,

@@ -20,7 +20,7 @@ fn run(scenario: &Scenario, plan: &Plan, start: u64, fold: bool) -> Iteration {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150000))]
+    #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn folding_changes_no_time(tape in tape(), start in 0u64..1_000_000_000_000) {

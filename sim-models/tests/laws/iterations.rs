@@ -116,6 +116,10 @@ fn pipelines_with_data_parallelism() {
     let mut s = scenario(vec![group("a", "z", 2, 2)]);
     s.groups[0].nic = CapacityProfile::constant(rate(1e8));
     check("pipelines share a NIC", &s, &p, 118 * MS + 1_341_000_000 + MS);
+    // Every node carries a stage 0 and a stage 1, but only the first pipeline has both of its own on one node.
+    let s = scenario(vec![group("a", "z", 3, 2)]);
+    let crossed = plan(&[(3, 1, &[("0-1", 1, &["a:0", "a:2", "a:4"]), ("2-3", 1, &["a:1", "a:5", "a:3"])])]);
+    check("alike nodes, unlike pipelines", &s, &crossed, 110 * MS + 4 * MS + 7_152_000_000 + MS);
     // Layers cut at other places: layer 1 is on stage 0 of one and on stage 1 of the other, so there are three rings.
     // Pipeline 1: F 0-4 f -9 | F' 36 ms B' 52 ms -97 | b -102 | B 102-110. Pipeline 0's stage 1 ends at 85, its stage 0 at
     // 110. Ring of layer 0: 51,200 B; of layer 1: 485,200 B; of layers 2-3: 537,200 B; on the same nodes one after another.

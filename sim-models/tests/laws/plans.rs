@@ -1,6 +1,6 @@
 //! What is a plan for a scenario, and what is not.
 
-use crate::round::{group, plan, scenario};
+use crate::round::{TIMES, group, plan, scenario, table};
 use proptest::prelude::*;
 use sim_models::iteration::{Options, SimulateError, simulate};
 use sim_models::layout::Layout;
@@ -8,10 +8,11 @@ use sim_models::plan::{DeviceRange, LayerRange, Plan, Schedule, Stage};
 use sim_models::plan_check::check;
 use sim_models::scenario::Scenario;
 
-/// Groups `a` (2 nodes of 4) and `v` (2 nodes of 2), batch 6, and a plan of two groups of pipelines for it.
+/// Groups `a` (2 nodes of 4), `v` (2 nodes of 2) and `odd` (with layer times of another model), batch 6, and a plan of two
+/// groups of pipelines for it.
 fn good() -> (Scenario, Plan) {
-    let mut s = scenario(vec![group("a", "z", 2, 4), group("v", "z", 2, 2), group("bare", "z", 1, 1)]);
-    s.groups[2].layers = None;
+    let mut s = scenario(vec![group("a", "z", 2, 4), group("v", "z", 2, 2), group("odd", "z", 1, 1)]);
+    s.groups[2].layers = table(&[(1, 1)], &TIMES[..3]);
     s.training.global_batch = 6;
     let p = plan(&[
         (2, 2, &[("0-1", 2, &["a:0-3"]), ("2-3", 1, &["v:0-1"])]),
@@ -31,7 +32,9 @@ fn devices(group: &str, first: u32, last: u32) -> Vec<DeviceRange> {
 type Mutation = fn(&mut Plan);
 
 /// (what, the mutation, code and path of each fault, part of the first message, part of the first help)
-const MUTATIONS: &[(&str, Mutation, &[(&str, &str)], &str, &str)] = &[
+type Case = (&'static str, Mutation, &'static [(&'static str, &'static str)], &'static str, &'static str);
+
+const MUTATIONS: &[Case] = &[
     (
         "micro-batch of 0",
         |p| p.micro_batch = 0,
@@ -154,7 +157,7 @@ const MUTATIONS: &[(&str, Mutation, &[(&str, &str)], &str, &str)] = &[
         |p| p.pipelines[0].stages[1].devices = devices("w", 0, 1),
         &[("T0206", "pipelines[0].stages[1].devices")],
         "no node group `w`",
-        "the cluster has `a`, `v`, `bare`",
+        "the cluster has `a`, `v`, `odd`",
     ),
     (
         "a device that is not there",
@@ -235,11 +238,23 @@ const MUTATIONS: &[(&str, Mutation, &[(&str, &str)], &str, &str)] = &[
         "stays inside a node",
     ),
     (
-        "no layer times",
-        |p| p.pipelines[0].stages[1].devices = [devices("v", 0, 0), devices("bare", 0, 0)].concat(),
+        "tp that was not measured",
+        |p| {
+            (p.pipelines[0].replicas, p.pipelines[0].micro_batches) = (1, 4);
+            p.pipelines[0].stages[0].tp = 3;
+            p.pipelines[0].stages[0].devices = devices("a", 0, 2);
+            p.pipelines[0].stages[1].devices = devices("v", 0, 0);
+        },
+        &[("T0210", "pipelines[0].stages[0].tp")],
+        "`A100-40` was not measured at micro-batch 1, tp 3 for `round`",
+        "measured (micro-batch x tp): 1 x 1, 1 x 2, 1 x 4, 2 x 1",
+    ),
+    (
+        "layer times of another model",
+        |p| p.pipelines[0].stages[1].devices = [devices("v", 0, 0), devices("odd", 0, 0)].concat(),
         &[("T0210", "pipelines[0].stages[1].tp")],
-        "no layer times of `round` on `A100-40`",
-        "`profile`",
+        "the layer times of `A100-40` are of 3 layers, not of `round`",
+        "a table of 4 layers",
     ),
 ];
 
@@ -270,7 +285,7 @@ fn number() -> impl Strategy<Value = u32> {
 }
 
 fn any_stage() -> impl Strategy<Value = Stage> {
-    let range = (prop::sample::select(vec!["a", "v", "bare", "w", ""]), number(), number())
+    let range = (prop::sample::select(vec!["a", "v", "odd", "w", ""]), number(), number())
         .prop_map(|(group, first, last)| DeviceRange { group: group.into(), first, last });
     (number(), number(), number(), prop::collection::vec(range, 0..3))
         .prop_map(|(first, last, tp, devices)| Stage { layers: layers(first, last), tp, devices })

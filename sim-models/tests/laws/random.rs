@@ -67,7 +67,7 @@ fn cluster(tape: &mut Tape<'_>, sharing: Sharing) -> Scenario {
                 (ms(), ms(), ms() / 10.0)
             })
             .collect();
-        group.layers = Some(table(&[(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4)], &times));
+        group.layers = table(&[(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4)], &times);
         group.inside = link(tape);
         let nic = if shared { tape.of(&[1e8, 2.5e8, 90_000_001.0, 1e10]) } else { 1e13 };
         group.nic = CapacityProfile::constant(rate(nic));

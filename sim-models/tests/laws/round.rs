@@ -12,6 +12,7 @@
 
 use sim_core::{CapacityProfile, Rate, SimDuration, SimTime};
 use sim_models::device::{Catalogue, LayerTable};
+use sim_models::layer_times::LayerTimes;
 use sim_models::link::LinkModel;
 use sim_models::plan::{Plan, Schedule};
 use sim_models::scenario::{NodeGroup, Scenario, SearchOptions, ZoneLink};
@@ -41,7 +42,7 @@ pub(crate) fn steps(initial: f64, points: &[(u64, f64)]) -> CapacityProfile {
 }
 
 /// A table with the same times at every (micro-batch, TP) given.
-pub(crate) fn table(configurations: &[(u32, u32)], layers: &[(f64, f64, f64)]) -> Arc<LayerTable> {
+pub(crate) fn table(configurations: &[(u32, u32)], layers: &[(f64, f64, f64)]) -> Arc<LayerTimes> {
     let mut text = String::from("micro_batch,tp,first_layer,last_layer,forward_us,backward_us,update_us\n");
     for (b, t) in configurations {
         for (l, (f, w, u)) in layers.iter().enumerate() {
@@ -49,7 +50,7 @@ pub(crate) fn table(configurations: &[(u32, u32)], layers: &[(f64, f64, f64)]) -
                 .expect("a String takes all");
         }
     }
-    Arc::new(LayerTable::from_csv(&text).expect("a table"))
+    Arc::new(LayerTimes::measured(LayerTable::from_csv(&text).expect("a table")))
 }
 
 pub(crate) fn model(blocks: u32) -> Model {
@@ -74,7 +75,7 @@ pub(crate) fn group(name: &str, zone: &str, nodes: u32, gpus_per_node: u32) -> N
         nodes,
         gpus_per_node,
         gpu: Catalogue::builtin().find("A100-40").expect("in the catalogue").clone(),
-        layers: Some(table(&[(1, 1), (1, 2), (1, 4), (2, 1)], &TIMES)),
+        layers: table(&[(1, 1), (1, 2), (1, 4), (2, 1)], &TIMES),
         inside: LinkModel::constant(4e8, 0.0),
         nic: CapacityProfile::constant(rate(1e9)),
     }
@@ -120,11 +121,14 @@ pub(crate) fn with_batch_of(mut scenario: Scenario, plan: &Plan) -> Scenario {
     scenario
 }
 
+/// A stage: layers, TP, devices.
+pub(crate) type StageText<'a> = (&'a str, u32, &'a [&'a str]);
+
 /// A 1F1B plan with blocking transfers and micro-batches of one sample: for each group of pipelines its replicas,
-/// micro-batches, and stages as (layers, TP, devices).
-pub(crate) fn plan(groups: &[(u32, u32, &[(&str, u32, &[&str])])]) -> Plan {
+/// micro-batches, and stages.
+pub(crate) fn plan(groups: &[(u32, u32, &[StageText<'_>])]) -> Plan {
     let range = |text: &str| text.parse().expect("a range");
-    let stage = |(layers, tp, devices): &(&str, u32, &[&str])| sim_models::plan::Stage {
+    let stage = |(layers, tp, devices): &StageText<'_>| sim_models::plan::Stage {
         layers: layers.parse().expect("a range"),
         tp: *tp,
         devices: devices.iter().map(|d| range(d)).collect(),

@@ -11,14 +11,14 @@ use sim_models::iteration::Simulator;
 use sim_models::plan::Plan;
 
 /// A plan but for its devices.
-pub(super) struct Draft<'s, 'a> {
-    parts: Vec<DraftPart<'s, 'a>>,
+pub(super) struct Draft<'s> {
+    parts: Vec<DraftPart<'s>>,
     /// No plan with these layers and shares is faster; ps.
     bound: u64,
 }
 
-struct DraftPart<'s, 'a> {
-    entry: &'s Entry<'a>,
+struct DraftPart<'s> {
+    entry: &'s Entry,
     own: u32,
     borders: Vec<usize>,
     /// Pipelines and their micro-batches.
@@ -34,7 +34,7 @@ pub(super) struct NoDraft {
 
 impl<'a> Search<'a> {
     /// One share and one partition for each part of a combination.
-    pub(super) fn draft(&self, c: &Combination) -> Result<Draft<'_, 'a>, NoDraft> {
+    pub(super) fn draft(&self, c: &Combination) -> Result<Draft<'_>, NoDraft> {
         let none = |rule, lacks| NoDraft { rule, lacks };
         let root = &self.roots[c.root];
         let chosen = self.parts(root, &c.options);
@@ -86,13 +86,13 @@ impl<'a> Search<'a> {
 
     /// What the iteration of a draft is likely to take, ps. Pipelines cut at unlike layers share gradients in many small
     /// rings, each as slow as its slowest hop.
-    pub(super) fn estimate(&self, draft: &Draft<'_, '_>) -> u64 {
+    pub(super) fn estimate(&self, draft: &Draft<'_>) -> u64 {
         let rings = Rings::new(self.scenario, &self.kinds);
         let all: u32 = draft.parts.iter().map(|p| p.own).sum();
         let mut cuts: Vec<usize> = draft.parts.iter().flat_map(|p| p.borders.iter().copied()).collect();
         cuts.sort_unstable();
         cuts.dedup();
-        let stage_of = |p: &DraftPart<'_, '_>, layer: usize| p.borders.partition_point(|b| *b <= layer) - 1;
+        let stage_of = |p: &DraftPart<'_>, layer: usize| p.borders.partition_point(|b| *b <= layer) - 1;
         let mut segments = Vec::new();
         for cut in cuts.windows(2) {
             let holders = draft.parts.iter().map(|p| (&p.entry.cost, stage_of(p, cut[0]), p.own));

@@ -12,12 +12,9 @@ impl<'a> Search<'a> {
     /// The top of the tree: every template at every micro-batch size, then the roots.
     pub(super) fn open_templates(&mut self) {
         let scenario = self.scenario;
-        let measured = |k: &Kind| {
-            let table = scenario.groups[k.group].layers.as_deref();
-            table.into_iter().flat_map(|t| t.configurations().map(|(b, _)| b)).collect::<BTreeSet<u32>>()
-        };
+        let usual = |k: &Kind| scenario.groups[k.group].layers.micro_batches();
         let sizes: BTreeSet<u32> = if scenario.search.micro_batches.is_empty() {
-            self.kinds.iter().flat_map(measured).collect()
+            self.kinds.iter().flat_map(usual).collect()
         } else {
             scenario.search.micro_batches.iter().copied().collect()
         };
@@ -64,7 +61,7 @@ impl<'a> Search<'a> {
     }
 
     /// Costs of a template at a micro-batch size, or the rule that throws it out.
-    fn price(&self, template: &Template, frame: Frame) -> Result<Entry<'a>, (Rule, Option<NoFit>)> {
+    fn price(&self, template: &Template, frame: Frame) -> Result<Entry, (Rule, Option<NoFit>)> {
         let layers = self.scenario.model.layers();
         if template.stages.len() as u32 > layers {
             return Err((Rule::TooManyStages, None));
@@ -118,7 +115,7 @@ impl<'a> Search<'a> {
     /// The roots of one frame, whose entries start at `first`.
     fn open_roots(&mut self, frame: Frame, first: usize) {
         let all: Vec<u32> = self.kinds.iter().map(|k| k.devices.len() as u32).collect();
-        let one_kind = |e: &Entry<'_>| {
+        let one_kind = |e: &Entry| {
             let kind = e.template.stages[0].kind;
             e.template.stages.iter().all(|s| s.kind == kind).then_some(kind as usize)
         };

@@ -10,6 +10,7 @@ use super::row::Row;
 use super::{Reason, Skip};
 use sim_core::{CapacityProfile, Rate};
 use sim_models::device::{Catalogue, Format, Gpu, LayerTable};
+use sim_models::layer_times::LayerTimes;
 use sim_models::link::{FittedCurve, LinkModel, StreamRate, fitted_between_nodes, fitted_inside_node};
 use sim_models::plan::{DeviceRange, PipelineGroup, Plan, Schedule, Stage};
 use sim_models::scenario::{NodeGroup, Scenario, SearchOptions};
@@ -318,7 +319,7 @@ impl Placed {
                 nodes: used.div_ceil(self.gpus_per_node),
                 gpus_per_node: self.gpus_per_node,
                 gpu: (*gpu).clone(),
-                layers: Some(Arc::new(layers)),
+                layers: Arc::new(LayerTimes::measured(layers)),
                 inside: curves(fitted_inside_node(&gpu.name).ok_or_else(no_curves)?),
                 nic: CapacityProfile::constant(wire),
             })

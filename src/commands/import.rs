@@ -1,0 +1,56 @@
+//! `tideplan import`: other tools' measurements as our tables.
+
+use super::calibrate::{sizes_of, unreadable};
+use super::print;
+use crate::cli::Import;
+use crate::failure::{Answer, Failure};
+use crate::write;
+use sim_models::import::{Context, Kind, layers_to_csv, nccl, operators_to_csv, read};
+
+/// Logs of collective benchmarks, beside the profile kinds.
+const LOGS: [&str; 2] = ["nccl-tests", "nccl-inspector"];
+
+pub(super) fn run(args: &Import) -> Result<Answer, Failure> {
+    let model = super::calibrate::model_of(args.model.as_deref())?;
+    let (mut operators, mut layers, mut collectives) = (Vec::new(), Vec::new(), Vec::new());
+    for path in &args.files {
+        let bytes = std::fs::read(path).map_err(|e| unreadable(path, &e))?;
+        let context = Context {
+            file: path.display().to_string(),
+            tp: args.tp,
+            micro_batch: args.micro_batch,
+            sizes: model.as_ref().map(sizes_of),
+        };
+        let failed = |e: sim_models::import::ImportError| Failure::new(e.to_string(), "");
+        if LOGS.contains(&args.kind.as_str()) {
+            let text = String::from_utf8(bytes)
+                .map_err(|_| Failure::new(format!("{}: not UTF-8", path.display()), "a log of text"))?;
+            collectives.extend(match args.kind.as_str() {
+                "nccl-inspector" => nccl::inspector(&text, &context).map_err(failed)?,
+                _ => nccl::nccl_tests(&text, None, &context).map_err(failed)?,
+            });
+            continue;
+        }
+        let kind = Kind::from_name(&args.kind).ok_or_else(|| {
+            let mut names: Vec<&str> = Kind::ALL.iter().map(|(name, _)| *name).collect();
+            names.extend(LOGS);
+            Failure::new(format!("nothing of kind `{}` can be imported", args.kind), names.join(", "))
+        })?;
+        let profile = read(kind, &bytes, &context).map_err(failed)?;
+        operators.extend(profile.operators);
+        layers.extend(profile.layers);
+    }
+    let (text, what, count) = if !collectives.is_empty() {
+        let csv = nccl::to_csv(&collectives, "imported", args.gpu.as_deref().unwrap_or(""), "");
+        (csv, "collectives", collectives.len())
+    } else if !operators.is_empty() {
+        (operators_to_csv(&operators), "operators", operators.len())
+    } else if !layers.is_empty() {
+        (layers_to_csv(&layers), "layers", layers.len())
+    } else {
+        return Err(Failure::new("the files hold no measurement", "a profile of that kind"));
+    };
+    write::whole(&args.out, text.as_bytes())?;
+    print(&format!("wrote {count} {what} to {}\n", args.out.display()))?;
+    Ok(Answer::Yes)
+}
