@@ -197,6 +197,12 @@ with `count`.",
         "T0310",
         "Two keys say the same thing in different ways, or one needs another that is not there. Keep the one that is meant.",
     ),
+    (
+        "T0311",
+        "\
+The device file of a node group cannot be read, or is of another GPU. `tideplan calibrate PROFILE --gpu GPU --out FILE` writes \
+one; its constants are shares of the catalogue's figures for that GPU, so it serves no other.",
+    ),
     // Traces and events.
     (
         "T0401",

@@ -132,6 +132,8 @@ table! {
         memory: optional SomeSize = "\"40 GiB\"",
         /// CSV file of layer times of one's own, relative to this file; when missing, the shipped ones, else the roofline of the GPU's figures.
         profile: optional String = "\"a100.csv\"",
+        /// Device file of `tideplan calibrate`, relative to this file: layer times are its roofline's, but for those of `profile`.
+        device: optional String = "\"a100.toml\"",
     }
 }
 

@@ -581,12 +581,7 @@ impl<'a> Rings<'a> {
 
     /// The time that the ring of layers `layers.0 .. layers.1` is likely to take over `all` pipelines: at the rate of its
     /// slowest hop, and so many steps that each pay the longest latency. Holders: costs, stage, and pipelines of each template.
-    pub fn likely(
-        &self,
-        layers: (usize, usize),
-        holders: &[(&TemplateCost, usize, u32)],
-        all: u32,
-    ) -> u64 {
+    pub fn likely(&self, layers: (usize, usize), holders: &[(&TemplateCost, usize, u32)], all: u32) -> u64 {
         if all < 2 {
             return 0;
         }

@@ -2,11 +2,116 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bad_input;
 mod collective;
+mod datasheet;
+mod lists;
+mod plan;
+mod simulate;
+mod streams;
+mod timeline;
 
+use serde_json::Value;
+use std::path::Path;
 use std::process::{Command, Output};
+
+/// The command with these arguments, in plain text whatever the terminal.
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tideplan"));
+    command.args(args).env("NO_COLOR", "1").env_remove("FORCE_COLOR").env_remove("CLICOLOR_FORCE");
+    command
+}
 
 /// Runs `tideplan` with these arguments.
 fn tideplan(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tideplan")).args(args).output().expect("the command starts")
+    command(args).output().expect("the command starts")
+}
+
+/// Runs `tideplan` in a folder.
+fn tideplan_in(folder: &Path, args: &[&str]) -> Output {
+    command(args).current_dir(folder).output().expect("the command starts")
+}
+
+/// Its status and the one JSON object it prints.
+#[track_caller]
+fn json(args: &[&str]) -> (i32, Value) {
+    let output = tideplan(&[args, &["--json"]].concat());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let answer = serde_json::from_str(&text)
+        .unwrap_or_else(|e| panic!("{args:?}: {e}: {text}{}", String::from_utf8_lossy(&output.stderr)));
+    assert!(text.ends_with('\n') && text.lines().count() == 1, "{args:?}: one line");
+    (output.status.code().unwrap(), answer)
+}
+
+/// The object has these keys; more may stand beside them.
+#[track_caller]
+fn has_keys(value: &Value, keys: &[&str]) {
+    let object = value.as_object().unwrap_or_else(|| panic!("no object: {value}"));
+    for key in keys {
+        assert!(object.contains_key(*key), "no `{key}` in {:?}", object.keys().collect::<Vec<_>>());
+    }
+}
+
+/// A number under a key.
+#[track_caller]
+fn number(value: &Value, key: &str) -> f64 {
+    value[key].as_f64().unwrap_or_else(|| panic!("`{key}` is no number in {value}"))
+}
+
+/// A scenario of two nodes in two zones with a plan, and the trace it names.
+const TWO_NODES: &str = r#"schema_version = 1
+about = "two nodes"
+model = { name = "opt-350m" }
+training = { global_batch = 16 }
+
+[[nodes]]
+name = "a"
+count = 1
+gpus_per_node = 4
+gpu = "A100-40"
+zone = "east"
+
+[[nodes]]
+name = "v"
+count = 1
+gpus_per_node = 4
+gpu = "V100-16"
+zone = "west"
+
+[[network.links]]
+name = "wan"
+between = ["east", "west"]
+capacity = "8 Gbps"
+latency = "15 ms"
+
+[[traces]]
+link = "wan"
+file = "trace.csv"
+
+[plan]
+micro_batch = 2
+[[plan.pipelines]]
+micro_batches = 8
+stages = [
+    { layers = "0-12", tp = 4, devices = ["a:0-3"] },
+    { layers = "13-25", tp = 4, devices = ["v:0-3"] },
+]
+"#;
+
+const TRACE: &str = "time_s,link,bandwidth_bps\n0,wan,8e9\n10,wan,4e9\n";
+
+/// A folder with that scenario as `two.toml`.
+fn two_nodes() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("two.toml"), TWO_NODES).expect("a file");
+    std::fs::write(folder.path().join("trace.csv"), TRACE).expect("a file");
+    folder
+}
+
+/// Names of what is in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").file_name());
+    let mut names: Vec<String> = entries.map(|n| n.into_string().expect("plain names")).collect();
+    names.sort();
+    names
 }

@@ -6,9 +6,10 @@ use crate::fault::{At, Faults};
 use crate::files;
 use crate::format::{MOST_GPUS, NodesTable, ScenarioFile};
 use sim_core::CapacityProfile;
+use sim_models::calibrate::DeviceFile;
 use sim_models::collective::Fabric;
 use sim_models::device::constants::FrameworkConstants;
-use sim_models::device::{Device, Format, Gpu, LayerTable};
+use sim_models::device::{Device, Format, Gpu, LayerTable, Roofline};
 use sim_models::layer_times::{LayerTimes, OnDevice};
 use sim_models::link::{FittedCurve, LinkModel, StreamRate, fitted_between_nodes, fitted_inside_node};
 use sim_models::scenario::NodeGroup;
@@ -106,10 +107,19 @@ fn layers(
 ) -> Option<LayerTimes> {
     let Workload { model, training, extrapolate } = *workload;
     let format = Format::from(training.precision);
-    let table = match &t.profile {
-        Some(profile) => Some(profiled(profile, model, cx)?),
-        None => LayerTable::shipped_for(model, gpu, format),
+    let table = match (&t.profile, &t.device) {
+        (Some(profile), _) => Some(profiled(profile, model, cx)?),
+        (None, Some(_)) => None,
+        (None, None) => LayerTable::shipped_for(model, gpu, format),
     };
+    if let Some(file) = &t.device {
+        let device = Device::Roofline(calibrated(file, gpu, cx)?);
+        let device = OnDevice { device, model: model.clone(), format, inside };
+        return Some(match table {
+            Some(table) => LayerTimes::carried_on(table, device),
+            None => LayerTimes::modelled(device),
+        });
+    }
     if !extrapolate && let Some(table) = table {
         return Some(LayerTimes::measured(table));
     }
@@ -119,6 +129,25 @@ fn layers(
         Some(table) => LayerTimes::carried_on(table, device),
         None => LayerTimes::modelled(device),
     })
+}
+
+/// The roofline of a device file.
+fn calibrated(device: &At<String>, gpu: &Gpu, cx: &mut Context<'_>) -> Option<Roofline> {
+    let (text, whole) = cx.file(device, files::DOCUMENT)?;
+    match DeviceFile::from_toml(&text.text) {
+        Ok(file) if file.gpu == gpu.name => {
+            Some(Roofline { gpu: gpu.clone(), device: file.device, framework: file.framework })
+        }
+        Ok(file) => {
+            let message = format!("the device file is of `{}`, the nodes have `{}`", file.gpu, gpu.name);
+            cx.faults.push(device.place, "T0311", message, "calibrate the GPU that the nodes have");
+            None
+        }
+        Err(error) => {
+            cx.faults.push(whole, "T0311", error.to_string(), "a file that `tideplan calibrate` wrote");
+            None
+        }
+    }
 }
 
 /// The layer times of a file of one's own.
