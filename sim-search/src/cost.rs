@@ -335,7 +335,7 @@ impl TemplateCost {
         list
     }
 
-    /// The least over every contiguous partition that fits in memory of the largest [bound](Self::stage_bound) of its
+    /// The least over every contiguous partition that fits in memory of the largest bound of its
     /// stages: no such plan is faster. `None` when none fits. Or the same for the estimates.
     pub fn bound(&self, micro_batches: u32, sync: &Sync, view: View) -> Option<u64> {
         let mut best = vec![NEVER; self.layers + 1];

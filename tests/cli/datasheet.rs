@@ -1,6 +1,6 @@
 //! A GPU that only a datasheet describes, planned and simulated end to end, with how sure the answer is.
 
-use crate::tideplan;
+use crate::{json, number, tideplan};
 use serde_json::Value;
 use std::path::Path;
 
@@ -49,18 +49,22 @@ impl Folder {
         std::fs::write(self.path(file), text).unwrap();
     }
 
-    /// The JSON of a command on a scenario, which must answer yes.
+    /// The answer of a command on a scenario.
     fn json(&self, command: &str, scenario: &str, more: &[&str]) -> Value {
-        let output = tideplan(&[&[command, &self.path(scenario), "--json"], more].concat());
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
+        json(&[&[command, &self.path(scenario)], more].concat()).1
     }
 }
 
-fn seconds(value: &Value) -> f64 {
-    value.as_f64().unwrap()
+fn time(answer: &Value) -> f64 {
+    number(answer, "iteration_time_s")
 }
 
+fn interval(answer: &Value) -> (f64, f64) {
+    let at = |i: usize| answer["time_interval_s"][i].as_f64().unwrap();
+    (at(0), at(1))
+}
+
+/// No plan that the search simulated is faster than its bound, and the answer says how it is known.
 #[test]
 fn a_gpu_of_a_datasheet_is_planned_and_simulated() {
     let folder = Folder::new();
@@ -70,13 +74,12 @@ fn a_gpu_of_a_datasheet_is_planned_and_simulated() {
         let ranked = found["ranked"].as_array().unwrap();
         assert!(ranked.len() > 5);
         for plan in ranked {
-            assert!(seconds(&plan["iteration_time_s"]) >= seconds(&found["lower_bound_s"]));
+            assert!(time(plan) >= number(&found, "lower_bound_s"), "{plan}");
         }
         let simulated = folder.json("simulate", "own.toml", &["--plan", &out, "--set", precision]);
         for answer in [&found["best"], &simulated] {
             assert_eq!(answer["evidence"], "extrapolated");
-            let (time, interval) = (seconds(&answer["iteration_time_s"]), &answer["time_interval_s"]);
-            let (low, high) = (seconds(&interval[0]), seconds(&interval[1]));
+            let (time, (low, high)) = (time(answer), interval(answer));
             assert!(low < 0.8 * time && high > 1.25 * time && low > 0.4 * time && high < 2.5 * time);
         }
         assert_eq!(found["best"]["iteration_time_s"], simulated["iteration_time_s"]);
@@ -86,8 +89,7 @@ fn a_gpu_of_a_datasheet_is_planned_and_simulated() {
     assert!(text.contains("layer times extrapolated: for their part, nine times in ten between"), "{text}");
 }
 
-/// Every bound of the search holds for every plan that it simulates: an A100 by its figures alone, against the table of
-/// the same GPU (Sailor's, MIT), at every micro-batch and TP that was measured.
+/// An A100 by its figures alone, against the table of the same GPU (Sailor's, MIT).
 #[test]
 fn an_a100_by_its_figures_is_within_a_fifth_of_its_table() {
     let folder = Folder::new();
@@ -102,13 +104,11 @@ fn an_a100_by_its_figures_is_within_a_fifth_of_its_table() {
             folder.write("plan.toml", &plan);
             let of = |scenario| folder.json("simulate", scenario, &["--plan", &folder.path("plan.toml")]);
             let (own, measured) = (of("own.toml"), of("measured.toml"));
-            let time = |answer: &Value| seconds(&answer["iteration_time_s"]);
             let error = time(&own) / time(&measured) - 1.0;
             assert!(error.abs() < 0.2, "micro-batch {size}, tp {tp}: {error}");
             assert_eq!(measured["evidence"], "measured");
-            let interval = &own["time_interval_s"];
-            let inside = seconds(&interval[0]) < time(&measured) && time(&measured) < seconds(&interval[1]);
-            assert!(inside, "micro-batch {size}, tp {tp}: {interval}");
+            let (low, high) = interval(&own);
+            assert!(low < time(&measured) && time(&measured) < high, "micro-batch {size}, tp {tp}");
         }
     }
 }
@@ -133,8 +133,7 @@ fn a_table_is_carried_on_when_asked() {
     let thrown_out = |more: &[&str]| {
         let found = folder.json("plan", "measured.toml", more);
         assert_eq!(found["best"]["evidence"], "measured");
-        found["counts"]["pruned"]["not_measured"].as_u64().unwrap()
+        number(&found["counts"]["pruned"], "not_measured")
     };
-    assert!(thrown_out(&[]) > 0);
-    assert_eq!(thrown_out(&beyond), 0);
+    assert!(thrown_out(&[]) > 0.0 && thrown_out(&beyond) == 0.0);
 }

@@ -5,6 +5,7 @@
 mod bad_input;
 mod collective;
 mod datasheet;
+mod docs;
 mod lists;
 mod plan;
 mod simulate;

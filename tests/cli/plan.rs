@@ -114,7 +114,7 @@ fn the_answer_depends_neither_on_threads_nor_on_the_run() {
             answer
         };
         let one = run(&["--threads", "1"]);
-        for threads in [&["--threads", "1"][..], &["--threads", "2"], &["--threads", "5"], &[]] {
+        for threads in [&["--threads", "2"][..], &["--threads", "5"], &[]] {
             assert_eq!(one, run(threads), "{args:?} {threads:?}");
         }
     }
@@ -141,7 +141,17 @@ fn the_plan_written_is_the_best_and_simulates_alike() {
     };
     // Later in the trace the link is half as fast.
     for at in ["0 s", "12 s"] {
-        let found = run(&["plan", "two.toml", "--at", at, "--out", "best.toml", "--json"]);
+        let found = run(&[
+            "plan",
+            "two.toml",
+            "--set",
+            "search.max_stages=2",
+            "--at",
+            at,
+            "--out",
+            "best.toml",
+            "--json",
+        ]);
         check(&found, 5);
         let mut best = found["best"].clone();
         let text = std::fs::read_to_string(folder.path().join("best.toml")).unwrap();
@@ -161,11 +171,11 @@ fn the_plan_written_is_the_best_and_simulates_alike() {
 #[test]
 fn overrides_reach_the_search() {
     let time = |args: &[&str]| {
-        let args = [&["plan", "opt350-a100x32", "--max-simulations", "64"], args].concat();
+        let args = [&["plan", "--max-simulations", "64"], args].concat();
         number(&json(&args).1["best"], "iteration_time_s")
     };
     let all = time(&[]);
-    assert!(time(&["--set", "nodes.a100.count=4"]) > 1.5 * all, "half the GPUs");
+    assert!(time(&["--set", "nodes.a100.count=1"]) > 1.5 * all, "a quarter of the fast GPUs");
     assert!(time(&["--set", "training.global_batch=512"]) < 0.7 * all, "half the batch");
     let (_, answer) = json(&["plan", "opt350-a100x32", "--set", "search.max_stages=1"]);
     for ranked in answer["ranked"].as_array().unwrap() {
@@ -194,11 +204,22 @@ fn a_cluster_too_small_is_a_no_with_the_nearest_miss() {
     assert!(text.contains("no plan is feasible") && text.contains(&miss), "{text}");
     assert_eq!(names(folder.path()), ["trace.csv", "two.toml"], "no plan, no file");
 
-    // As much memory as the nearest miss lacked, and it fits.
-    let gib = 2.0 + lacks / f64::from(1 << 30) + 0.001;
-    let set = ["a", "v"].map(|g| format!("nodes.{g}.memory={gib} GiB"));
-    let output = tideplan_in(folder.path(), &["plan", "two.toml", "--set", &set[0], "--set", &set[1]]);
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    // Memory that grows by what was missing ends up large enough.
+    let mut gib = 2.0;
+    let mut steps = 0;
+    loop {
+        let set = ["a", "v"].map(|g| format!("nodes.{g}.memory={gib} GiB"));
+        let args = ["plan", "two.toml", "--json", "--set", &set[0], "--set", &set[1]];
+        let output = tideplan_in(folder.path(), &args);
+        if output.status.code() == Some(0) {
+            break;
+        }
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        gib += number(&answer["nearest_miss"], "lacking_bytes") / f64::from(1 << 30) + 0.001;
+        steps += 1;
+        assert!(steps < 10 && gib < 5.0, "{answer}");
+    }
+    assert!(steps > 0);
 }
 
 #[test]
@@ -210,7 +231,7 @@ fn a_file_that_cannot_be_written_is_left_alone() {
     for out in [missing.to_str().unwrap(), "taken", "two.toml/best.toml"] {
         let output = tideplan_in(
             folder.path(),
-            &["plan", "two.toml", "--max-simulations", "1", "--out", out, "--json"],
+            &["plan", "two.toml", "--set", "search.max_stages=1", "--out", out, "--json"],
         );
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{out}: {error}");
@@ -219,8 +240,10 @@ fn a_file_that_cannot_be_written_is_left_alone() {
     }
     // A file that was there is replaced whole.
     std::fs::write(folder.path().join("best.toml"), "old").unwrap();
-    let output =
-        tideplan_in(folder.path(), &["plan", "two.toml", "--max-simulations", "1", "--out", "best.toml"]);
+    let output = tideplan_in(
+        folder.path(),
+        &["plan", "two.toml", "--set", "search.max_stages=1", "--out", "best.toml"],
+    );
     assert_eq!(output.status.code(), Some(0));
     let text = std::fs::read_to_string(folder.path().join("best.toml")).unwrap();
     assert!(text.starts_with("micro_batch"), "{text}");

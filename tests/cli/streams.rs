@@ -8,8 +8,8 @@ use std::process::Stdio;
 fn a_reader_that_went_away_is_no_error() {
     let folder = two_nodes();
     for args in [
-        &["plan", "two.toml", "--max-simulations", "1"][..],
-        &["plan", "two.toml", "--max-simulations", "1", "--json"],
+        &["plan", "two.toml", "--set", "search.max_stages=1"][..],
+        &["plan", "two.toml", "--set", "search.max_stages=1", "--json"],
         &["simulate", "two.toml"],
         &["simulate", "two.toml", "--json"],
         &["simulate", "opt350-a100x32-v100x96", "--no-fold", "--json"],

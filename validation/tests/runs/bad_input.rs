@@ -88,7 +88,7 @@ fn rows() {
         (&[("plan", "0-25 99999999999*GH200-96:4")], Corrupt, "expected replicas"),
         (&[("plan", "0-25 900000*GH200-96:4 900000*GH200-96:4")], Corrupt, "replicas of a stage"),
         (&[("plan", "0-25 GH200-96:4")], Corrupt, "the plan is for 4 GH200-96, the row says 8"),
-        (&[("plan", "0-12 GH200-96:4 | 14-25 GH200-96:4")], Corrupt, "layers 13 to 13 are in no stage"),
+        (&[("plan", "0-12 GH200-96:4 | 14-25 GH200-96:4")], Corrupt, "layer 13 is in no stage"),
     ];
     for (changes, reason, part) in cases {
         let outcome = scored(changes, None);
