@@ -21,7 +21,7 @@ fn check(found: &Found) {
     if let Some(best) = found.ranked.first() {
         assert!(found.lower_bound_ps <= best.time_ps);
         assert!(found.ranked.is_sorted(), "best first, ties by the plan");
-        let gap = found.gap().unwrap();
+        let gap = found.gap().expect("there is a plan");
         assert!((0.0..1.0).contains(&gap));
     }
 }
