@@ -51,47 +51,6 @@ fn bad_parameters_are_refused() {
     assert!(Parameters::from_toml(&unknown).unwrap_err().to_string().contains("`speed` is no parameter"));
 }
 
-/// Figures from public threads; none was fitted on.
-#[test]
-fn published_figures() {
-    use CollectiveKind::*;
-    // GPU, a node, inter, operation, ranks, nodes, GiB, seconds, within.
-    let ib = "8x 400 Gb/s InfiniBand NDR";
-    for (gpu, per_node, inter, kind, ranks, nodes, size, seconds, within) in [
-        // "about 480 GB/s" of bus bandwidth at the peak: NVIDIA/nccl-tests issue 212.
-        ("H100", 8, "", AllReduce, 8, 1, gib(16.0), 16.0 * 1.0737 * 1.75 / 480.0, 0.1),
-        // 8 A100 of a p4d, 1 GiB: NVIDIA/nccl issue 527.
-        ("A100-SXM4-40GB", 8, "", AllReduce, 8, 1, gib(1.0), 8142.6e-6, 0.1),
-        // An NVL72 rack, 8 GiB: coreweave/nccl-tests pull request 43.
-        ("GB200", 4, "", AllReduce, 72, 18, gib(8.0), 20_299e-6, 0.35),
-        // 24 A100 of three nodes with four HDR cards each, peak about 96 GB/s: NVIDIA/nccl-tests issue 119.
-        (
-            "A100",
-            8,
-            "4x 200 Gb/s InfiniBand HDR",
-            AllReduce,
-            24,
-            3,
-            gib(4.0),
-            4.0 * 1.0737 * 1.9167 / 96.0,
-            0.2,
-        ),
-        // One GPU a node of two, 8 bytes: NVIDIA/nccl-tests issue 150.
-        ("A100-80GB", 8, "8x 200 Gb/s InfiniBand HDR", AllReduce, 2, 2, Bytes(8), 19.9e-6, 0.4),
-        // Two p6-b200, 8 bytes: dstackai/dstack pull request 3961.
-        ("B200", 8, "AWS EFA p6-b200", AllReduce, 16, 2, Bytes(8), 50.6e-6, 0.4),
-        // 256 H100, 2 GiB, bus bandwidth 200 and 340 GB/s: NVIDIA/nccl issue 1218.
-        ("H100", 8, ib, AllGather, 256, 32, gib(2.0), 2.0 * 1.0737 / 200.0, 0.3),
-        ("H100", 8, ib, AllReduce, 256, 32, gib(2.0), 2.0 * 1.0737 * 2.0 / 340.0, 0.45),
-    ] {
-        let fabric = fabric(gpu, per_node, "", if nodes > 1 && inter.is_empty() { ib } else { inter });
-        let group = fabric.group(ranks, nodes).unwrap();
-        let time = Nccl::new(fabric).unwrap().time(kind, size, group).unwrap();
-        let error = time.seconds / seconds - 1.0;
-        assert!(error.abs() < within, "{gpu} x{ranks}: {time:?} against {seconds}: {error:+.3}");
-    }
-}
-
 #[test]
 fn descriptions() {
     // GPU, a node, intra, inter -> wiring, cards, Gb/s a card, latency added, stated.
