@@ -21,6 +21,8 @@ pub struct Overrides {
     pub traces: Vec<(String, PathBuf)>,
     /// Instant of the traces at which an iteration starts. Loading does not use it.
     pub at: SimTime,
+    /// Leave out the plan that the scenario names: a search has no use for it, and it need not fit what is set here.
+    pub without_plan: bool,
 }
 
 impl Overrides {

@@ -16,17 +16,20 @@ pub enum Rule {
     TooFewMicroBatches,
     /// The devices do not suffice once tensor-parallel groups are kept whole in their nodes.
     Devices,
+    /// The iteration has more tasks or takes more time than can be simulated.
+    TooLarge,
 }
 
 impl Rule {
     /// Every rule, in the order in which they are tried.
-    pub const ALL: [Rule; 6] = [
+    pub const ALL: [Rule; 7] = [
         Rule::BatchNotDivisible,
         Rule::NotMeasured,
         Rule::TooManyStages,
         Rule::Memory,
         Rule::TooFewMicroBatches,
         Rule::Devices,
+        Rule::TooLarge,
     ];
 
     /// Its name in counts.
@@ -38,6 +41,7 @@ impl Rule {
             Rule::Memory => "memory",
             Rule::TooFewMicroBatches => "too_few_micro_batches",
             Rule::Devices => "devices",
+            Rule::TooLarge => "too_large",
         }
     }
 
@@ -49,6 +53,7 @@ impl Rule {
             Rule::TooManyStages => "more stages than layers",
             Rule::Memory => "no partition of the layers fits into memory",
             Rule::TooFewMicroBatches => "a pipeline would get no micro-batch",
+            Rule::TooLarge => "the iteration is too large to simulate",
             Rule::Devices => "too few devices once tensor-parallel groups are kept inside nodes",
         }
     }

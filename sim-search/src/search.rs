@@ -28,9 +28,9 @@ use crate::place::Place;
 use crate::rules::Rule;
 use crate::space::{Kind, Template, kinds};
 use rayon::prelude::*;
-use sim_core::{Digest, SimTime};
+use sim_core::{Digest, SimError, SimTime};
 use sim_models::fold::Folding;
-use sim_models::iteration::Simulator;
+use sim_models::iteration::{SimulateError, Simulator};
 use sim_models::layout::Layout;
 use sim_models::lower::Fabric;
 use sim_models::plan::{Plan, Schedule};
@@ -502,7 +502,8 @@ impl<'a> Search<'a> {
         match simulator.run(plan, &layout, &folding, self.options.at, cutoff) {
             Ok(outcome) if outcome.finished => Ok(Some(outcome.end.as_ps())),
             // Cut off, or stalled for ever on a link that is down: either way not faster than the best.
-            Ok(_) | Err(_) => Ok(None),
+            Ok(_) | Err(SimulateError::Sim(SimError::Stalled { .. })) => Ok(None),
+            Err(_) => Err(Rule::TooLarge),
         }
     }
 

@@ -29,9 +29,10 @@ pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
     }
 }
 
-/// The scenario with the command line's overrides, and the overrides.
-fn load(name: &str, over: &Over) -> Result<(Loaded, Overrides), Failure> {
-    let mut overrides = Overrides::default();
+/// The scenario with the command line's overrides, and the overrides; with the plan that it names, if `plan`.
+fn load(name: &str, over: &Over, plan: bool) -> Result<(Loaded, Overrides), Failure> {
+    // Its own plan need not fit what is set over a scenario, where nobody asks for that plan.
+    let mut overrides = Overrides { without_plan: !plan && !over.sets.is_empty(), ..Overrides::default() };
     let mut faults = Vec::new();
     for set in &over.sets {
         faults.extend(overrides.set(set).err());

@@ -25,7 +25,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
-    let (loaded, overrides) = load(&args.scenario, &args.over)?;
+    let (loaded, overrides) = load(&args.scenario, &args.over, false)?;
     let scenario = &loaded.scenario;
     let options = sim_search::Options {
         threads: args.threads.map_or(0, usize::from),

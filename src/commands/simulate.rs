@@ -13,7 +13,7 @@ use sim_models::scenario::Scenario;
 use sim_models::units::Bytes;
 
 pub(super) fn run(args: &Simulate) -> Result<Answer, Failure> {
-    let (loaded, overrides) = load(&args.scenario, &args.over)?;
+    let (loaded, overrides) = load(&args.scenario, &args.over, args.plan.is_none())?;
     let scenario = &loaded.scenario;
     let plan = match &args.plan {
         Some(path) => scenarios::load_plan_for(path, scenario)?,

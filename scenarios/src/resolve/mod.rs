@@ -76,7 +76,9 @@ pub(crate) fn scenario(file: &ScenarioFile, name: &str, cx: &mut Context<'_>) ->
         plan: None,
         search: search_table.map_or_else(SearchOptions::default, search),
     };
-    scenario.plan = file.plan.as_ref().and_then(|p| plan::resolve(&p.value, &scenario, cx));
+    if !cx.overrides.without_plan {
+        scenario.plan = file.plan.as_ref().and_then(|p| plan::resolve(&p.value, &scenario, cx));
+    }
     Some(scenario)
 }
 

@@ -63,7 +63,11 @@ impl<'a> Search<'a> {
             let choice = &self.choices[*part];
             let entry = &self.entries[choice.entry];
             let most = groups.iter().map(|(_, n)| *n).max().unwrap_or(1);
-            let lacks = |lacks| none(Rule::Memory, Some((lacks, choice.entry)));
+            // A cut that fits in memory but in no time that can be told.
+            let lacks = |lacks: NoFit| match lacks {
+                NoFit(excess) if excess <= 0 => none(Rule::TooLarge, None),
+                lacks => none(Rule::Memory, Some((lacks, choice.entry))),
+            };
             let borders = entry.cost.partition(most, &likely).map_err(lacks)?;
             let sync = rings.sync(&entry.cost, choice.pipelines, all, *across, View::Bound);
             for (_, n) in &groups {
