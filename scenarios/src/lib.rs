@@ -29,6 +29,7 @@ mod overrides;
 pub mod quantity;
 mod read;
 mod resolve;
+pub mod series;
 pub mod trace;
 
 pub use explain::{codes, explain};

@@ -19,5 +19,6 @@ pub mod plan;
 pub mod plan_check;
 pub mod scenario;
 pub mod schedule;
+pub mod timeline;
 pub mod units;
 pub mod workload;

@@ -8,6 +8,7 @@ mod list;
 mod plan;
 mod schema;
 mod simulate;
+mod trace;
 mod validate;
 
 use crate::cli::{Command, Over};
@@ -23,6 +24,7 @@ pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
         Command::Validate(args) => validate::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::List(args) => list::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Explain(args) => explain::run(&args),

@@ -2,5 +2,6 @@
 
 pub(crate) mod json;
 pub(crate) mod plan;
+pub(crate) mod svg;
 pub(crate) mod table;
 pub(crate) mod timeline;

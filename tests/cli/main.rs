@@ -11,6 +11,7 @@ mod plan;
 mod simulate;
 mod streams;
 mod timeline;
+mod trace;
 
 use serde_json::Value;
 use std::path::Path;

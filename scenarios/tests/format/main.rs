@@ -5,4 +5,5 @@ mod laws;
 mod layer_times;
 mod library;
 mod quantities;
+mod series;
 mod traces;
