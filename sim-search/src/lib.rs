@@ -5,6 +5,7 @@
 
 pub mod cost;
 pub mod place;
+pub mod planners;
 pub mod rules;
 mod search;
 pub mod shares;

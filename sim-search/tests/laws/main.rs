@@ -2,6 +2,7 @@
 //! up, and the answer does not depend on threads.
 
 mod bounds;
+mod peers;
 mod promises;
 
 use scenarios::{Overrides, load_text};

@@ -1,0 +1,2 @@
+//! AMP.
+pub mod cost;

@@ -1,0 +1,4 @@
+//! Planners.
+pub mod metis;
+pub mod sailor;
+pub mod amp;

@@ -1,0 +1,2 @@
+//! Sailor (SOSP 25).
+pub mod cost;
