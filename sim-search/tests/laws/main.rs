@@ -3,6 +3,7 @@
 
 mod bounds;
 mod peers;
+mod planners;
 mod promises;
 
 use scenarios::{Overrides, load_text};

@@ -53,9 +53,11 @@ mod tests {
 
     #[test]
     fn cuts_balance_the_slowest_stage() {
-        for (layers, stages, slowest) in
-            [(&[1.0, 1.0, 1.0, 1.0][..], 2, 2.0), (&[5.0, 1.0, 1.0, 1.0], 2, 5.0), (&[1.0, 2.0, 3.0, 4.0], 3, 4.0)]
-        {
+        for (layers, stages, slowest) in [
+            (&[1.0, 1.0, 1.0, 1.0][..], 2, 2.0),
+            (&[5.0, 1.0, 1.0, 1.0], 2, 5.0),
+            (&[1.0, 2.0, 3.0, 4.0], 3, 4.0),
+        ] {
             let cuts = best_cuts(layers, stages).unwrap();
             let most = cuts.windows(2).map(|c| layers[c[0]..c[1]].iter().sum::<f64>()).fold(0.0, f64::max);
             assert_eq!((cuts.len(), most), (stages + 1, slowest));

@@ -45,7 +45,8 @@ pub fn balance(profile: &Profile, cluster: &Cluster, stages: &Stages<'_>) -> Res
     let count = stages.groups.len();
     let mut speeds = Vec::with_capacity(count);
     for s in 0..count {
-        let time = stage_ms(profile, stages.kinds(s), stages.strategies[s], stages.batch, 0, profile.layers());
+        let time =
+            stage_ms(profile, stages.kinds(s), stages.strategies[s], stages.batch, 0, profile.layers());
         speeds.push(1.0 / time.ok_or(false)?);
     }
     let total: f64 = speeds.iter().sum();
@@ -143,7 +144,13 @@ struct Cutter<'a> {
 impl<'a> Cutter<'a> {
     fn new(capacity: &'a [f64], layers: &'a [f64]) -> Self {
         let parts = layers.iter().flat_map(|l| std::iter::repeat_n(l / PARTS as f64, PARTS)).collect();
-        Cutter { whole: capacity, left: capacity.to_vec(), layers, parts, held: vec![Vec::new(); capacity.len()] }
+        Cutter {
+            whole: capacity,
+            left: capacity.to_vec(),
+            layers,
+            parts,
+            held: vec![Vec::new(); capacity.len()],
+        }
     }
 
     fn run(mut self) -> Vec<usize> {

@@ -37,12 +37,7 @@ impl MetisPlan {
 }
 
 /// Samples of each data-parallel replica of a stage: by the speed of its first GPU, rounded so that they add up to `batch`.
-pub fn split_batch(
-    profile: &Profile,
-    kinds: &[usize],
-    (dp, tp): (u32, u32),
-    batch: u32,
-) -> Option<Vec<u32>> {
+pub fn split_batch(profile: &Profile, kinds: &[usize], (dp, tp): (u32, u32), batch: u32) -> Option<Vec<u32>> {
     let group = kinds.len() / dp as usize;
     let mut speed = Vec::with_capacity(dp as usize);
     for replica in 0..dp as usize {
@@ -119,7 +114,8 @@ pub fn estimate_first_ms(
         }
         Some(least * 1024.0 * 1024.0)
     };
-    let (mut times, mut transfers, mut sync, mut gradients, mut optimizer) = (Vec::new(), 0.0, 0.0, 0.0f64, 0.0f64);
+    let (mut times, mut transfers, mut sync, mut gradients, mut optimizer) =
+        (Vec::new(), 0.0, 0.0, 0.0f64, 0.0f64);
     let mut rank = 0;
     for s in 0..stages {
         let (size, (dp, tp)) = (plan.groups[s], plan.strategies[s]);

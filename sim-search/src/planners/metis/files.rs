@@ -88,7 +88,9 @@ pub fn cluster(hostfile: (&str, &str), clusterfile: (&str, &str)) -> Result<Clus
             return Err(fault(format!("{slots} slots: Metis reads one digit, so 1 to 9")));
         }
         if per_node.is_some_and(|n| n != slots) {
-            return Err(fault(format!("{slots} slots after others: Metis takes all nodes to be of one size")));
+            return Err(fault(format!(
+                "{slots} slots after others: Metis takes all nodes to be of one size"
+            )));
         }
         per_node = Some(slots);
         if seen.contains(&address) {
@@ -98,12 +100,15 @@ pub fn cluster(hostfile: (&str, &str), clusterfile: (&str, &str)) -> Result<Clus
         if seen.len() > MOST {
             return Err(fault(format!("more than {MOST} nodes")));
         }
-        let node = nodes
-            .get(address)
-            .ok_or_else(|| fault(format!("`{address}` is not in `{}`", clusterfile.0)))?;
+        let node =
+            nodes.get(address).ok_or_else(|| fault(format!("`{address}` is not in `{}`", clusterfile.0)))?;
         let positive = [node.memory, node.intra_bandwidth, node.inter_bandwidth];
         if positive.iter().any(|v| !(v.is_finite() && *v > 0.0 && *v < 1e9)) {
-            return Err(error(clusterfile.0, 0, format!("`{address}`: memory (GB) and bandwidths (GB/s) are above 0")));
+            return Err(error(
+                clusterfile.0,
+                0,
+                format!("`{address}`: memory (GB) and bandwidths (GB/s) are above 0"),
+            ));
         }
         match kinds.iter_mut().find(|k| k.name == node.instance_type) {
             Some(kind) => kind.nodes += 1,
@@ -156,20 +161,30 @@ pub fn profile(
         }
         let parameters = raw.model.parameters.parameters_per_layer_bytes;
         let memory_mb = raw.execution_memory.layer_memory_total_mb;
-        for (what, list) in [("parameters_per_layer_bytes", &parameters), ("layer_memory_total_mb", &memory_mb)] {
+        for (what, list) in
+            [("parameters_per_layer_bytes", &parameters), ("layer_memory_total_mb", &memory_mb)]
+        {
             if list.len() != n {
                 return Err(fault(format!("`{what}` has {} entries for {n} layers", list.len())));
             }
         }
         let time = &raw.execution_time;
-        let model_wide = [time.forward_backward_time_ms, time.batch_generator_time_ms, time.optimizer_time_ms];
+        let model_wide =
+            [time.forward_backward_time_ms, time.batch_generator_time_ms, time.optimizer_time_ms];
         let all = times.iter().chain(&parameters).chain(&memory_mb).chain(&model_wide);
-        if !all.clone().all(|v| v.is_finite() && (0.0..1e15).contains(v)) || times.iter().sum::<f64>() <= 0.0 {
-            return Err(fault("times, sizes and memory are finite and not negative, and some time is above 0".into()));
+        if !all.clone().all(|v| v.is_finite() && (0.0..1e15).contains(v)) || times.iter().sum::<f64>() <= 0.0
+        {
+            return Err(fault(
+                "times, sizes and memory are finite and not negative, and some time is above 0".into(),
+            ));
         }
         if wide.is_none() || first == Some(*name) {
             let doubled = time.optimizer_time_ms * 2.0;
-            wide = Some((doubled, time.batch_generator_time_ms, [parameters[0], parameters[1], parameters[n - 1]]));
+            wide = Some((
+                doubled,
+                time.batch_generator_time_ms,
+                [parameters[0], parameters[1], parameters[n - 1]],
+            ));
         }
         let Some(kind) = cluster.kinds.iter().position(|k| k.name == kind) else { continue };
         first_kind.get_or_insert(kind);
@@ -180,9 +195,9 @@ pub fn profile(
     let (Some((optimizer_ms, batch_generator_ms, parameter_bytes)), Some(kind)) = (wide, first_kind) else {
         return Err(error(folder, 0, "no profile of a kind that is in the cluster"));
     };
-    let base: &Entry = entries
-        .get(&(kind, 1, 1))
-        .ok_or_else(|| error(folder, 0, format!("no `DeviceType.{}_tp1_bs1.json`", cluster.kinds[kind].name)))?;
+    let base: &Entry = entries.get(&(kind, 1, 1)).ok_or_else(|| {
+        error(folder, 0, format!("no `DeviceType.{}_tp1_bs1.json`", cluster.kinds[kind].name))
+    })?;
     let total: f64 = base.layers_ms.iter().sum();
     let normal = base.layers_ms.iter().map(|t| t / total).collect();
     Ok(Profile {
@@ -221,10 +236,22 @@ pub fn ranked(file: &str, text: &str, cluster: &Cluster) -> Result<Vec<RankedPla
         if !line.starts_with(|c: char| c.is_ascii_digit()) {
             continue;
         }
-        let fault = |what: &str| error(file, number + 1, format!("{what}: a plan is `rank, cost, (kinds), [groups], [(dp, tp), ...], batches, [cuts]`"));
+        let fault = |what: &str| {
+            error(
+                file,
+                number + 1,
+                format!(
+                    "{what}: a plan is `rank, cost, (kinds), [groups], [(dp, tp), ...], batches, [cuts]`"
+                ),
+            )
+        };
         let (_, rest) = line.split_once(", ").ok_or_else(|| fault("no cost"))?;
         let (cost, rest) = rest.split_once(", ").ok_or_else(|| fault("no kinds"))?;
-        let cost_ms: f64 = cost.parse().ok().filter(|c: &f64| c.is_finite()).ok_or_else(|| fault("the cost is no number"))?;
+        let cost_ms: f64 = cost
+            .parse()
+            .ok()
+            .filter(|c: &f64| c.is_finite())
+            .ok_or_else(|| fault("the cost is no number"))?;
         let (names, rest) = bracketed(rest, '(', ')').ok_or_else(|| fault("no kinds"))?;
         let mut sequence = Vec::new();
         for name in names.split("DeviceType.").skip(1) {
@@ -241,12 +268,15 @@ pub fn ranked(file: &str, text: &str, cluster: &Cluster) -> Result<Vec<RankedPla
         }
         let (groups, rest) = bracketed(rest, '[', ']').ok_or_else(|| fault("no groups"))?;
         let (pairs, rest) = bracketed(rest, '[', ']').ok_or_else(|| fault("no strategies"))?;
-        let (batches, rest) = rest.trim_start_matches(", ").split_once(',').ok_or_else(|| fault("no batches"))?;
+        let (batches, rest) =
+            rest.trim_start_matches(", ").split_once(',').ok_or_else(|| fault("no batches"))?;
         let (cuts, _) = bracketed(rest, '[', ']').ok_or_else(|| fault("no cuts"))?;
         let groups: Vec<usize> = numbers(groups).ok_or_else(|| fault("a group is no number"))?;
-        let pairs: Vec<u32> = numbers(&pairs.replace(['(', ')'], "")).ok_or_else(|| fault("a strategy is no number"))?;
+        let pairs: Vec<u32> =
+            numbers(&pairs.replace(['(', ')'], "")).ok_or_else(|| fault("a strategy is no number"))?;
         let cuts: Vec<usize> = numbers(cuts).ok_or_else(|| fault("a cut is no number"))?;
-        let batches: u32 = batches.trim().parse().ok().filter(|b| *b > 0).ok_or_else(|| fault("batches are at least 1"))?;
+        let batches: u32 =
+            batches.trim().parse().ok().filter(|b| *b > 0).ok_or_else(|| fault("batches are at least 1"))?;
         if pairs.len() != 2 * groups.len() || groups.is_empty() {
             return Err(fault(&format!("{} groups with {} strategies", groups.len(), pairs.len() / 2)));
         }
@@ -254,14 +284,22 @@ pub fn ranked(file: &str, text: &str, cluster: &Cluster) -> Result<Vec<RankedPla
             return Err(fault("a group has at least one GPU, and there are no more groups than GPUs"));
         }
         if groups.iter().sum::<usize>() != cluster.devices() {
-            return Err(fault(&format!("the groups have {} GPUs, the cluster {}", groups.iter().sum::<usize>(), cluster.devices())));
+            return Err(fault(&format!(
+                "the groups have {} GPUs, the cluster {}",
+                groups.iter().sum::<usize>(),
+                cluster.devices()
+            )));
         }
         let strategies: Vec<(u32, u32)> = pairs.chunks(2).map(|p| (p[0], p[1])).collect();
         let fills = |(g, (dp, tp)): (&usize, &(u32, u32))| u64::from(*dp) * u64::from(*tp) == *g as u64;
         if !groups.iter().zip(&strategies).all(fills) {
             return Err(fault("dp x tp is not the size of its group"));
         }
-        plans.push(RankedPlan { line: number + 1, cost_ms, plan: MetisPlan { sequence, groups, strategies, batches, cuts } });
+        plans.push(RankedPlan {
+            line: number + 1,
+            cost_ms,
+            plan: MetisPlan { sequence, groups, strategies, batches, cuts },
+        });
     }
     if plans.is_empty() {
         return Err(error(file, 0, "no plans: not a ranked output of Metis"));

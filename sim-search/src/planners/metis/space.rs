@@ -14,6 +14,8 @@ pub struct Reach {
     pub most_permuted: usize,
     /// Plans costed at most.
     pub most_costed: usize,
+    /// Stages at most.
+    pub most_stages: usize,
     /// With the slip of the published loop: after the first order of the kinds, it does not try one stage, but costs every
     /// plan of two stages once as if it had only its first. Off, every order starts with one stage.
     pub as_published: bool,
@@ -42,7 +44,7 @@ pub fn search_from(
     go_on: &mut dyn FnMut() -> bool,
 ) -> Vec<(f64, MetisPlan)> {
     let mut costed = Vec::new();
-    let most = cluster.devices().min(profile.layers());
+    let most = cluster.devices().min(profile.layers()).min(reach.most_stages);
     let divisors: Vec<u32> = (1..=global_batch).rev().filter(|b| global_batch.is_multiple_of(*b)).collect();
     let sequences = permutations(order);
     for (number, sequence) in sequences.into_iter().enumerate() {
@@ -58,7 +60,8 @@ pub fn search_from(
                     return costed;
                 }
                 for &batches in &divisors {
-                    let frame = Frame { profile, cluster, sequence: &sequence, ranks: &ranks, global_batch, batches };
+                    let frame =
+                        Frame { profile, cluster, sequence: &sequence, ranks: &ranks, global_batch, batches };
                     frame.walk(&groups, counted, &mut costed);
                 }
             }
@@ -148,8 +151,11 @@ pub fn permutations<T: Clone + PartialEq>(list: &[T]) -> Vec<Vec<T>> {
 /// in every order of (merged) groups.
 fn device_groups(stages: usize, devices: usize, reach: Reach) -> Vec<Vec<usize>> {
     let even = (devices / stages).max(stages / devices) as f64 * reach.variance;
-    let shapes: Vec<usize> =
-        (0..usize::BITS).map(|i| 1usize << i).take_while(|s| *s <= devices).filter(|s| *s as f64 >= even).collect();
+    let shapes: Vec<usize> = (0..usize::BITS)
+        .map(|i| 1usize << i)
+        .take_while(|s| *s <= devices)
+        .filter(|s| *s as f64 >= even)
+        .collect();
     let mut rising = Vec::new();
     rise(&shapes, stages, devices, &mut Vec::new(), &mut rising);
     let merged = rising.iter().map(|sizes| merge(sizes, reach.most_permuted));
@@ -176,34 +182,30 @@ fn rise(shapes: &[usize], stages: usize, left: usize, sizes: &mut Vec<usize>, al
 /// Puts pairs of the smallest groups together until there are at most `most`, or no two alike are left.
 fn merge(sizes: &[usize], most: usize) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = sizes.iter().map(|s| vec![*s]).collect();
-    let mut surplus = groups.len() as i64 - most as i64;
+    let mut surplus = groups.len().saturating_sub(most);
     while surplus > 0 {
-        let least: usize = groups[0].iter().sum();
-        let alike = groups.iter().position(|g| *g != groups[0]).map_or(groups.len(), |i| i + 1) as i64;
-        if alike / 2 > surplus {
-            surplus = alike / 2;
-        }
+        let sum = |g: &Vec<usize>| g.iter().sum::<usize>();
+        let least = sum(&groups[0]);
+        let alike = groups.iter().position(|g| *g != groups[0]).map_or(groups.len(), |i| i + 1);
+        let wanted = surplus.max(alike / 2);
         let mut next: Vec<Vec<usize>> = Vec::new();
-        let mut i = 0;
-        while i < groups.len() {
-            if surplus <= (i / 2) as i64 {
-                next.extend_from_slice(&groups[i..]);
+        let mut rest = groups.as_slice();
+        while let [a, b, tail @ ..] = rest {
+            // Pairs looked at so far, not pairs merged, as published.
+            if wanted <= (groups.len() - rest.len()) / 2 {
                 break;
             }
-            let sum = |g: &Vec<usize>| g.iter().sum::<usize>();
-            if i + 1 >= groups.len() {
-                next.push(groups[i].clone());
-            } else if sum(&groups[i]) == least && sum(&groups[i + 1]) == least {
-                next.push([groups[i].as_slice(), &groups[i + 1]].concat());
+            if sum(a) == least && sum(b) == least {
+                next.push([a.as_slice(), b].concat());
             } else {
-                next.push(groups[i].clone());
-                next.push(groups[i + 1].clone());
+                next.extend([a.clone(), b.clone()]);
             }
-            i += 2;
+            rest = tail;
         }
+        next.extend_from_slice(rest);
         groups = next;
-        let left = groups.len() as i64 - most as i64;
-        if left == surplus {
+        let left = groups.len().saturating_sub(most);
+        if left == wanted {
             break;
         }
         surplus = left;

@@ -33,7 +33,8 @@ pub fn estimate_s(stages: &[StageTerms], micro_batches: u32) -> f64 {
     if before.is_empty() {
         return n * last.step_s + last.sync_s + last.update_s;
     }
-    let (mut straggler, mut first, mut steps, mut sync) = (last.step_s, last.step_s, last.step_s, last.sync_s);
+    let (mut straggler, mut first, mut steps, mut sync) =
+        (last.step_s, last.step_s, last.step_s, last.sync_s);
     let mut transfers = 0.0;
     for stage in before.iter().rev() {
         straggler = straggler.max(stage.step_s + stage.send_s).max(first + stage.send_s);
