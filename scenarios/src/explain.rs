@@ -233,4 +233,10 @@ of the file is meant when it is not called as in the scenario.",
         "A link has two traces, or two of its events hold at the same time. A link has one trace; an event ends before the next begins.",
     ),
     ("T0406", "No trace of that name is shipped. One of your own is named by `file`."),
+    (
+        "T0407",
+        "\
+An event is of one thing: a `link` (its `capacity`, `latency`, or `down`), `nodes` (`down` or `slowdown`), `gpus` (`slowdown`), \
+a `zone` that is cut off, or the `network`, which switches to one of its configurations.",
+    ),
 ];

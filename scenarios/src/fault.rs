@@ -141,6 +141,13 @@ impl Faults {
         self.list.push((place, Fault { code, message: message.into(), help, source, span }));
     }
 
+    /// Takes in a fault that carries its own text; it is listed at `place`.
+    pub(crate) fn adopt(&mut self, place: Place, fault: Fault) {
+        if self.list.len() < MOST {
+            self.list.push((place, fault));
+        }
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.list.len()

@@ -3,9 +3,12 @@
 
 use crate::fault::{At, Faults};
 use crate::node::Node;
-use crate::read::{AnyRate, Factor, Int, Name, Read, Size, SomeRate, SomeSize, Time, choice, table};
+use crate::read::{
+    AnyRate, Factor, Int, LongTime, Name, Read, Size, SomeRate, SomeSize, Time, choice, table,
+};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use sim_models::plan::{DeviceRange, LayerRange, Plan, Schedule};
+use sim_models::replay::Forecast;
 use sim_models::workload::{Optimizer, Precision};
 
 /// The version of the format that is read.
@@ -43,6 +46,7 @@ pub enum Mode {
     /// Its last value stays.
     Hold,
 }
+choice!(Forecast { "last" => Forecast::Last, "average" => Forecast::Average, "ar1" => Forecast::Ar1 });
 choice!(Mode { "wrap" => Mode::Wrap, "hold" => Mode::Hold });
 
 table! {
@@ -64,8 +68,10 @@ table! {
         network: optional NetworkTable = "{ rate = \"25 Gbps\" }",
         /// Capacity of links over time.
         traces: optional Vec<At<TraceTable>> = "[{ link = \"wan\", file = \"wan.csv\" }]",
-        /// Capacity of links set by hand, over what their traces say.
+        /// What happens at an instant, over what the traces say.
         events: optional Vec<At<EventTable>> = "[{ at = \"10 s\", link = \"wan\", capacity = \"0 bps\" }]",
+        /// How a replay goes.
+        replay: optional ReplayTable = "{ history = \"1 h\" }",
         /// What a search may do.
         search: optional SearchTable = "{ max_stages = 4 }",
         /// A plan of the scenario's own, which `simulate` takes when it is given none.
@@ -190,6 +196,30 @@ table! {
         latency: optional Time = "\"10 us\"",
         /// Links between zones, which all transfers between the two zones share.
         links: optional Vec<At<LinkTable>> = "[{ name = \"wan\", between = [\"a\", \"b\"], capacity = \"7 Gbps\", latency = \"15 ms\" }]",
+        /// Named settings of the links, which events switch between.
+        configurations: optional Vec<At<ConfigurationTable>> = "[{ name = \"night\", links = [{ link = \"wan\", capacity = \"10 Gbps\" }] }]",
+    }
+}
+
+table! {
+    /// A named setting of links, as of an optical switch.
+    ConfigurationTable "`[[network.configurations]]`" {
+        /// Name, by which events call it.
+        name: required Name = "\"night\"",
+        /// What each link is in it; links that are not named stay as they are.
+        links: required Vec<At<ConfiguredTable>> = "[{ link = \"wan\", capacity = \"10 Gbps\" }]",
+    }
+}
+
+table! {
+    /// One link in a configuration.
+    ConfiguredTable "`links` of `[[network.configurations]]`" {
+        /// The link.
+        link: required Name = "\"wan\"",
+        /// Its capacity.
+        capacity: optional AnyRate = "\"10 Gbps\"",
+        /// Its latency.
+        latency: optional Time = "\"5 ms\"",
     }
 }
 
@@ -208,19 +238,21 @@ table! {
 }
 
 table! {
-    /// Capacity of a link over time, from a CSV file with the columns `time_s`, `link` and a value.
+    /// A link or a node group over time, from a CSV file with the columns `time_s`, `link` (`node_group`, `node`, `gpu`) and a value.
     TraceTable "`[[traces]]`" {
         /// The link whose capacity it is.
-        link: required Name = "\"wan\"",
+        link: optional Name = "\"wan\"",
+        /// The node group that it is of, in place of `link`: which of its nodes are there, how slow they are, what their NICs carry.
+        nodes: optional Name = "\"a100\"",
         /// CSV file, relative to this file.
         file: optional String = "\"wan.csv\"",
         /// A shipped trace, in place of `file`.
         builtin: optional Name = "\"zhejiang-leaf-9-53\"",
         /// After the last point: `wrap` (the default) or `hold`.
         mode: optional Mode = "\"wrap\"",
-        /// Column of the values; `bandwidth_bps` when missing.
+        /// Column of the values: of a link `bandwidth_bps` (when missing) or any other, `load_bps` being what others take of its capacity; of nodes `available` (when missing), `up`, `slowdown`, `bandwidth_bps` or `load_bps`.
         column: optional Name = "\"bandwidth_bps\"",
-        /// Unit of the values: a unit of rate, or `capacity` for multiples of the link's; `bps` when missing.
+        /// Unit of the values: a unit of rate, or `capacity` for multiples of the link's; `bps` when missing. Of `available`: `nodes` (when missing) or `gpus`.
         unit: optional Name = "\"bps\"",
         /// Factor on the values; 1 when missing.
         scale: optional Factor = "0.5",
@@ -230,16 +262,68 @@ table! {
 }
 
 table! {
-    /// Sets the capacity of a link for a time.
+    /// Something that happens: to a link, to nodes, to GPUs, to a zone, or to the network.
     EventTable "`[[events]]`" {
         /// Instant, on the clock of the traces.
-        at: required Time = "\"10 s\"",
-        /// The link.
-        link: required Name = "\"wan\"",
-        /// Its capacity from then on; `0 bps` is an outage.
-        capacity: required AnyRate = "\"1 Gbps\"",
-        /// Until when; when missing, until the link's next event, or for ever.
-        until: optional Time = "\"20 s\"",
+        at: required LongTime = "\"10 s\"",
+        /// Until when; when missing, until the next event of the same link (or network), or for ever.
+        until: optional LongTime = "\"20 s\"",
+        /// The link that `capacity`, `latency` or `down` is of.
+        link: optional Name = "\"wan\"",
+        /// Capacity of the link from then on; `0 bps` is an outage.
+        capacity: optional AnyRate = "\"1 Gbps\"",
+        /// Latency of the link from then on.
+        latency: optional Time = "\"30 ms\"",
+        /// Nodes that `down` or `slowdown` is of: a group and a range in it.
+        nodes: optional DeviceRange = "\"a100:0-3\"",
+        /// GPUs that `slowdown` is of.
+        gpus: optional DeviceRange = "\"a100:5\"",
+        /// Zone that is cut off: no link of it carries anything.
+        zone: optional Name = "\"us-west1-b\"",
+        /// Configuration of the network that is switched to: one of `[[network.configurations]]`.
+        network: optional Name = "\"night\"",
+        /// Whether the link, the nodes or the zone are down.
+        down: optional bool = "true",
+        /// How many times slower the nodes or GPUs compute.
+        slowdown: optional Factor = "1.5",
+    }
+}
+
+table! {
+    /// How a replay goes.
+    ReplayTable "`[replay]`" {
+        /// The first part of the traces, which has passed when the replay begins: all that `mean` and `robust` see.
+        history: optional LongTime = "\"1 h\"",
+        /// History from another trace, with a `link` column and `bandwidth_bps`, in place of a part of the scenario's.
+        history_file: optional String = "\"last-week.csv\"",
+        /// Instant of the traces at which it ends; when missing, where they end.
+        until: optional LongTime = "\"1 d\"",
+        /// Grid of the oracle, and the shortest time between two decisions; 60 s when missing.
+        decide_every: optional LongTime = "\"60 s\"",
+        /// Fixed part of a switch from one plan to another; 5 s when missing.
+        switch_cost: optional LongTime = "\"5 s\"",
+        /// Whether the state moves while the old plan goes on; `false` when missing.
+        switch_overlap: optional bool = "false",
+        /// Between two checkpoints; when missing, the best interval where nodes come and go, else none are taken.
+        checkpoint_every: optional LongTime = "\"10 min\"",
+        /// Zone of the storage that checkpoints go to; when missing, it is behind each node's NIC.
+        checkpoint_zone: optional Name = "\"us-central1-a\"",
+        /// Reactive: by what fraction another plan must be faster; 0.05 when missing.
+        threshold: optional Factor = "0.05",
+        /// Reactive: at how many decisions in a row; 2 when missing.
+        hysteresis: optional Int<1, 1_000_000> = "2",
+        /// Periodic: between two decisions; 600 s when missing.
+        period: optional LongTime = "\"600 s\"",
+        /// Forecast: `last`, `average` (when missing) or `ar1`.
+        forecast: optional Forecast = "\"average\"",
+        /// What a forecast looks back on, and the windows that robust looks at; 300 s when missing.
+        window: optional LongTime = "\"300 s\"",
+        /// Most plans that a policy's searches may find; 12 when missing.
+        max_plans: optional Int<1, 1_000> = "12",
+        /// Simulations of each search; 200 when missing.
+        simulations: optional Int<1, 1_000_000_000> = "200",
+        /// Whether iterations vary as measured steps do; `false` when missing.
+        jitter: optional bool = "true",
     }
 }
 
@@ -367,6 +451,9 @@ mod tests {
         LinkTable::check_examples();
         TraceTable::check_examples();
         EventTable::check_examples();
+        ReplayTable::check_examples();
+        ConfigurationTable::check_examples();
+        ConfiguredTable::check_examples();
         SearchTable::check_examples();
         PlanFileTable::check_examples();
         PlanTable::check_examples();

@@ -17,7 +17,6 @@
 //! assert_eq!(faults[0].message, "`-1` is not from 1 to 1000000");
 //! ```
 
-mod event;
 mod explain;
 mod fault;
 mod files;

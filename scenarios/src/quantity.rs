@@ -58,6 +58,8 @@ pub enum Kind {
     Rate,
     /// Picoseconds.
     Time,
+    /// The same, further than a picosecond clock reaches.
+    LongTime,
 }
 
 impl Kind {
@@ -65,7 +67,7 @@ impl Kind {
         match self {
             Kind::Size => SIZES,
             Kind::Rate => RATES,
-            Kind::Time => TIMES,
+            Kind::Time | Kind::LongTime => TIMES,
         }
     }
 
@@ -79,7 +81,7 @@ impl Kind {
         match self {
             Kind::Size => "a size",
             Kind::Rate => "a rate",
-            Kind::Time => "a time",
+            Kind::Time | Kind::LongTime => "a time",
         }
     }
 
@@ -89,6 +91,7 @@ impl Kind {
             Kind::Size => "GiB",
             Kind::Rate => "Gbps",
             Kind::Time => "ms",
+            Kind::LongTime => "s",
         }
     }
 
@@ -101,6 +104,8 @@ impl Kind {
             Kind::Rate => (281e12, "281 TB/s"),
             // 2^64 ps, likewise.
             Kind::Time => (18_403_200e12, "213 d"),
+            // 2^64 ns, likewise.
+            Kind::LongTime => (18_403_200_000e12, "213000 d"),
         }
     }
 
@@ -264,6 +269,14 @@ pub fn rate(text: &str) -> Result<Rate, QuantityError> {
 /// No unit, no unit of times, no number; negative, NaN, infinite or over 213 days.
 pub fn duration(text: &str) -> Result<SimDuration, QuantityError> {
     parse(text, Kind::Time).map(|ps| SimDuration::from_ps(libm::round(ps) as u64))
+}
+
+/// Reads a length of time of up to 213,000 days, rounded to a nanosecond.
+///
+/// # Errors
+/// As [`duration`], but over 213,000 days.
+pub fn nanoseconds(text: &str) -> Result<u64, QuantityError> {
+    parse(text, Kind::LongTime).map(|ps| libm::round(ps / 1e3) as u64)
 }
 
 /// Reads an instant such as `"90 s"`, counted from the start of the traces.

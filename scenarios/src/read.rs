@@ -217,6 +217,10 @@ amount!(
     /// A length of time, zero included.
     Time(SimDuration), Kind::Time, quantity::duration, false, |v: SimDuration| v == SimDuration::ZERO);
 
+amount!(
+    /// A length of time in ns, which reaches further than a picosecond clock.
+    LongTime(u64), Kind::LongTime, quantity::nanoseconds, false, |v: u64| v == 0);
+
 macro_rules! range {
     ($type:ty) => {
         impl Read for $type {

@@ -14,6 +14,7 @@ use crate::fault::{Fault, Faults, Place};
 use crate::format::Mode;
 use crate::nearest::{list, suggestion};
 use sim_core::{CapacityProfile, Rate, SimDuration, SimTime};
+use sim_models::timeline::Timeline;
 use std::collections::BTreeSet;
 
 /// Times from here on are unix times: 1973, or 3 years on a clock that reaches 213 days.
@@ -87,6 +88,33 @@ impl Series {
             [] => (0, 0),
         };
         SimDuration::from_ps(last.saturating_add(interval))
+    }
+
+    /// The same with every value through `f`, which keeps it from 0 up.
+    pub(crate) fn map(mut self, f: impl Fn(f64) -> f64) -> Series {
+        self.points.iter_mut().for_each(|p| p.value = f(p.value));
+        self
+    }
+
+    /// Capacity on the replay's clock: each value times `bytes_per_s`; `None` where [`Series::profile`] finds a fault.
+    pub(crate) fn timeline(&self, bytes_per_s: f64, mode: Mode) -> Option<Timeline> {
+        let mut points: Vec<(u64, u64)> = Vec::with_capacity(self.points.len());
+        for point in &self.points {
+            let at = point.at.as_ps().div_ceil(1_000);
+            let rate = Rate::from_bytes_per_s(point.value * bytes_per_s).ok()?.raw();
+            match points.last_mut() {
+                // Two points within a nanosecond: the later one holds.
+                Some(last) if last.0 == at => last.1 = rate,
+                _ => points.push((at, rate)),
+            }
+        }
+        match mode {
+            Mode::Wrap if points.len() > 1 => {
+                let last = points.last().map_or(0, |p| p.0);
+                Timeline::wrapping(points, self.period().as_ps().div_ceil(1_000).max(last + 1)).ok()
+            }
+            _ => Timeline::steps(points).ok(),
+        }
     }
 
     pub(crate) fn read(

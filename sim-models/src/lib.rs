@@ -17,6 +17,7 @@ pub mod lower;
 pub mod memory;
 pub mod plan;
 pub mod plan_check;
+pub mod replay;
 pub mod scenario;
 pub mod schedule;
 pub mod timeline;

@@ -11,6 +11,7 @@ use crate::device::Gpu;
 use crate::layer_times::LayerTimes;
 use crate::link::LinkModel;
 use crate::plan::{DeviceRange, Plan};
+use crate::replay::Replay;
 use crate::workload::{Model, Training};
 use sim_core::{CapacityProfile, SimDuration};
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub struct Scenario {
     pub plan: Option<Plan>,
     /// What the search may do.
     pub search: SearchOptions,
+    /// What changes while a job runs, and how a replay goes.
+    pub replay: Replay,
 }
 
 /// Alike nodes in one zone.

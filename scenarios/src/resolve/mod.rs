@@ -3,8 +3,10 @@
 mod changes;
 mod cluster;
 mod gpus;
+mod happen;
 mod network;
 mod plan;
+mod replay;
 
 pub(crate) use plan::{checked, read as read_plan};
 
@@ -62,9 +64,10 @@ pub(crate) fn scenario(file: &ScenarioFile, name: &str, cx: &mut Context<'_>) ->
     let workload = model.as_ref().zip(training.as_ref());
     let workload = workload.map(|(model, training)| cluster::Workload { model, training, extrapolate });
     let groups = cluster::groups(file, workload.as_ref(), cx);
-    let zone_links = network::zone_links(file, cx);
+    let (zone_links, links, happenings) = network::zone_links(file, cx);
     let (model, training, groups) = (model?, training?, groups?);
     let node_links = network::node_links(file, &groups, &zone_links, cx.faults)?;
+    let replay = replay::replay(file, &groups, &zone_links, links, &happenings, cx);
     let mut scenario = Scenario {
         name: name.into(),
         about: file.about.as_ref().map_or_else(String::new, |a| a.value.clone()),
@@ -75,6 +78,7 @@ pub(crate) fn scenario(file: &ScenarioFile, name: &str, cx: &mut Context<'_>) ->
         zone_links,
         plan: None,
         search: search_table.map_or_else(SearchOptions::default, search),
+        replay,
     };
     if !cx.overrides.without_plan {
         scenario.plan = file.plan.as_ref().and_then(|p| plan::resolve(&p.value, &scenario, cx));

@@ -1,16 +1,18 @@
 //! `[network]`: rates between nodes, and the shared links between zones.
 
 use super::Context;
-use super::changes::{Bound, events, traces};
+use super::changes::{Bound, traces};
 use super::cluster::curves;
-use crate::event::overlay;
+use super::happen::{self, Happenings};
 use crate::fault::{At, Faults};
 use crate::format::{LinkTable, ScenarioFile};
 use crate::nearest::suggestion;
 use crate::read::Name;
 use sim_core::{CapacityProfile, Rate, SimDuration};
 use sim_models::link::{LinkModel, fitted, fitted_between_nodes};
+use sim_models::replay::LinkChanges;
 use sim_models::scenario::{NodeGroup, ZoneLink};
+use sim_models::timeline::Timeline;
 use std::collections::BTreeSet;
 
 /// `[a][b]`: from a node of group `a` to another, of group `b`.
@@ -99,14 +101,21 @@ fn between(from: &NodeGroup, to: &NodeGroup, zone_links: &[ZoneLink]) -> Option<
     found.map(|c| curves(c))
 }
 
-/// The links between zones, with their traces and events.
-pub(super) fn zone_links(file: &ScenarioFile, cx: &mut Context<'_>) -> Vec<ZoneLink> {
+/// The links between zones, with their traces and events, what changes on them, and what else happens.
+pub(super) fn zone_links(
+    file: &ScenarioFile,
+    cx: &mut Context<'_>,
+) -> (Vec<ZoneLink>, Vec<LinkChanges>, Happenings) {
     let no_links = Vec::new();
     let tables = file.network.as_ref().and_then(|n| n.value.links.as_ref()).map_or(&no_links, |l| &l.value);
     let names: Vec<&str> =
         tables.iter().filter_map(|l| l.value.name.as_ref()).map(|n| n.value.0.as_str()).collect();
     let mut traces = traces(file, &names, cx);
-    let mut events = events(file, &names, cx.faults);
+    let ends = tables.iter().filter_map(|l| {
+        let ends = l.value.between.as_ref()?.value.iter().map(|z| z.value.0.as_str()).collect();
+        Some((l.value.name.as_ref()?.value.0.as_str(), ends))
+    });
+    let happenings = happen::read(file, &names, &ends.collect(), cx.faults);
     let zones: BTreeSet<&str> = file
         .nodes
         .iter()
@@ -116,7 +125,7 @@ pub(super) fn zone_links(file: &ScenarioFile, cx: &mut Context<'_>) -> Vec<ZoneL
     let zones: Vec<&str> = zones.into_iter().collect();
     let mut seen_names = BTreeSet::new();
     let mut seen_pairs = BTreeSet::new();
-    let mut links = Vec::new();
+    let (mut links, mut changes) = (Vec::new(), Vec::new());
     for table in tables {
         let t = &table.value;
         let Some(name) = &t.name else { continue };
@@ -128,18 +137,20 @@ pub(super) fn zone_links(file: &ScenarioFile, cx: &mut Context<'_>) -> Vec<ZoneL
         let pair = t.between.as_ref().and_then(|b| pair(b, &zones, &mut seen_pairs, cx.faults));
         let trace = traces.remove(name.value.0.as_str());
         // A link at fault stays, so that its zones count as joined; its scenario is not used.
-        let at_fault = (CapacityProfile::constant(Rate::ZERO), SimDuration::ZERO);
-        let (capacity, latency) = capacity(t, trace, cx.faults).unwrap_or(at_fault);
-        let stretches = events.remove(name.value.0.as_str()).unwrap_or_default();
+        let at_fault = (CapacityProfile::constant(Rate::ZERO), Timeline::constant(0), SimDuration::ZERO);
+        let (mut capacity, mut line, latency) = capacity(t, trace, cx.faults).unwrap_or(at_fault);
         let Some(zones) = pair else { continue };
-        links.push(ZoneLink {
-            name: name.value.0.clone(),
-            zones,
-            capacity: overlay(capacity, stretches),
-            latency,
-        });
+        if let Some(stretches) = happenings.capacity.get(&name.value.0).filter(|s| !s.is_empty()) {
+            line = line.overlaid(stretches.clone());
+            capacity = line.profile(0);
+        }
+        let waits = Timeline::constant(latency.as_ps());
+        let waits = waits.overlaid(happenings.latency.get(&name.value.0).cloned().unwrap_or_default());
+        let at_start = SimDuration::from_ps(waits.at(0));
+        changes.push(LinkChanges { capacity: line, latency: waits, history: None });
+        links.push(ZoneLink { name: name.value.0.clone(), zones, capacity, latency: at_start });
     }
-    links
+    (links, changes, happenings)
 }
 
 fn pair(
@@ -183,13 +194,13 @@ fn capacity(
     t: &LinkTable,
     trace: Option<Option<Bound>>,
     faults: &mut Faults,
-) -> Option<(CapacityProfile, SimDuration)> {
+) -> Option<(CapacityProfile, Timeline, SimDuration)> {
     let level = t.capacity.as_ref().map(|c| c.value.0);
     let needs_level = match &trace {
         None => true,
         // A trace at fault: whatever it needs is said when it is mended.
         Some(None) => false,
-        Some(Some(bound)) => bound.unit.is_none(),
+        Some(Some(bound)) => bound.unit.is_none() || bound.load,
     };
     if level.is_none() && needs_level {
         t.lacks("capacity", faults);
@@ -202,14 +213,20 @@ fn capacity(
         t.lacks("latency", faults);
     }
     let capacity = match bound {
-        None => CapacityProfile::constant(level?),
-        Some(bound) => {
+        None => (CapacityProfile::constant(level?), Timeline::constant(level?.raw())),
+        Some(mut bound) => {
             let unit = match bound.unit {
                 Some(unit) => unit,
                 None => level?.as_bytes_per_s(),
             };
-            bound.series.profile(unit * bound.scale, bound.mode, faults)?
+            let unit = unit * bound.scale;
+            if bound.load {
+                let full = level?.as_bytes_per_s() / unit;
+                bound.series = bound.series.map(|load| (full - load).max(0.0));
+            }
+            let profile = bound.series.profile(unit, bound.mode, faults)?;
+            (profile, bound.series.timeline(unit, bound.mode)?)
         }
     };
-    Some((capacity, latency?))
+    Some((capacity.0, capacity.1, latency?))
 }

@@ -18,6 +18,7 @@ pub struct CsvRecords<R> {
     file: String,
     quantity: Quantity,
     columns: Columns,
+    named: Option<&'static str>,
     line: u64,
     text: String,
     base: Option<f64>,
@@ -46,6 +47,7 @@ impl<R: BufRead> CsvRecords<R> {
             file: file.into(),
             quantity: Quantity::Bandwidth,
             columns: Columns { time: 0, name: None, value: 0, latency: None },
+            named: None,
             line: 0,
             text: String::new(),
             base: None,
@@ -65,19 +67,26 @@ impl<R: BufRead> CsvRecords<R> {
         };
         let known = || Quantity::ALL.into_iter().find(|q| find(q.column()).is_some());
         let quantity = quantity.or_else(known).ok_or_else(|| lacks("bandwidth_bps"))?;
+        let named = [quantity.name_column(), "link", "node", "gpu", "node_group"];
+        let named = named.into_iter().find(|n| find(n).is_some());
         let columns = Columns {
             time: find("time_s").ok_or_else(|| lacks("time_s"))?,
             value: find(quantity.column()).ok_or_else(|| lacks(quantity.column()))?,
-            name: [quantity.name_column(), "link", "node", "gpu", "node_group"].into_iter().find_map(find),
+            name: named.and_then(find),
             latency: find("latency_s"),
         };
-        (this.quantity, this.columns) = (quantity, columns);
+        (this.quantity, this.columns, this.named) = (quantity, columns, named);
         Ok(this)
     }
 
     /// What the values are.
     pub fn quantity(&self) -> Quantity {
         self.quantity
+    }
+
+    /// The column that names the series, where there is one.
+    pub fn name_column(&self) -> Option<&'static str> {
+        self.named
     }
 
     /// The next line that says something; false at the end.

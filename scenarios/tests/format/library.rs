@@ -172,6 +172,7 @@ fn the_schema_has_every_table_and_the_plan() {
         "network",
         "traces",
         "events",
+        "replay",
         "search",
         "plan",
     ];

@@ -1,6 +1,7 @@
 //! The scenario format from outside: the library, bad input message by message, quantities, traces, laws.
 
 mod bad_input;
+mod changes;
 mod laws;
 mod layer_times;
 mod library;

@@ -15,6 +15,7 @@ use sim_models::device::{Catalogue, LayerTable};
 use sim_models::layer_times::LayerTimes;
 use sim_models::link::LinkModel;
 use sim_models::plan::{Plan, Schedule};
+use sim_models::replay::Replay;
 use sim_models::scenario::{NodeGroup, Scenario, SearchOptions, ZoneLink};
 use sim_models::units::Bytes;
 use sim_models::workload::{ActivationModel, Model, Optimizer, Precision, Training};
@@ -100,6 +101,7 @@ pub(crate) fn scenario(groups: Vec<NodeGroup>) -> Scenario {
         zone_links: Vec::new(),
         plan: None,
         search: SearchOptions::default(),
+        replay: Replay::default(),
     }
 }
 

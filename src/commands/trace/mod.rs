@@ -83,19 +83,7 @@ fn quantity(name: &str) -> Result<Quantity, Failure> {
 
 /// A time on the command line, in ns.
 fn nanoseconds(text: &str) -> Result<u64, Failure> {
-    // Half a year in picoseconds is not enough for a trace of a year: days and hours are taken apart here.
-    let whole = |unit: &str, ns: u64| {
-        let number: f64 = text.trim().strip_suffix(unit)?.trim().parse().ok()?;
-        (number.is_finite() && number >= 0.0 && number * (ns as f64) < 1.8e19)
-            .then(|| (number * ns as f64).round() as u64)
-    };
-    let long = [(" d", 86_400_000_000_000), (" h", 3_600_000_000_000), (" s", 1_000_000_000)];
-    if let Some(ns) = long.iter().find_map(|(unit, ns)| whole(unit, *ns)) {
-        return Ok(ns);
-    }
-    let time = scenarios::quantity::duration(text);
-    let time = time.map_err(|e| Failure::new(e.to_string(), e.help()))?;
-    Ok(time.as_ps() / 1_000)
+    scenarios::quantity::nanoseconds(text).map_err(|e| Failure::new(e.to_string(), e.help()))
 }
 
 /// A value in a person's unit: `7.1 Gbit/s`, `28 nodes`.

@@ -13,6 +13,7 @@ use sim_models::device::{Catalogue, Format, Gpu, LayerTable};
 use sim_models::layer_times::LayerTimes;
 use sim_models::link::{FittedCurve, LinkModel, StreamRate, fitted_between_nodes, fitted_inside_node};
 use sim_models::plan::{DeviceRange, PipelineGroup, Plan, Schedule, Stage};
+use sim_models::replay::Replay;
 use sim_models::scenario::{NodeGroup, Scenario, SearchOptions};
 use sim_models::units::Bytes;
 use sim_models::workload::{ActivationModel, Model, Optimizer, Precision, Training};
@@ -96,6 +97,7 @@ pub fn build(row: &Row, plan_file: Option<&str>) -> Result<Case, Skip> {
         zone_links: Vec::new(),
         plan: None,
         search: SearchOptions::default(),
+        replay: Replay::default(),
     };
     Ok(Case { scenario, plan })
 }
