@@ -4,13 +4,19 @@
 //! the rest in parallel rounds, and says how far the best it found may be from the best there is.
 
 pub mod cost;
+mod exhaustive;
 pub mod judge;
+#[cfg(test)]
+mod laws;
 pub mod place;
 pub mod planners;
 pub mod rules;
 mod search;
 pub mod shares;
 pub mod space;
+mod tree;
 
 pub use rules::Rule;
-pub use search::{Counts, Found, NearestMiss, Options, Progress, Ranked, Stop, Stopped, search};
+pub use search::{
+    Counts, Found, Method, NearestMiss, Options, Progress, Ranked, Stop, Stopped, search,
+};

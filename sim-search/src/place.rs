@@ -26,14 +26,9 @@ pub struct Part<'a> {
     pub micro_batches: u32,
 }
 
-/// Gives every stage of `parts` its devices, wider TP first so that groups stay whole in their nodes; `None` when the
-/// devices do not suffice.
-pub fn place(
-    scenario: &Scenario,
-    kinds: &[Kind],
-    parts: &[Part<'_>],
-    how: Place,
-) -> Option<Vec<PipelineGroup>> {
+/// Devices of all replicas of each stage, replica by replica, for each part: wider TP first so that groups stay whole in
+/// their nodes; `None` when the devices do not suffice.
+pub fn devices(kinds: &[Kind], parts: &[(&Template, u32)], how: Place) -> Option<Vec<Vec<Vec<DeviceId>>>> {
     let mut next = vec![0usize; kinds.len()];
     let mut take = |kind: usize, tp: u32| -> Option<Vec<DeviceId>> {
         let (list, at) = (&kinds[kind].devices, &mut next[kind]);
@@ -48,39 +43,52 @@ pub fn place(
     };
     // devices[part][stage]: replica by replica.
     let mut devices: Vec<Vec<Vec<DeviceId>>> =
-        parts.iter().map(|p| vec![Vec::new(); p.template.stages.len()]).collect();
-    let mut widths: Vec<u32> = parts.iter().flat_map(|p| &p.template.stages).map(|s| s.tp).collect();
+        parts.iter().map(|(template, _)| vec![Vec::new(); template.stages.len()]).collect();
+    let mut widths: Vec<u32> = parts.iter().flat_map(|(template, _)| &template.stages).map(|s| s.tp).collect();
     widths.sort_unstable_by(|a, b| b.cmp(a));
     widths.dedup();
     for width in widths {
-        for (p, part) in parts.iter().enumerate() {
+        for (p, (template, replicas)) in parts.iter().enumerate() {
             let stages: Vec<usize> =
-                (0..part.template.stages.len()).filter(|s| part.template.stages[*s].tp == width).collect();
-            let replicas = part.replicas as usize;
+                (0..template.stages.len()).filter(|s| template.stages[*s].tp == width).collect();
+            let replicas = *replicas as usize;
             let order: Vec<usize> = match how {
                 Place::Stages => stages.iter().flat_map(|s| std::iter::repeat_n(*s, replicas)).collect(),
                 Place::Pipelines => (0..replicas).flat_map(|_| stages.iter().copied()).collect(),
             };
             for s in order {
-                let kind = part.template.stages[s].kind as usize;
+                let kind = template.stages[s].kind as usize;
                 devices[p][s].extend(take(kind, width)?);
             }
         }
     }
-    let groups = parts.iter().zip(devices).map(|(part, devices)| PipelineGroup {
+    Some(devices)
+}
+
+/// Gives every stage of `parts` its [`devices`].
+pub fn place(
+    scenario: &Scenario,
+    kinds: &[Kind],
+    parts: &[Part<'_>],
+    how: Place,
+) -> Option<Vec<PipelineGroup>> {
+    let shapes: Vec<(&Template, u32)> = parts.iter().map(|p| (p.template, p.replicas)).collect();
+    let devices = devices(kinds, &shapes, how)?;
+    Some(parts.iter().zip(&devices).map(|(part, devices)| group(scenario, part, devices)).collect())
+}
+
+/// A part with its devices.
+pub fn group(scenario: &Scenario, part: &Part<'_>, devices: &[Vec<DeviceId>]) -> PipelineGroup {
+    let stage = |(s, list): (usize, &Vec<DeviceId>)| Stage {
+        layers: LayerRange { first: part.borders[s] as u32, last: part.borders[s + 1] as u32 - 1 },
+        tp: part.template.stages[s].tp,
+        devices: ranges(scenario, list),
+    };
+    PipelineGroup {
         replicas: part.replicas,
         micro_batches: part.micro_batches,
-        stages: devices
-            .iter()
-            .enumerate()
-            .map(|(s, list)| Stage {
-                layers: LayerRange { first: part.borders[s] as u32, last: part.borders[s + 1] as u32 - 1 },
-                tp: part.template.stages[s].tp,
-                devices: ranges(scenario, list),
-            })
-            .collect(),
-    });
-    Some(groups.collect())
+        stages: devices.iter().enumerate().map(stage).collect(),
+    }
 }
 
 /// Runs of neighbouring devices.

@@ -1,56 +1,60 @@
-//! Branch and bound in levels of time, in rounds whose size does not depend on threads.
+//! Branch and bound over partial plans, best bound first, in rounds whose size does not depend on threads.
 //!
 //! ```text
-//!   template at a micro-batch and placement -> thrown out by a rule, or kept
-//!   root: a micro-batch, a placement and a leading template (pipelines that join kinds), or none
-//!   combination: a root and an option for each kind -> a plan
-//!   plan -> thrown out by a rule or by its own bound, or simulated no further than the best
+//!   root: a frame and a leading template  ->  an option for each kind, one at a time  ->  combination
+//!   combination  ->  shares of the micro-batches, in the order of their bounds
+//!   shares       ->  cuts of the layers, in the order of their bounds  ->  plan  ->  simulated no further than the best
 //! ```
 //!
-//! First the combinations that look best by their estimates, a few rounds, for a good time to throw others out by. Then all,
-//! by levels.
+//! The queue holds nodes by (bound, key). A round takes the first [`ROUND`], opens them or simulates them side by side, and
+//! settles them in order; the best time moves between rounds. A node is thrown out when its bound is above the best time,
+//! or equal with a larger key. When the first of the queue is thrown out all are, and the best plan is proven.
 //!
-//! A *level* is a time. At a level, every template says how many micro-batches one of its pipelines can run within it, over
-//! every partition of the layers ([`TemplateCost::bound`]); a combination is *within* the level when its pipelines together
-//! can run the whole batch. So a combination that is not within the level has no plan as fast. Levels rise by a fiftieth
-//! from one that holds no combination; each level's new combinations are taken, those with most to spare first; when a
-//! level would pass the best time it becomes the best time, and what is not within it is thrown out.
-//!
-//! One partition and one share of each combination is simulated, so the answer is proven only as far as the highest level
-//! that held nothing: the gap says how far.
+//! Before that, combinations that look best by their estimates are simulated, and what is near the best of them, for a good
+//! time to throw others out by ([`seed`]).
 
-mod draft;
-mod levels;
-mod tree;
+mod bounds;
+mod expand;
+mod seed;
+pub(crate) mod skeleton;
 
-use crate::cost::{NoFit, TemplateCost, View};
-use crate::place::Place;
+pub(crate) use bounds::Bounds;
+
 use crate::rules::Rule;
-use crate::space::{Kind, Template, kinds};
+use crate::space::kinds;
+use crate::tree::{Key, Tree};
+use expand::{State, Step};
 use rayon::prelude::*;
 use sim_core::{Digest, SimError, SimTime};
 use sim_models::fold::Folding;
-use sim_models::iteration::{SimulateError, Simulator};
+use sim_models::iteration::{SimulateError, Simulator, memory_needs};
 use sim_models::layout::Layout;
 use sim_models::lower::Fabric;
-use sim_models::plan::{Plan, Schedule};
+use sim_models::plan::Plan;
 use sim_models::scenario::Scenario;
+use skeleton::Skeleton;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
-/// Combinations taken in one round. Fixed, so that the answer does not depend on threads.
+/// Nodes taken in one round. Fixed, so that the answer does not depend on threads.
 const ROUND: usize = 64;
 
-/// Combinations of several templates whose plans are estimated before any is simulated.
-const SEED_CANDIDATES: usize = 2048;
+/// Plans that are remembered at least, however few are ranked.
+const REMEMBERED: usize = 8;
 
-/// Rounds of those that look best, before those with the least bound.
-const SEED_ROUNDS: usize = 4;
+/// Nodes opened for each simulation allowed, and at least: a search that opens nodes and simulates nothing ends too.
+const NODES_A_SIMULATION: u64 = 16;
+const LEAST_NODES: u64 = 8192;
 
-/// A level above which nothing is: half a year, in ps.
-const MOST_LEVEL: u64 = 1 << 63;
-
-/// The schedule of every plan searched.
-const SCHEDULE: Schedule = Schedule::OneFOneB;
+/// Which search.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// Branch and bound.
+    #[default]
+    BranchAndBound,
+    /// Every plan of the space is simulated: no bound, no dynamic program. For small spaces.
+    Exhaustive,
+}
 
 /// How to search.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +67,15 @@ pub struct Options {
     pub top: usize,
     /// The instant of the traces at which the iteration starts.
     pub at: SimTime,
+    /// Which search.
+    pub method: Method,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let max_simulations = sim_models::scenario::SearchOptions::default().max_simulations;
+        Options { threads: 0, max_simulations, top: 5, at: SimTime::ZERO, method: Method::BranchAndBound }
+    }
 }
 
 /// Why a search ended.
@@ -107,11 +120,13 @@ pub struct Counts {
     pub open: u64,
 }
 
-/// A plan with its time.
+/// A plan with its time. Plans are in the order of their times, equal ones in that of their keys.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ranked {
     /// Its iteration, ps.
     pub time_ps: u64,
+    /// Where it stands in the tree of the space: see docs/space.md.
+    pub key: Vec<u32>,
     /// The plan.
     pub plan: Plan,
 }
@@ -158,66 +173,6 @@ impl Found {
     }
 }
 
-/// A template at a micro-batch size, with its costs.
-struct Entry {
-    template: Template,
-    cost: TemplateCost,
-    bottleneck: u64,
-    /// Ways to cut the layers into its stages.
-    partitions: u128,
-    /// Indices into the list of zones.
-    zones: BTreeSet<usize>,
-}
-
-/// What all pipelines of a plan share.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Frame {
-    micro_batch: u32,
-    place: Place,
-}
-
-/// So many pipelines of an entry: what a combination is made of.
-struct Choice {
-    frame: Frame,
-    entry: usize,
-    pipelines: u32,
-    /// Micro-batches that one of them can run within the level: sharing gradients in its zones, and across zones.
-    within: [u32; 2],
-}
-
-/// A frame and its leading choice, with the options of each kind for the devices left.
-struct Root {
-    frame: Frame,
-    lead: Option<usize>,
-    options: Vec<Vec<usize>>,
-    /// Whether a combination was taken from it.
-    opened: bool,
-}
-
-/// A root and an option for each kind; as many as the kind has options: left out.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Combination {
-    /// Micro-batches to spare within the level, over the batch's in 2^20ths, highest first.
-    spare: std::cmp::Reverse<u64>,
-    root: usize,
-    options: Vec<usize>,
-}
-
-/// One plan of a round.
-struct Outcome {
-    ended: Ended,
-    plan: Option<Plan>,
-    lacks: Option<(NoFit, usize)>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ended {
-    Pruned(Rule),
-    Bounded,
-    /// Ended at that time, ps, or cut off.
-    Simulated(Option<u64>),
-}
-
 /// How far a search is, for a progress bar.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
@@ -227,7 +182,7 @@ pub struct Progress {
     pub simulated: u64,
     /// Best time so far, ps.
     pub best_ps: Option<u64>,
-    /// The level, ps: no plan left is faster.
+    /// No plan of the space is faster, ps.
     pub level_ps: u64,
 }
 
@@ -240,7 +195,12 @@ pub type Stop<'s> = dyn FnMut(&Progress) -> Option<Stopped> + Send + 's;
 pub fn search(scenario: &Scenario, options: &Options, stop: &mut Stop<'_>) -> Found {
     let fabric = Fabric::new(scenario);
     let mut run = || {
-        let mut search = Search::new(scenario, &fabric, options);
+        let kinds = kinds(scenario);
+        if options.method == Method::Exhaustive {
+            return crate::exhaustive::search(scenario, &fabric, &kinds, options, stop);
+        }
+        let tree = Tree::open(scenario, &kinds, true);
+        let mut search = Search::new(&tree, &fabric, options);
         let stopped = search.run(stop);
         search.found(stopped)
     };
@@ -250,289 +210,325 @@ pub fn search(scenario: &Scenario, options: &Options, stop: &mut Stop<'_>) -> Fo
     }
 }
 
-struct Search<'a> {
-    scenario: &'a Scenario,
-    fabric: &'a Fabric,
-    options: &'a Options,
-    kinds: Vec<Kind>,
-    entries: Vec<Entry>,
-    choices: Vec<Choice>,
-    roots: Vec<Root>,
-    /// Combinations taken, and those of the level that wait.
-    taken: BTreeSet<(usize, Vec<usize>)>,
-    waiting: BTreeSet<Combination>,
-    /// Nothing was within this level, ps.
-    empty_level: u64,
-    counts: Counts,
-    plans_represented: u128,
-    ranked: BTreeSet<Ranked>,
-    rounds: u64,
-    digest: Digest,
-    nearest: Option<(i128, NearestMiss)>,
+/// What one thread keeps between plans: memory, and the last skeleton it built.
+pub(crate) struct Worker<'t> {
+    simulator: Simulator<'t>,
+    last: Option<(Key, Result<Skeleton<'t>, Rule>)>,
 }
 
-impl<'a> Search<'a> {
-    fn new(scenario: &'a Scenario, fabric: &'a Fabric, options: &'a Options) -> Self {
+/// How a plan ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Pruned(Rule),
+    /// Ended at that time, ps, or cut off.
+    Simulated(Option<u64>),
+}
+
+/// One plan of a round.
+pub(crate) struct Outcome {
+    pub(crate) ended: Ended,
+    pub(crate) plan: Option<Plan>,
+}
+
+struct Search<'t> {
+    tree: &'t Tree<'t>,
+    options: &'t Options,
+    workers: Vec<Mutex<Worker<'t>>>,
+    /// Nodes that wait, by bound.
+    queue: BTreeMap<(u64, Key), State>,
+    /// Nodes that hold more than can be listed, with their bounds.
+    stuck: Vec<u64>,
+    /// Plans simulated before their turn.
+    tried: BTreeSet<Key>,
+    counts: Counts,
+    ranked: BTreeSet<Ranked>,
+    nearest: Option<(i128, usize, u32)>,
+    rounds: u64,
+    digest: Digest,
+}
+
+/// Simulates plans of one tree, with the memory of its worker.
+pub(crate) fn workers<'t>(tree: &'t Tree<'t>, fabric: &'t Fabric) -> Vec<Mutex<Worker<'t>>> {
+    let new = |_| Mutex::new(Worker { simulator: Simulator::new(tree.scenario, fabric), last: None });
+    (0..rayon::current_num_threads().max(1)).map(new).collect()
+}
+
+/// The worker of this thread.
+pub(crate) fn with_worker<'t, R>(workers: &[Mutex<Worker<'t>>], f: impl FnOnce(&mut Worker<'t>) -> R) -> R {
+    let at = rayon::current_thread_index().unwrap_or(0) % workers.len();
+    f(&mut workers[at].lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl<'t> Worker<'t> {
+    /// The skeleton of a node with shares; `key` may go on with borders.
+    pub(crate) fn skeleton(&mut self, tree: &'t Tree<'t>, key: &[u32]) -> &Result<Skeleton<'t>, Rule> {
+        let root = tree.root(key).expect("a node is below a root");
+        let parts = tree.parts(root, key);
+        let head = tree.head() + parts.len();
+        if self.last.as_ref().is_none_or(|(of, _)| of[..] != key[..head]) {
+            let skeleton = Skeleton::new(tree, root, &parts, &key[tree.head()..head]);
+            self.last = Some((key[..head].to_vec(), skeleton));
+        }
+        match &self.last {
+            Some((_, skeleton)) => skeleton,
+            None => unreachable!("it was just set"),
+        }
+    }
+
+    /// Simulates the plan of a key.
+    pub(crate) fn simulate(
+        &mut self,
+        tree: &'t Tree<'t>,
+        key: &[u32],
+        at: SimTime,
+        cutoff: Option<SimTime>,
+    ) -> Outcome {
+        let pruned = |rule| Outcome { ended: Ended::Pruned(rule), plan: None };
+        let head = match self.skeleton(tree, key) {
+            Ok(skeleton) => tree.head() + skeleton.parts.len(),
+            Err(rule) => return pruned(*rule),
+        };
+        let plan = match &self.last {
+            Some((_, Ok(skeleton))) => skeleton.plan(&key[head..]),
+            _ => return pruned(Rule::Devices),
+        };
+        let Ok(layout) = Layout::new(tree.scenario, &plan) else { return pruned(Rule::Devices) };
+        if memory_needs(tree.scenario, &plan, &layout).iter().any(|(needs, has)| needs > has) {
+            return pruned(Rule::Memory);
+        }
+        let folding = Folding::of(&layout);
+        match self.simulator.run(&plan, &layout, &folding, at, cutoff) {
+            Ok(outcome) if outcome.finished => {
+                Outcome { ended: Ended::Simulated(Some(outcome.end.as_ps())), plan: Some(plan) }
+            }
+            // Cut off, or stalled for ever on a link that is down: either way not faster than the best.
+            Ok(_) | Err(SimulateError::Sim(SimError::Stalled { .. })) => {
+                Outcome { ended: Ended::Simulated(None), plan: None }
+            }
+            Err(_) => pruned(Rule::TooLarge),
+        }
+    }
+}
+
+impl<'t> Search<'t> {
+    fn new(tree: &'t Tree<'t>, fabric: &'t Fabric, options: &'t Options) -> Self {
         let mut search = Search {
-            scenario,
-            fabric,
+            tree,
             options,
-            kinds: kinds(scenario),
-            entries: Vec::new(),
-            choices: Vec::new(),
-            roots: Vec::new(),
-            taken: BTreeSet::new(),
-            waiting: BTreeSet::new(),
-            empty_level: 0,
-            counts: Counts::default(),
-            plans_represented: 0,
+            workers: workers(tree, fabric),
+            queue: BTreeMap::new(),
+            stuck: Vec::new(),
+            tried: BTreeSet::new(),
+            counts: Counts {
+                considered: tree.considered,
+                pruned: tree.pruned.clone(),
+                expanded: tree.expanded,
+                ..Counts::default()
+            },
             ranked: BTreeSet::new(),
+            nearest: tree.nearest,
             rounds: 0,
             digest: Digest::EMPTY,
-            nearest: None,
         };
-        search.open_templates();
+        for root in &tree.roots {
+            let key = vec![root.frame as u32, root.lead.map_or(0, |l| l.0)];
+            let bound = search.bounds().quick(root, &root.lead.map(|l| l.1).into_iter().collect::<Vec<_>>(), 0);
+            search.queue.insert((bound, key), State::default());
+        }
         search
+    }
+
+    fn bounds(&self) -> Bounds<'t> {
+        Bounds { tree: self.tree }
+    }
+
+    /// Whether nothing under a node can be better than the best plan.
+    fn excluded(&self, bound: u64, key: &Key) -> bool {
+        self.ranked.first().is_some_and(|best| (bound, key) > (best.time_ps, &best.key))
+    }
+
+    /// No plan of the space is faster than this, as far as the search is.
+    fn lower_bound(&self) -> u64 {
+        let queued = self.queue.first_key_value().map_or(u64::MAX, |((bound, _), _)| *bound);
+        let least = self.stuck.iter().copied().fold(queued, u64::min);
+        self.ranked.first().map_or(least, |best| least.min(best.time_ps))
+    }
+
+    fn run(&mut self, stop: &mut Stop<'_>) -> Stopped {
+        if let Some(stopped) = self.seed(stop) {
+            return stopped;
+        }
+        let mut nodes = 0;
+        let most = self.options.max_simulations.saturating_mul(NODES_A_SIMULATION).max(LEAST_NODES);
+        loop {
+            let mut round = Vec::new();
+            while round.len() < ROUND {
+                let Some(first) = self.queue.first_entry() else { break };
+                let (bound, key) = first.key();
+                let best = self.ranked.first();
+                if best.is_some_and(|best| (*bound, key) > (best.time_ps, &best.key)) {
+                    break;
+                }
+                let ((bound, key), state) = first.remove_entry();
+                round.push((bound, key, state));
+            }
+            let back = |search: &mut Self, round: Vec<(u64, Key, State)>| {
+                search.queue.extend(round.into_iter().map(|(bound, key, state)| ((bound, key), state)));
+            };
+            if round.is_empty() {
+                return if self.stuck.is_empty() { Stopped::Done } else { Stopped::Simulations };
+            }
+            if nodes >= most {
+                back(self, round);
+                return Stopped::Simulations;
+            }
+            nodes += round.len() as u64;
+            let lower = round.first().map(|r| r.0);
+            if let Some(stopped) = self.ask(lower, stop) {
+                back(self, round);
+                return stopped;
+            }
+            self.round(round);
+        }
+    }
+
+    fn ask(&self, level: Option<u64>, stop: &mut Stop<'_>) -> Option<Stopped> {
+        let simulated = self.counts.simulated;
+        if simulated >= self.options.max_simulations {
+            return Some(Stopped::Simulations);
+        }
+        let best_ps = self.ranked.first().map(|r| r.time_ps);
+        let level_ps = level.unwrap_or(0).min(best_ps.unwrap_or(u64::MAX));
+        stop(&Progress { rounds: self.rounds, simulated, best_ps, level_ps })
+    }
+
+    fn cutoff(&self) -> Option<SimTime> {
+        let remembered = self.options.top.max(REMEMBERED);
+        let worst = self.ranked.last().filter(|_| self.ranked.len() >= remembered);
+        worst.map(|r| SimTime::from_ps(r.time_ps))
+    }
+
+    fn round(&mut self, round: Vec<(u64, Key, State)>) {
+        let cutoff = self.cutoff();
+        let this = &*self;
+        let steps: Vec<Step> = round
+            .par_iter()
+            .map(|(bound, key, state)| {
+                with_worker(&this.workers, |worker| this.step(worker, *bound, key, state, cutoff))
+            })
+            .collect();
+        for ((bound, key, mut state), step) in round.into_iter().zip(steps) {
+            match step {
+                Step::Plan(outcome) => self.settle(key, outcome),
+                Step::Prune(rule, lacks) => {
+                    self.prune(rule);
+                    self.note(&key, 1 + rule as u64, 0);
+                    if let Some((template, lacks)) = lacks {
+                        let micro_batch = self.tree.frames[key[0] as usize].micro_batch;
+                        if self.nearest.is_none_or(|(least, ..)| lacks < least) {
+                            self.nearest = Some((lacks, template, micro_batch));
+                        }
+                    }
+                }
+                Step::Bounded => {
+                    self.counts.bounded += 1;
+                    self.note(&key, 100, bound);
+                }
+                Step::Stuck => {
+                    self.stuck.push(bound);
+                    self.note(&key, 104, bound);
+                }
+                Step::Open { children, again } => {
+                    self.note(&key, 103, children.len() as u64);
+                    state.opened |= !children.is_empty();
+                    for (bound, key) in children {
+                        if self.tried.contains(&key) {
+                            continue;
+                        }
+                        self.counts.considered += 1;
+                        if self.excluded(bound, &key) {
+                            self.counts.bounded += 1;
+                        } else {
+                            self.queue.insert((bound, key), State::default());
+                        }
+                    }
+                    match again {
+                        Some((bound, next)) => {
+                            let state = State { opened: state.opened, ..next };
+                            self.queue.insert((bound, key), state);
+                        }
+                        None if state.opened => self.counts.expanded += 1,
+                        None => self.counts.bounded += 1,
+                    }
+                }
+            }
+        }
+        self.rounds += 1;
     }
 
     fn prune(&mut self, rule: Rule) {
         *self.counts.pruned.entry(rule).or_default() += 1;
     }
 
-    fn micro_batches(&self, size: u32) -> u32 {
-        self.scenario.training.global_batch / size
-    }
-
-    fn run(&mut self, stop: &mut Stop<'_>) -> Stopped {
-        if self.roots.is_empty() {
-            return Stopped::Done;
+    /// Adds what became of a node to the digest.
+    fn note(&mut self, key: &[u32], code: u64, time: u64) {
+        self.digest.add(self.rounds, key.len() as u64);
+        for part in key {
+            self.digest.add(u64::from(*part), 0);
         }
-        // The first level that may hold something: all devices busy all the time.
-        let need = |root: &Root| f64::from(self.micro_batches(root.frame.micro_batch));
-        let rate = |c: usize| {
-            f64::from(self.choices[c].pipelines) / self.entries[self.choices[c].entry].bottleneck as f64
-        };
-        let most = |list: &Vec<usize>| {
-            list.iter().fold(0.0, |best, c| if rate(*c) > best { rate(*c) } else { best })
-        };
-        let least = |root: &Root| {
-            need(root) / (root.lead.map_or(0.0, rate) + root.options.iter().map(most).fold(0.0, |a, b| a + b))
-        };
-        let start = self.roots.iter().map(least).fold(f64::INFINITY, |a, b| if b < a { b } else { a });
-        // A pipeline counts as done one transfer early in that estimate.
-        let early = self.entries.iter().map(|e| e.cost.slack()).max().unwrap_or(0);
-        let start = ((start * (1.0 - 1e-9)) as u64).saturating_sub(early).max(1);
-        if let Some(stopped) = self.seed(start, stop) {
-            return stopped;
-        }
-        self.prove(start, stop)
-    }
-
-    /// The combinations that look best by their estimates, so that there is a good time to throw others out by: of those of
-    /// one template and the first so many by level, the ones with the least estimate of their plan.
-    fn seed(&mut self, start: u64, stop: &mut Stop<'_>) -> Option<Stopped> {
-        let mut level = start;
-        let mut candidates = self.alone();
-        let mut known: BTreeSet<(usize, Vec<usize>)> =
-            candidates.iter().map(|c| (c.root, c.options.clone())).collect();
-        let alone = candidates.len();
-        let enough = alone + SEED_CANDIDATES;
-        while candidates.len() < enough && level < MOST_LEVEL {
-            self.raise(level, View::Estimate);
-            self.open_combinations();
-            let new = std::mem::take(&mut self.waiting)
-                .into_iter()
-                .filter(|c| known.insert((c.root, c.options.clone())));
-            candidates.extend(new.take(SEED_CANDIDATES));
-            if let Some(stopped) = self.ask(0, stop) {
-                return Some(stopped);
-            }
-            level = next_level(level);
-        }
-        candidates.truncate(enough);
-        let this = &*self;
-        let estimate = |c: &Combination| this.draft(c).ok().map(|draft| this.estimate(&draft));
-        let estimates: Vec<Option<u64>> = candidates.par_iter().map(estimate).collect();
-        // The two families in turn: an estimate of several templates leaves out more than one of a single one.
-        let mut families = [Vec::new(), Vec::new()];
-        for (i, (estimate, c)) in estimates.into_iter().zip(candidates).enumerate() {
-            families[usize::from(i >= alone)].extend(estimate.map(|e| (e, c)));
-        }
-        for family in &mut families {
-            family.sort_unstable();
-            family.reverse();
-        }
-        for turn in 0..SEED_ROUNDS {
-            let family = &mut families[turn % 2];
-            let round: Vec<Combination> =
-                std::iter::from_fn(|| family.pop()).take(ROUND).map(|(_, c)| c).collect();
-            if let Some(stopped) = self.ask(0, stop) {
-                return Some(stopped);
-            }
-            if !round.is_empty() {
-                self.round(round);
-            }
-        }
-        self.choices.iter_mut().for_each(|c| c.within = [0; 2]);
-        None
-    }
-
-    /// Every combination whose bound is not above the best time, least first.
-    fn prove(&mut self, start: u64, stop: &mut Stop<'_>) -> Stopped {
-        let (mut level, mut last) = (start, false);
-        if let Some(best) = self.ranked.first().filter(|r| r.time_ps <= start) {
-            // Rounding apart, that cannot be; then there is nothing below.
-            level = best.time_ps;
-        }
-        loop {
-            self.raise(level, View::Bound);
-            if !self.open_combinations() {
-                self.empty_level = level;
-            }
-            while !self.waiting.is_empty() {
-                let best = self.ranked.first().map(|r| r.time_ps);
-                if best.is_some_and(|best| best < level) {
-                    // The level passed the best time: go back to it.
-                    break;
-                }
-                if let Some(stopped) = self.ask(level, stop) {
-                    return stopped;
-                }
-                let round = std::iter::from_fn(|| self.waiting.pop_first()).take(ROUND).collect();
-                self.round(round);
-            }
-            let best = self.ranked.first().map(|r| r.time_ps);
-            if last && self.waiting.is_empty() {
-                return Stopped::Done;
-            }
-            level = match best {
-                Some(best) if next_level(level) >= best => {
-                    last = true;
-                    if best < level {
-                        self.lower(best);
-                    }
-                    best
-                }
-                _ => next_level(level),
-            };
-            if best.is_none() && level > MOST_LEVEL {
-                return Stopped::Done;
-            }
-            if let Some(stopped) = self.ask(level, stop) {
-                return stopped;
-            }
-        }
-    }
-
-    fn ask(&self, level_ps: u64, stop: &mut Stop<'_>) -> Option<Stopped> {
-        let simulated = self.counts.simulated;
-        if simulated >= self.options.max_simulations {
-            return Some(Stopped::Simulations);
-        }
-        let best_ps = self.ranked.first().map(|r| r.time_ps);
-        stop(&Progress { rounds: self.rounds, simulated, best_ps, level_ps })
-    }
-
-    fn round(&mut self, round: Vec<Combination>) {
-        let worst = self.ranked.last().filter(|_| self.ranked.len() >= self.options.top);
-        let cutoff = worst.map(|r| SimTime::from_ps(r.time_ps));
-        let this = &*self;
-        let outcomes: Vec<Outcome> = round
-            .par_iter()
-            .map_init(
-                || Simulator::new(this.scenario, this.fabric),
-                |simulator, c| this.try_one(simulator, c, cutoff),
-            )
-            .collect();
-        for (c, outcome) in round.into_iter().zip(outcomes) {
-            if !std::mem::replace(&mut self.roots[c.root].opened, true) {
-                self.counts.expanded += 1;
-            }
-            self.counts.considered += 2;
-            self.counts.expanded += 1;
-            let micro_batch = self.roots[c.root].frame.micro_batch;
-            self.settle(&c, micro_batch, outcome);
-            self.taken.insert((c.root, c.options));
-        }
-        self.rounds += 1;
+        self.digest.add(code, time);
     }
 
     /// Counts one plan, and ranks it.
-    fn settle(&mut self, c: &Combination, micro_batch: u32, outcome: Outcome) {
+    fn settle(&mut self, key: Key, outcome: Outcome) {
         let (code, time) = match outcome.ended {
             Ended::Pruned(rule) => {
                 self.prune(rule);
                 (1 + rule as u64, 0)
-            }
-            Ended::Bounded => {
-                self.counts.bounded += 1;
-                (100, 0)
             }
             Ended::Simulated(time) => {
                 self.counts.simulated += 1;
                 (101 + u64::from(time.is_none()), time.unwrap_or(0))
             }
         };
-        self.digest.add(self.rounds, c.root as u64);
-        for option in &c.options {
-            self.digest.add(*option as u64, 0);
-        }
-        self.digest.add(code, time);
-        if let Some((lacks, entry)) = outcome.lacks {
-            let template = self.entries[entry].template.clone();
-            self.note_miss(lacks, &template, micro_batch);
-        }
+        self.note(&key, code, time);
         if let (Ended::Simulated(Some(time_ps)), Some(plan)) = (outcome.ended, outcome.plan) {
-            self.ranked.insert(Ranked { time_ps, plan });
-            while self.ranked.len() > self.options.top {
+            self.ranked.insert(Ranked { time_ps, key, plan });
+            while self.ranked.len() > self.options.top.max(REMEMBERED) {
                 self.ranked.pop_last();
             }
         }
     }
 
-    /// The plan's time, or `None` when it is cut off.
-    fn simulate(
-        &self,
-        simulator: &mut Simulator<'_>,
-        plan: &Plan,
-        cutoff: Option<SimTime>,
-    ) -> Result<Option<u64>, Rule> {
-        let layout = Layout::new(self.scenario, plan).map_err(|_| Rule::Devices)?;
-        let folding = Folding::of(&layout);
-        match simulator.run(plan, &layout, &folding, self.options.at, cutoff) {
-            Ok(outcome) if outcome.finished => Ok(Some(outcome.end.as_ps())),
-            // Cut off, or stalled for ever on a link that is down: either way not faster than the best.
-            Ok(_) | Err(SimulateError::Sim(SimError::Stalled { .. })) => Ok(None),
-            Err(_) => Err(Rule::TooLarge),
-        }
-    }
-
     fn found(mut self, stopped: Stopped) -> Found {
-        let best = self.ranked.first().map(|r| r.time_ps);
-        let unopened = self.roots.iter().filter(|r| !r.opened).count() as u64;
-        let waiting = self.waiting.len() as u64;
-        self.counts.considered += waiting;
-        if stopped == Stopped::Done {
-            self.counts.bounded += unopened + waiting;
-        } else {
-            self.counts.open += unopened + waiting;
+        let lower_bound_ps = match self.ranked.first() {
+            Some(_) => self.lower_bound(),
+            // Without a feasible plan nothing is known of its time.
+            None => u64::MAX,
+        };
+        let best = self.ranked.first().map(|best| (best.time_ps, best.key.clone()));
+        for ((bound, key), state) in &self.queue {
+            let excluded = best.as_ref().is_some_and(|best| (*bound, key) > (best.0, &best.1));
+            match (excluded, state.opened) {
+                (false, _) => self.counts.open += 1,
+                (true, true) => self.counts.expanded += 1,
+                (true, false) => self.counts.bounded += 1,
+            }
         }
-        // Without a feasible plan nothing is known of its time.
-        let lower_bound_ps = best.map_or(u64::MAX, |best| self.empty_level.min(best));
+        self.counts.open += self.stuck.len() as u64;
+        let nearest_miss = self.nearest.map(|(lacks, template, micro_batch)| NearestMiss {
+            lacking_bytes: u64::try_from(lacks).unwrap_or(u64::MAX),
+            pipeline: self.tree.words(template, micro_batch),
+        });
         Found {
-            ranked: self.ranked.into_iter().collect(),
+            ranked: self.ranked.into_iter().take(self.options.top).collect(),
             counts: self.counts,
-            plans_represented: self.plans_represented,
+            plans_represented: self.tree.plans_represented,
             lower_bound_ps,
             stopped,
             rounds: self.rounds,
             digest: self.digest,
-            nearest_miss: self.nearest.map(|(_, miss)| miss),
+            nearest_miss,
         }
     }
-}
-
-/// A fiftieth higher.
-fn next_level(level: u64) -> u64 {
-    level.saturating_add(level / 50 + 1)
 }

@@ -22,6 +22,23 @@ pub struct Kind {
     pub devices: Vec<DeviceId>,
 }
 
+impl Kind {
+    /// Groups of the scenario that its devices are in.
+    pub fn groups(&self) -> Vec<usize> {
+        let mut list: Vec<usize> = self.devices.iter().map(|d| d.group as usize).collect();
+        list.dedup();
+        list
+    }
+
+    /// Zones of its devices.
+    pub fn zones<'s>(&self, scenario: &'s Scenario) -> Vec<&'s str> {
+        let mut zones: Vec<&str> = self.groups().iter().map(|g| scenario.groups[*g].zone.as_str()).collect();
+        zones.sort_unstable();
+        zones.dedup();
+        zones
+    }
+}
+
 /// The kinds of a scenario. Groups whose GPU, node size, memory or layer times differ are different kinds.
 pub fn kinds(scenario: &Scenario) -> Vec<Kind> {
     let mut kinds: Vec<Kind> = Vec::new();
@@ -66,6 +83,12 @@ impl Template {
     /// Devices of `kind` that one pipeline takes.
     pub fn devices(&self, kind: usize) -> u32 {
         self.stages.iter().filter(|s| s.kind as usize == kind).map(|s| s.tp).sum()
+    }
+
+    /// The kind of all its stages, where they are of one.
+    pub fn one_kind(&self) -> Option<usize> {
+        let kind = self.stages[0].kind;
+        self.stages.iter().all(|s| s.kind == kind).then_some(kind as usize)
     }
 
     /// Pipelines that fit into so many devices of each kind.

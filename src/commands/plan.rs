@@ -32,6 +32,7 @@ pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
         max_simulations: args.max_simulations.unwrap_or(scenario.search.max_simulations),
         top: usize::from(args.top),
         at: overrides.at,
+        ..sim_search::Options::default()
     };
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);

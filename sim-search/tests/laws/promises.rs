@@ -2,13 +2,13 @@
 
 use crate::{Small, any_small};
 use proptest::prelude::*;
-use sim_core::SimTime;
 use sim_models::scenario::Scenario;
 use sim_search::{Found, Options, Stopped, search};
 
 fn found(scenario: &Scenario, threads: usize) -> Found {
     let max_simulations = scenario.search.max_simulations;
-    search(scenario, &Options { threads, max_simulations, top: 3, at: SimTime::ZERO }, &mut |_| None)
+    let options = Options { threads, max_simulations, top: 3, ..Options::default() };
+    search(scenario, &options, &mut |_| None)
 }
 
 fn check(found: &Found) {

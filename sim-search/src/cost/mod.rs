@@ -1,0 +1,31 @@
+//! What the search must know of a pipeline in O(1) per question: stage times and memory over any layers ([`stage`]), lower
+//! bounds of an iteration for any layers of one stage whatever the other stages have ([`template`]), the transfers and
+//! gradient rings around it ([`setting`], [`rings`]), and the cuts of the layers in the order of their bounds ([`cuts`]).
+//!
+//! Nothing here is above a simulated time: tests/laws holds bounds against simulated plans. docs/search.md says why.
+
+pub mod cuts;
+pub mod rings;
+pub mod setting;
+pub mod stage;
+pub mod template;
+
+pub use setting::Setting;
+pub use stage::Tables;
+pub use template::{NoFit, NotMeasured, TemplateCost};
+
+/// A time that no sum of others reaches.
+pub(crate) const NEVER: u64 = u64::MAX / 4;
+
+/// Seconds to ps, rounded down and a little more: the kernel's rates and times are integers of their own.
+pub(crate) fn floor_ps(seconds: f64) -> u64 {
+    if seconds.is_finite() { (seconds * 1e12 * (1.0 - 1e-9)) as u64 } else { 0 }
+}
+
+pub(crate) fn higher(a: f64, b: f64) -> f64 {
+    if b > a { b } else { a }
+}
+
+pub(crate) fn lower(a: f64, b: f64) -> f64 {
+    if b < a { b } else { a }
+}

@@ -1,0 +1,150 @@
+//! Gradient rings: how fast one can be at best, from the hops that it must have.
+
+use super::stage::StageCost;
+use super::{TemplateCost, floor_ps, higher, lower};
+use crate::space::Kind;
+use sim_models::link::LinkModel;
+use sim_models::scenario::Scenario;
+use sim_models::units::Bytes;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The ring all-reduce of a stage's layers, at best.
+#[derive(Debug)]
+pub struct Ring {
+    /// Ranks, at least.
+    pipelines: u32,
+    /// Latencies of one ring, ps.
+    latency: u64,
+    /// The best rate in bytes/s of a ring of at most so many layers: the index.
+    rates: Vec<f64>,
+}
+
+impl Ring {
+    /// The time of the rings of layers `first .. end` of a stage, ps; they come one after another.
+    pub fn time(&self, stage: &StageCost, first: usize, end: usize) -> u64 {
+        if self.pipelines < 2 {
+            return 0;
+        }
+        let n = f64::from(self.pipelines);
+        // What a rank sends is cut to whole bytes, ring by ring; there are no more rings than layers.
+        let sent = 2.0 * (n - 1.0) / n * stage.gradients(first, end) as f64 - (end - first) as f64;
+        self.latency + floor_ps(higher(sent, 0.0) / self.rates[end - first])
+    }
+}
+
+/// A hop between two ranks of a ring, as node groups: between nodes of two groups, or of one, or inside a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hop {
+    /// Between two nodes of these groups.
+    Nodes(u32, u32),
+    /// Inside a node of this group.
+    Inside(u32),
+}
+
+/// One of these hops is in the ring.
+pub type OneOf = Vec<Hop>;
+
+type Known = BTreeMap<(usize, u32, u32, Vec<OneOf>), Arc<Ring>>;
+
+/// Rings of one scenario, each computed once.
+#[derive(Debug)]
+pub struct Rings<'a> {
+    scenario: &'a Scenario,
+    kinds: &'a [Kind],
+    known: Mutex<Known>,
+}
+
+impl<'a> Rings<'a> {
+    /// For plans on these kinds.
+    pub fn new(scenario: &'a Scenario, kinds: &'a [Kind]) -> Self {
+        Rings { scenario, kinds, known: Mutex::default() }
+    }
+
+    /// The scenario.
+    pub fn scenario(&self) -> &'a Scenario {
+        self.scenario
+    }
+
+    /// Its kinds.
+    pub fn kinds(&self) -> &'a [Kind] {
+        self.kinds
+    }
+
+    /// The ring of a stage of which there are `own` replicas, whatever other pipelines there are; `across` if one of them
+    /// lies wholly in other zones.
+    pub fn at_best(&self, cost: &TemplateCost, s: usize, own: u32, across: bool) -> Arc<Ring> {
+        let stage = &cost.stages[s];
+        let kind = &self.kinds[stage.kind];
+        let all = 0..self.scenario.groups.len() as u32;
+        let mut hops = Vec::new();
+        let mine: Vec<u32> = kind.groups().iter().map(|g| *g as u32).collect();
+        if own > kind.gpus_per_node / stage.tp {
+            // On several nodes.
+            hops.push(mine.iter().flat_map(|a| mine.iter().map(|b| Hop::Nodes(*a, *b))).collect());
+        } else if own > 1 {
+            let beside = mine.iter().flat_map(|a| all.clone().map(|b| Hop::Nodes(*a, b)));
+            hops.push(mine.iter().map(|a| Hop::Inside(*a)).chain(beside).collect());
+        }
+        if across {
+            let zone = |g: u32| &self.scenario.groups[g as usize].zone;
+            let apart = |a: u32| all.clone().filter(move |b| zone(a) != zone(*b)).map(move |b| Hop::Nodes(a, b));
+            hops.push(all.clone().flat_map(apart).collect());
+        }
+        self.ring(stage, own.max(if across { 2 } else { 1 }), hops)
+    }
+
+    /// A ring of at least `pipelines` ranks, one of them of `stage`, with these hops.
+    pub fn ring(&self, stage: &StageCost, pipelines: u32, hops: Vec<OneOf>) -> Arc<Ring> {
+        let key = (stage.kind, stage.tp, pipelines, hops);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ring) = known.get(&key) {
+            return Arc::clone(ring);
+        }
+        let ring = Arc::new(self.make(stage, pipelines, &key.3));
+        known.insert(key, Arc::clone(&ring));
+        ring
+    }
+
+    fn make(&self, stage: &StageCost, pipelines: u32, hops: &[OneOf]) -> Ring {
+        let layers = self.scenario.model.layers() as usize;
+        let least = |one: &OneOf| one.iter().map(|h| self.hop(*h).2).fold(f64::INFINITY, lower);
+        let latency = hops.iter().map(least).filter(|l| l.is_finite()).fold(0.0, higher);
+        let steps = 2.0 * f64::from(pipelines.saturating_sub(1));
+        let rates = (0..=layers).map(|count| {
+            let window = |first: usize| stage.gradients(first, first + count);
+            let most = (0..=layers - count).map(window).max().unwrap_or(0);
+            // An eighth more: other pipelines may pad and replicate more at their TP.
+            let chunk = Bytes((most + most / 8) / u64::from(pipelines.max(1)) + 1);
+            let rate = |hop: &Hop| {
+                let (link, most, _) = self.hop(*hop);
+                lower(link.rate_up_to(chunk, stage.tp), most)
+            };
+            let best = |one: &OneOf| one.iter().map(rate).fold(0.0, higher);
+            hops.iter().filter(|one| !one.is_empty()).map(best).fold(f64::INFINITY, lower)
+        });
+        Ring { pipelines, latency: floor_ps(steps * latency), rates: rates.collect() }
+    }
+
+    /// The link of a hop, the most that what it shares can carry in bytes/s, and its latency in s.
+    fn hop(&self, hop: Hop) -> (&LinkModel, f64, f64) {
+        match hop {
+            Hop::Inside(g) => {
+                let link = &self.scenario.groups[g as usize].inside;
+                (link, f64::INFINITY, link.latency_s)
+            }
+            Hop::Nodes(a, b) => {
+                let link = &self.scenario.node_links[a as usize][b as usize];
+                let (from, to) = (&self.scenario.groups[a as usize], &self.scenario.groups[b as usize]);
+                let nics = lower(from.nic.highest().as_bytes_per_s(), to.nic.highest().as_bytes_per_s());
+                match self.scenario.zone_link(&from.zone, &to.zone).filter(|_| from.zone != to.zone) {
+                    Some((_, zone)) => {
+                        let most = lower(nics, zone.capacity.highest().as_bytes_per_s());
+                        (link, most, link.latency_s + zone.latency.as_secs_f64())
+                    }
+                    None => (link, nics, link.latency_s),
+                }
+            }
+        }
+    }
+}

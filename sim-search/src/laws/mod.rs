@@ -1,0 +1,143 @@
+//! What the search rests on, of random scenarios: no bound of a partial plan is above the time of any plan below it, and
+//! the pruned search finds what simulating every plan finds.
+
+pub mod small;
+
+use crate::search::skeleton::Skeleton;
+use crate::space::kinds;
+use crate::tree::{Key, Tree};
+use crate::{Options, Method, Stopped, search};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use sim_core::SimTime;
+use sim_models::iteration::{self, simulate};
+use small::{any_small, any_tiny};
+
+/// Cases of a law, unless the environment says otherwise.
+fn cases(variable: &str, usual: u32) -> ProptestConfig {
+    let cases = std::env::var(variable).ok().and_then(|n| n.parse().ok()).unwrap_or(usual);
+    ProptestConfig { cases, failure_persistence: None, max_global_rejects: 1 << 20, ..ProptestConfig::default() }
+}
+
+/// Numbers that choose a way down the tree.
+type Picks = Vec<prop::sample::Index>;
+
+/// A way down the tree to a plan: every node on it with its bound.
+fn way_down(tree: &Tree<'_>, picks: &Picks) -> Option<Vec<(u64, Key)>> {
+    let mut picks = picks.iter();
+    let mut pick = |n: usize| picks.next().map_or(0, |p| p.index(n));
+    if tree.roots.is_empty() {
+        return None;
+    }
+    let root = &tree.roots[pick(tree.roots.len())];
+    let mut key = vec![root.frame as u32, root.lead.map_or(0, |l| l.0)];
+    let mut way = Vec::new();
+    let bounds = crate::search::Bounds { tree };
+    let mut add = |tree: &Tree<'_>, key: &Key| {
+        let parts = tree.parts(root, key);
+        let quick = bounds.quick(root, &parts, key.len() - 2);
+        way.push((quick, key.clone()));
+        if !parts.is_empty() && quick < u64::MAX {
+            way.push((bounds.combined(root, &parts, key.len() - 2, quick, u64::MAX), key.clone()));
+        }
+    };
+    add(tree, &key);
+    for menu in &root.menus {
+        let at = pick(menu.len() + 1);
+        key.push(if at == 0 { 0 } else { menu[at - 1].0 });
+        add(tree, &key);
+    }
+    let parts = tree.parts(root, &key);
+    if !tree.is_new(root, &parts) {
+        return None;
+    }
+    let mut left = tree.micro_batches(root.frame);
+    let pipelines: Vec<u32> = parts.iter().map(|p| tree.choices[*p].pipelines).collect();
+    let across = tree.across(&parts);
+    let mut bound = 0;
+    for (i, p) in parts.iter().enumerate() {
+        let others: u32 = pipelines[i + 1..].iter().sum();
+        let most = left.checked_sub(others).filter(|m| *m >= pipelines[i])?;
+        let last = i + 1 == parts.len();
+        let mine = if last { most } else { pipelines[i] + pick((most - pipelines[i] + 1) as usize) as u32 };
+        left -= mine;
+        bound = bound.max(tree.choices[*p].time(mine.div_ceil(pipelines[i]), across[i])?);
+        key.push(mine);
+    }
+    way.push((bound, key.clone()));
+    let skeleton = Skeleton::new(tree, root, &parts, &key[tree.head()..]).ok()?;
+    way.push((skeleton.bound(u64::MAX)?, key.clone()));
+    let mut bound = skeleton.floor;
+    let mut inner = Vec::new();
+    for p in &skeleton.parts {
+        // Cuts as the search lists them.
+        let cuts = p.choice.cost.cuts(p.most, &p.setting, u64::MAX, 1 << 16).ok()?;
+        let (time, cut) = &cuts[pick(cuts.len())];
+        bound = bound.max(*time);
+        inner.extend_from_slice(cut);
+    }
+    key.extend(inner);
+    way.push((bound, key));
+    Some(way)
+}
+
+#[test]
+fn no_bound_of_a_partial_plan_is_above_a_plan_below_it() {
+    let config = cases("TIDEPLAN_BOUND_CASES", 500);
+    let wanted = config.cases;
+    let either = prop_oneof![
+        1 => any_small().prop_map(|s| s.scenario()),
+        2 => any_tiny().prop_map(|t| t.scenario())
+    ];
+    let picks = prop::collection::vec(any::<prop::sample::Index>(), 24);
+    let (mut runner, checked) = (TestRunner::new(config), std::cell::Cell::new(0));
+    let law = |(scenario, ways, start): (sim_models::scenario::Scenario, Vec<Picks>, prop::sample::Index)| {
+        let kinds = kinds(&scenario);
+        let tree = Tree::open(&scenario, &kinds, true);
+        for picks in &ways {
+            let Some(way) = way_down(&tree, picks) else { continue };
+            let (_, key) = way.last().expect("a plan");
+            let head = tree.head();
+            let root = tree.root(key).expect("a root");
+            let parts = tree.parts(root, key);
+            let shares = &key[head..head + parts.len()];
+            let skeleton = Skeleton::new(&tree, root, &parts, shares).expect("it was placed");
+            let plan = skeleton.plan(&key[head + parts.len()..]);
+            let at = SimTime::from_ps(start.index(30) as u64 * 1_000_000_000_000);
+            let iteration = simulate(&scenario, &plan, &iteration::Options { at, fold: true });
+            let iteration = iteration.map_err(|e| TestCaseError::fail(format!("{e}: {key:?}")))?;
+            for (bound, node) in &way {
+                let time = iteration.time.as_ps();
+                prop_assert!(*bound <= time, "{node:?}: bound {bound} above {time} of {plan:?}");
+            }
+            checked.set(checked.get() + 1);
+        }
+        Ok(())
+    };
+    let strategy = (either, prop::collection::vec(picks, 3), any::<prop::sample::Index>());
+    if let Err(error) = runner.run(&strategy, law) {
+        panic!("{error}");
+    }
+    assert!(checked.get() > wanted, "only {} plans were simulated", checked.get());
+}
+
+#[test]
+fn the_pruned_search_finds_what_simulating_every_plan_finds() {
+    let mut runner = TestRunner::new(cases("TIDEPLAN_EXACT_CASES", 200));
+    let plans = std::cell::Cell::new(0);
+    let law = |tiny: small::Tiny| {
+        let scenario = tiny.scenario();
+        let options = Options { threads: 1, max_simulations: u64::MAX, top: 1, ..Options::default() };
+        let all = search(&scenario, &Options { method: Method::Exhaustive, ..options }, &mut |_| None);
+        let pruned = search(&scenario, &options, &mut |_| None);
+        prop_assert_eq!((all.stopped, pruned.stopped), (Stopped::Done, Stopped::Done));
+        prop_assert_eq!(all.ranked.first(), pruned.ranked.first());
+        prop_assert_eq!(pruned.gap().unwrap_or(0.0), 0.0);
+        plans.set(plans.get() + all.counts.simulated);
+        Ok(())
+    };
+    if let Err(error) = runner.run(&any_tiny(), law) {
+        panic!("{error}");
+    }
+    eprintln!("{} plans simulated", plans.get());
+}

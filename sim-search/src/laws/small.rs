@@ -1,0 +1,167 @@
+//! Small mixed clusters for tests, in words, and their scenarios.
+
+use proptest::prelude::*;
+use scenarios::{Overrides, load_text};
+use sim_models::scenario::Scenario;
+
+/// A model with measured layer times on one or two kinds of node, four GPUs each.
+#[derive(Clone, Debug)]
+pub struct Small {
+    /// Samples of an iteration.
+    pub batch: u32,
+    /// Nodes of A100 and of V100, four GPUs each.
+    pub nodes: (u32, u32),
+    /// Whether the two kinds are in zones of their own, and then the link: Gbps, ms.
+    pub wan: Option<(u32, u32)>,
+    /// Whether the link halves every second.
+    pub changing: bool,
+}
+
+/// A model of a few layers on at most eight GPUs: every plan of it can be simulated.
+#[derive(Clone, Debug)]
+pub struct Tiny {
+    /// Transformer blocks, and width.
+    pub model: (u32, u32),
+    /// Samples of an iteration, and micro-batch sizes.
+    pub batch: (u32, Vec<u32>),
+    /// Groups: GPU, nodes, GPUs of a node, whether it is in the second zone.
+    pub groups: Vec<(&'static str, u32, u32, bool)>,
+    /// Memory of every GPU, in MiB; missing: the catalogue's.
+    pub memory: Option<u32>,
+    /// Between nodes, Gbps and us.
+    pub network: (u32, u32),
+    /// Between the zones: Mbps and ms.
+    pub wan: (u32, u32),
+    /// Milliseconds after which that link halves, and again until it is back; 0: it does not.
+    pub changing: u32,
+}
+
+fn wan(text: &mut String, capacity: u64, latency_ms: u32, every_ms: u32) {
+    *text += &format!(
+        "[[network.links]]\nname = \"wan\"\nbetween = [\"a\", \"b\"]\ncapacity = \"{capacity} Mbps\"\nlatency = \"{latency_ms} ms\"\n"
+    );
+    for i in 1..40 * u32::from(every_ms > 0) {
+        let now = if i % 2 == 0 { capacity } else { capacity / 2 + 1 };
+        *text += &format!(
+            "[[events]]\nat = \"{} ms\"\nlink = \"wan\"\ncapacity = \"{now} Mbps\"\n",
+            i * every_ms
+        );
+    }
+}
+
+fn load(text: &str) -> Scenario {
+    match load_text(text, "small.toml", None, &Overrides::default()) {
+        Ok(loaded) => loaded.scenario,
+        Err(faults) => {
+            panic!("{}\n{text}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        }
+    }
+}
+
+impl Small {
+    /// The scenario.
+    pub fn scenario(&self) -> Scenario {
+        let zone = if self.wan.is_some() { "b" } else { "a" };
+        let mut text = format!(
+            "schema_version = 1\nabout = \"small\"\n[model]\nname = \"opt-350m\"\n[training]\nglobal_batch = {}\n\
+             precision = \"fp32\"\noptimizer = \"adam\"\n[search]\nmax_stages = 3\nmax_simulations = 150\n",
+            self.batch
+        );
+        for (name, gpu, count, zone) in
+            [("a100", "A100-40", self.nodes.0, "a"), ("v100", "V100-16", self.nodes.1, zone)]
+        {
+            if count > 0 {
+                text += &format!(
+                    "[[nodes]]\nname = \"{name}\"\ncount = {count}\ngpus_per_node = 4\ngpu = \"{gpu}\"\nzone = \"{zone}\"\n"
+                );
+            }
+        }
+        if let Some((gbps, ms)) = self.wan.filter(|_| self.nodes.0 > 0 && self.nodes.1 > 0) {
+            wan(&mut text, u64::from(gbps) * 1000, ms, if self.changing { 1000 } else { 0 });
+        }
+        load(&text)
+    }
+}
+
+impl Tiny {
+    /// The scenario.
+    pub fn scenario(&self) -> Scenario {
+        let (blocks, hidden) = self.model;
+        let (batch, sizes) = &self.batch;
+        let mut text = format!(
+            "schema_version = 1\nabout = \"tiny\"\n[model]\nname = \"tiny\"\nblocks = {blocks}\nhidden = {hidden}\nheads = 8\n\
+             seq_len = 512\nvocab = 8000\ntied_embeddings = false\n[training]\nglobal_batch = {batch}\nmemory_reserve = \"1 MiB\"\n\
+             [search]\nmax_stages = 3\nmax_simulations = 100000\nmicro_batches = {sizes:?}\n\
+             [network]\nrate = \"{} Gbps\"\nlatency = \"{} us\"\n",
+            self.network.0, self.network.1,
+        );
+        let zones: std::collections::BTreeSet<bool> = self.groups.iter().map(|g| g.3).collect();
+        if zones.len() > 1 {
+            wan(&mut text, u64::from(self.wan.0), self.wan.1, self.changing);
+        }
+        for (i, (gpu, nodes, gpus, second)) in self.groups.iter().enumerate() {
+            let zone = if *second { "b" } else { "a" };
+            text += &format!(
+                "[[nodes]]\nname = \"g{i}\"\ncount = {nodes}\ngpus_per_node = {gpus}\ngpu = \"{gpu}\"\nzone = \"{zone}\"\n"
+            );
+            if let Some(mib) = self.memory {
+                text += &format!("memory = \"{mib} MiB\"\n");
+            }
+        }
+        load(&text)
+    }
+}
+
+/// Any small cluster.
+pub fn any_small() -> impl Strategy<Value = Small> {
+    let nodes = prop_oneof![Just((1, 0)), Just((0, 2)), Just((1, 1)), Just((2, 1)), Just((1, 2))];
+    (
+        prop_oneof![Just(16u32), Just(48), Just(64)],
+        nodes,
+        prop::option::of((1u32..40, 0u32..20)),
+        any::<bool>(),
+    )
+        .prop_map(|(batch, nodes, wan, changing)| Small { batch, nodes, wan, changing })
+}
+
+/// Any tiny one.
+pub fn any_tiny() -> impl Strategy<Value = Tiny> {
+    let gpu = || prop_oneof![Just("A100-40"), Just("V100-16"), Just("T4"), Just("H100")];
+    let group = || (gpu(), 1u32..3, prop_oneof![Just(1u32), Just(2), Just(4)], any::<bool>());
+    let groups = prop::collection::vec(group(), 1..4).prop_map(|mut groups| {
+        // At most eight GPUs in all: later groups shrink and vanish.
+        let mut left = 8;
+        for g in &mut groups {
+            g.1 = g.1.min(left / g.2);
+            left -= g.1 * g.2;
+        }
+        groups.retain(|g| g.1 > 0);
+        groups
+    });
+    let batch = prop_oneof![
+        Just((3u32, vec![1u32])),
+        Just((4, vec![1, 2])),
+        Just((6, vec![1])),
+        Just((6, vec![2, 3])),
+        Just((8, vec![2, 4]))
+    ];
+    let memory = prop_oneof![3 => Just(None), 2 => (100u32..400).prop_map(Some)];
+    (
+        (1u32..4, prop_oneof![Just(256u32), Just(1024)]),
+        batch,
+        groups,
+        memory,
+        (prop_oneof![1u32..10, 10u32..200], 0u32..50),
+        (50u32..20_000, 0u32..4),
+        prop_oneof![Just(0u32), 1u32..20],
+    )
+        .prop_map(|(model, batch, groups, memory, network, wan, changing)| Tiny {
+            model,
+            batch,
+            groups,
+            memory,
+            network,
+            wan,
+            changing,
+        })
+}

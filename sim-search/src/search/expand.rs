@@ -1,0 +1,314 @@
+//! What becomes of one node: thrown out, opened, or simulated.
+
+use super::{Outcome, Search, Worker};
+use crate::rules::Rule;
+use crate::tree::{Choice, Key, Root};
+use sim_core::SimTime;
+
+/// Children that a node gives at once; then it waits for its turn again.
+const CHILDREN: usize = 512;
+
+/// Cuts of one part that are listed at most, first while the band can be made narrower, then at all.
+const CUTS: usize = 1 << 12;
+const MOST_CUTS: usize = 1 << 18;
+
+/// The band of bounds that a node opens at once: an eighth of a per cent.
+const BAND: u64 = 800;
+
+/// How far a node is opened: what is below its bound in the queue, and up to `after` of the band, was given.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    /// Whether it gave children.
+    pub(super) opened: bool,
+    /// Whether the bound is that of its shares on their devices.
+    pub(super) placed: bool,
+    /// The last child given of this band.
+    pub(super) after: Option<Vec<u32>>,
+}
+
+/// What became of a node in a round.
+pub(super) enum Step {
+    /// It is a plan, simulated or not.
+    Plan(Outcome),
+    /// A rule throws it out; the template that lacks memory, and how much.
+    Prune(Rule, Option<(usize, i128)>),
+    /// Its bound is above the best time.
+    Bounded,
+    /// It holds more plans of one bound than can be listed.
+    Stuck,
+    /// Children with their bounds; and what is left, with its bound.
+    Open { children: Vec<(u64, Key)>, again: Option<(u64, State)> },
+}
+
+/// A part of a combination as its shares see it.
+struct Sharer<'c> {
+    choice: &'c Choice,
+    across: bool,
+    /// Micro-batches of all its pipelines within the band, and at most ever.
+    within: u32,
+    most: u32,
+}
+
+impl Sharer<'_> {
+    /// The bound with so many micro-batches.
+    fn time(&self, total: u32) -> u64 {
+        self.choice.time(total.div_ceil(self.choice.pipelines), self.across).unwrap_or(u64::MAX)
+    }
+}
+
+impl<'t> Search<'t> {
+    pub(super) fn step(
+        &self,
+        worker: &mut Worker<'t>,
+        bound: u64,
+        key: &Key,
+        state: &State,
+        cutoff: Option<SimTime>,
+    ) -> Step {
+        let Some(root) = self.tree.root(key) else { return Step::Bounded };
+        let head = self.tree.head();
+        let limit = self.ranked.first().map_or(u64::MAX, |best| best.time_ps);
+        if key.len() < head {
+            return self.options(root, key, bound, limit);
+        }
+        let parts = self.tree.parts(root, key);
+        if key.len() == head {
+            self.shares(root, &parts, key, bound, state, limit)
+        } else if key.len() == head + parts.len() && self.inner_borders(&parts) > 0 {
+            self.cuts(worker, key, bound, state, limit)
+        } else {
+            Step::Plan(worker.simulate(self.tree, key, self.options.at, cutoff))
+        }
+    }
+
+    /// Inner borders of all parts together.
+    pub(super) fn inner_borders(&self, parts: &[usize]) -> usize {
+        parts.iter().map(|p| self.tree.choices[*p].cost.stages.len() - 1).sum()
+    }
+
+    /// The options of the next kind.
+    fn options(&self, root: &Root, key: &Key, bound: u64, limit: u64) -> Step {
+        let k = key.len() - 2;
+        let mut children = Vec::new();
+        let menu = root.menus[k].iter().map(|(option, _)| *option);
+        for option in std::iter::once(0).chain(menu) {
+            let child = [&key[..], &[option]].concat();
+            let parts = self.tree.parts(root, &child);
+            if child.len() == self.tree.head() && !self.tree.is_new(root, &parts) {
+                continue;
+            }
+            let rest = &root.menus[k + 1..];
+            let least = self.bounds().quick(root, &parts, child.len() - 2).max(bound);
+            if least == u64::MAX {
+                // Nothing is left that could run the batch: no plan is below.
+                continue;
+            }
+            let bound = if least > limit || (parts.is_empty() && !rest.is_empty()) {
+                least
+            } else {
+                self.bounds().combined(root, &parts, child.len() - 2, least, limit)
+            };
+            children.push((bound, child));
+        }
+        Step::Open { children, again: None }
+    }
+
+    /// The shares of a combination in a band of bounds.
+    fn shares(
+        &self,
+        root: &Root,
+        parts: &[usize],
+        key: &Key,
+        bound: u64,
+        state: &State,
+        limit: u64,
+    ) -> Step {
+        let need = self.tree.micro_batches(root.frame);
+        let across = self.tree.across(parts);
+        let pipelines: u32 = parts.iter().map(|p| self.tree.choices[*p].pipelines).sum();
+        if pipelines > need {
+            return Step::Prune(Rule::TooFewMicroBatches, None);
+        }
+        let mut high = bound.saturating_add(bound / BAND);
+        let mut top = 0u64;
+        let mut sharers = Vec::with_capacity(parts.len());
+        for (p, across) in parts.iter().zip(across) {
+            let choice = &self.tree.choices[*p];
+            // What is left when every other pipeline has one; and what fits, which depends on how many are in flight.
+            let left = need - (pipelines - choice.pipelines);
+            let mut most = left.div_ceil(choice.pipelines);
+            while most > 0 && choice.time(most, across).is_none() {
+                most = most.min(choice.cost.stages.len() as u32 + 1) - 1;
+            }
+            let Some(time) = choice.time(most.max(1), across) else {
+                let lacks = choice.cost.least_excess(1);
+                return Step::Prune(Rule::Memory, (lacks > 0).then_some((choice.template, lacks)));
+            };
+            top = top.max(time);
+            let most = most.saturating_mul(choice.pipelines).min(left);
+            sharers.push(Sharer { choice, across, within: 0, most });
+        }
+        if sharers.iter().map(|s| u64::from(s.most)).sum::<u64>() < u64::from(need) {
+            // The parts fit, but not with what they would have in flight to run the whole batch.
+            return Step::Prune(Rule::Memory, None);
+        }
+        high = high.min(limit);
+        for s in &mut sharers {
+            let n = s.choice.capacity(high, s.across, s.most.div_ceil(s.choice.pipelines));
+            s.within = n.saturating_mul(s.choice.pipelines).min(s.most);
+        }
+        let mut children = Vec::new();
+        let after = state.after.as_deref().unwrap_or(&[]);
+        let whole = walk(&sharers, need, (bound, high), after, &mut Vec::new(), 0, &mut |time, shares| {
+            children.push((time, [&key[..], shares].concat()));
+            children.len() < CHILDREN
+        });
+        let again = if !whole {
+            let after = children.last().map(|(_, child)| child[key.len()..].to_vec());
+            Some((bound, State { after, ..State::default() }))
+        } else if high >= top || high >= limit {
+            None
+        } else {
+            Some((high + 1, State::default()))
+        };
+        Step::Open { children, again }
+    }
+
+    /// The cuts of a node with shares in a band of bounds.
+    fn cuts(&self, worker: &mut Worker<'t>, key: &Key, bound: u64, state: &State, limit: u64) -> Step {
+        let skeleton = match worker.skeleton(self.tree, key) {
+            Ok(skeleton) => skeleton,
+            Err(rule) => return Step::Prune(*rule, None),
+        };
+        if !state.placed {
+            return match skeleton.bound(limit) {
+                Some(least) => {
+                    let next = State { placed: true, ..State::default() };
+                    Step::Open { children: Vec::new(), again: Some((least.max(bound), next)) }
+                }
+                None => match skeleton.lacks() {
+                    Some(lacks) => Step::Prune(Rule::Memory, Some(lacks)),
+                    None => Step::Bounded,
+                },
+            };
+        }
+        let mut high = bound.saturating_add(bound / BAND).min(limit);
+        let lists = loop {
+            let most = if high > bound { CUTS } else { MOST_CUTS };
+            let list = |p: &super::skeleton::SkeletonPart<'_>| p.choice.cost.cuts(p.most, &p.setting, high, most);
+            match skeleton.parts.iter().map(list).collect::<Result<Vec<_>, _>>() {
+                Ok(lists) => {
+                    let product = lists.iter().fold(1u64, |n, l| n.saturating_mul(l.len() as u64));
+                    if product <= MOST_CUTS as u64 {
+                        break lists;
+                    }
+                    if high == bound {
+                        return Step::Stuck;
+                    }
+                }
+                Err(_) if high == bound => return Step::Stuck,
+                Err(_) => {}
+            }
+            high = bound + (high - bound) / 4;
+        };
+        let mut children = Vec::new();
+        let after = state.after.as_deref().unwrap_or(&[]);
+        let whole = product(&lists, (bound, high), skeleton.floor, after, &mut |time, inner| {
+            children.push((time, [&key[..], inner].concat()));
+            children.len() < CHILDREN
+        });
+        let placed = State { placed: true, ..State::default() };
+        let again = if !whole {
+            let after = children.last().map(|(_, child)| child[key.len()..].to_vec());
+            Some((bound, State { after, ..placed }))
+        } else if high >= limit || skeleton.holds_all(&lists) {
+            None
+        } else {
+            Some((high + 1, placed))
+        };
+        Step::Open { children, again }
+    }
+}
+
+/// Gives the shares whose bound is within the band, in order, after `after`, to `give` until it has enough; whether all were given.
+fn walk(
+    sharers: &[Sharer<'_>],
+    left: u32,
+    band: (u64, u64),
+    after: &[u32],
+    path: &mut Vec<u32>,
+    time: u64,
+    give: &mut dyn FnMut(u64, &[u32]) -> bool,
+) -> bool {
+    let i = path.len();
+    let s = &sharers[i];
+    if i + 1 == sharers.len() {
+        if left < s.choice.pipelines || left > s.within {
+            return true;
+        }
+        let time = time.max(s.time(left));
+        path.push(left);
+        let given = time < band.0 || time > band.1 || path[..] <= *after || give(time, path);
+        path.pop();
+        return given;
+    }
+    let rest = &sharers[i + 1..];
+    let others: u32 = rest.iter().map(|r| r.within).fold(0, u32::saturating_add);
+    let least: u32 = rest.iter().map(|r| r.choice.pipelines).sum();
+    let from = left.saturating_sub(others).max(s.choice.pipelines);
+    let to = left.saturating_sub(least).min(s.within);
+    // Up to the last given, nothing is new.
+    let from = if path[..] == after[..i.min(after.len())] && after.len() > i { from.max(after[i]) } else { from };
+    for total in from..=to {
+        let time = time.max(s.time(total));
+        if time > band.1 {
+            break;
+        }
+        path.push(total);
+        let whole = walk(sharers, left - total, band, after, path, time, give);
+        path.pop();
+        if !whole {
+            return false;
+        }
+    }
+    true
+}
+
+/// Gives the cuts of all parts together whose bound is within the band, as [`walk`] does.
+fn product(
+    lists: &[Vec<crate::cost::cuts::Cut>],
+    band: (u64, u64),
+    floor: u64,
+    after: &[u32],
+    give: &mut dyn FnMut(u64, &[u32]) -> bool,
+) -> bool {
+    if lists.iter().any(Vec::is_empty) {
+        return true;
+    }
+    let mut at = vec![0usize; lists.len()];
+    let mut inner = Vec::new();
+    loop {
+        inner.clear();
+        let mut time = floor;
+        for (list, i) in lists.iter().zip(&at) {
+            time = time.max(list[*i].0);
+            inner.extend_from_slice(&list[*i].1);
+        }
+        if time >= band.0 && time <= band.1 && inner[..] > *after && !give(time, &inner) {
+            return false;
+        }
+        // The last part moves fastest: the order of keys.
+        let mut p = lists.len();
+        loop {
+            if p == 0 {
+                return true;
+            }
+            p -= 1;
+            at[p] += 1;
+            if at[p] < lists[p].len() {
+                break;
+            }
+            at[p] = 0;
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The plans to simulate first: of the combinations that look best, those whose plan does; then what is near the best.
+
+use super::{ROUND, Search, Stop, Stopped, with_worker};
+use crate::shares::{Sharer, shares};
+use crate::tree::{Choice, Key, Root};
+use rayon::prelude::*;
+use std::collections::BTreeSet;
+
+/// Combinations of several templates that are looked at under one root: about so many.
+const A_ROOT: usize = 600;
+
+/// Combinations whose plans are estimated, by family: of one template and of several.
+const CANDIDATES: usize = 384;
+
+/// Rounds of those that look best.
+const ROUNDS: usize = 2;
+
+/// Rounds of what is near the best, at most.
+const NEAR_ROUNDS: usize = 12;
+
+impl Search<'_> {
+    /// Simulates what looks best.
+    pub(super) fn seed(&mut self, stop: &mut Stop<'_>) -> Option<Stopped> {
+        // The two families apart: an estimate of several templates leaves out more than one of a single one.
+        let mut families = self.families();
+        for family in &mut families {
+            family.sort_unstable();
+            family.truncate(CANDIDATES);
+            let this = &*self;
+            let mut plans: Vec<(u64, Key)> = family
+                .par_iter()
+                .filter_map(|(_, key)| {
+                    with_worker(&this.workers, |worker| {
+                        let skeleton = worker.skeleton(this.tree, key).as_ref().ok()?;
+                        let inner = skeleton.best_cuts()?;
+                        let time = skeleton.estimate(&inner).max(skeleton.floor);
+                        Some((time, [&key[..], &inner].concat()))
+                    })
+                })
+                .collect();
+            plans.sort_unstable();
+            plans.truncate(ROUND * ROUNDS);
+            *family = plans;
+        }
+        for round in 0..ROUNDS {
+            let of = |f: &Vec<(u64, Key)>| f.iter().skip(round * ROUND / 2).take(ROUND / 2).cloned().collect();
+            let round: Vec<(u64, Key)> = families.iter().flat_map(|f| -> Vec<_> { of(f) }).collect();
+            if let Some(stopped) = self.try_all(round.into_iter().map(|(_, key)| key).collect(), stop) {
+                return Some(stopped);
+            }
+        }
+        for _ in 0..NEAR_ROUNDS {
+            let best = self.ranked.first().map(|r| r.time_ps);
+            let mut near = BTreeSet::new();
+            for ranked in &self.ranked {
+                near.extend(self.near(&ranked.key));
+            }
+            let near: Vec<Key> = near.into_iter().filter(|key| !self.tried.contains(key)).take(2 * ROUND).collect();
+            if let Some(stopped) = self.try_all(near, stop) {
+                return Some(stopped);
+            }
+            if self.ranked.first().map(|r| r.time_ps) == best {
+                break;
+            }
+        }
+        None
+    }
+
+    /// Combinations with shares, by an estimate of their time: of one template, and of several.
+    fn families(&self) -> [Vec<(u64, Key)>; 2] {
+        let found: Vec<Vec<(u64, Key, bool)>> = self.tree.roots.par_iter().map(|r| self.of_root(r)).collect();
+        let mut families = [Vec::new(), Vec::new()];
+        for (time, key, several) in found.into_iter().flatten() {
+            families[usize::from(several)].push((time, key));
+        }
+        families
+    }
+
+    fn of_root(&self, root: &Root) -> Vec<(u64, Key, bool)> {
+        let rate = |c: &usize| {
+            let c: &Choice = &self.tree.choices[*c];
+            u64::from(c.pipelines).saturating_mul(1 << 50) / c.bottleneck
+        };
+        let start = vec![root.frame as u32, root.lead.map_or(0, |l| l.0)];
+        // The fastest options of each kind, as many as give about so many combinations.
+        let kinds = root.menus.iter().filter(|m| !m.is_empty()).count().max(1) as u32;
+        let mut each = 1usize;
+        while (each + 2).pow(kinds.min(12)) <= A_ROOT {
+            each += 1;
+        }
+        let mut lists = vec![start];
+        for menu in &root.menus {
+            let mut options: Vec<(u64, u32)> = menu.iter().map(|(t, c)| (rate(c), *t)).collect();
+            options.sort_unstable_by(|a, b| b.cmp(a));
+            options.truncate(if root.lead.is_some() { 1 } else { each });
+            let extend = |key: &Key| {
+                let with = std::iter::once(0).chain(options.iter().map(|(_, t)| *t));
+                with.map(|t| [&key[..], &[t]].concat()).collect::<Vec<_>>()
+            };
+            lists = lists.iter().flat_map(extend).collect();
+        }
+        lists.into_iter().filter_map(|key| self.candidate(root, key)).collect()
+    }
+
+    /// A combination with the shares that look best, and its time by them.
+    fn candidate(&self, root: &Root, mut key: Key) -> Option<(u64, Key, bool)> {
+        let parts = self.tree.parts(root, &key);
+        if !self.tree.is_new(root, &parts) {
+            return None;
+        }
+        let total = self.tree.micro_batches(root.frame);
+        let across = self.tree.across(&parts);
+        let rate = |p: &usize| f64::from(self.tree.choices[*p].pipelines) / self.tree.choices[*p].bottleneck as f64;
+        let all: f64 = parts.iter().map(rate).sum();
+        let mut sharers = Vec::new();
+        for (p, across) in parts.iter().zip(across) {
+            let choice = &self.tree.choices[*p];
+            let n = ((f64::from(total) / all / choice.bottleneck as f64) as u32).clamp(1, total);
+            let time = choice.time(n, across).or_else(|| choice.time(1, across))?;
+            let one = time.saturating_sub(u64::from(n - 1).saturating_mul(choice.bottleneck));
+            sharers.push(Sharer { pipelines: choice.pipelines, one, each: choice.bottleneck });
+        }
+        let groups = shares(&sharers, total);
+        if groups.is_empty() {
+            return None;
+        }
+        let mut most = 0;
+        for (s, groups) in sharers.iter().zip(&groups) {
+            let n = groups.iter().map(|g| g.1).max().unwrap_or(1);
+            most = most.max(s.one.saturating_add(u64::from(n - 1).saturating_mul(s.each)));
+            key.push(groups.iter().map(|(pipelines, n)| pipelines * n).sum());
+        }
+        Some((most, key, parts.len() > 1))
+    }
+
+    /// Plans with one border or one share moved a little.
+    fn near(&self, key: &Key) -> Vec<Key> {
+        let mut list = Vec::new();
+        let Some(root) = self.tree.root(key) else { return list };
+        let parts = self.tree.parts(root, key);
+        let (head, layers) = (self.tree.head(), self.tree.scenario.model.layers());
+        let mut first = head + parts.len();
+        for p in &parts {
+            let borders = self.tree.choices[*p].cost.stages.len() - 1;
+            for at in first..first + borders {
+                let before = if at > first { key[at - 1] } else { 0 };
+                let after = if at + 1 < first + borders { key[at + 1] } else { layers };
+                for to in [key[at] - 1, key[at] + 1] {
+                    if to > before && to < after {
+                        let mut moved = key.clone();
+                        moved[at] = to;
+                        list.push(moved);
+                    }
+                }
+            }
+            first += borders;
+        }
+        for (i, from) in parts.iter().enumerate() {
+            for (j, to) in parts.iter().enumerate().filter(|(j, _)| *j != i) {
+                let pipelines = |p: &usize| self.tree.choices[*p].pipelines;
+                for step in BTreeSet::from([1, pipelines(from), pipelines(to)]) {
+                    if key[head + i] >= step + pipelines(from) {
+                        let mut moved = key.clone();
+                        moved[head + i] -= step;
+                        moved[head + j] += step;
+                        list.push(moved);
+                    }
+                }
+            }
+        }
+        list
+    }
+
+    /// Simulates plans before their turn, in rounds.
+    fn try_all(&mut self, keys: Vec<Key>, stop: &mut Stop<'_>) -> Option<Stopped> {
+        let keys: Vec<Key> = keys.into_iter().filter(|key| !self.tried.contains(key)).collect();
+        for round in keys.chunks(ROUND) {
+            if let Some(stopped) = self.ask(None, stop) {
+                return Some(stopped);
+            }
+            let cutoff = self.cutoff();
+            let this = &*self;
+            let outcomes: Vec<_> = round
+                .par_iter()
+                .map(|key| {
+                    with_worker(&this.workers, |worker| {
+                        worker.simulate(this.tree, key, this.options.at, cutoff)
+                    })
+                })
+                .collect();
+            for (key, outcome) in round.iter().zip(outcomes) {
+                if self.tried.insert(key.clone()) {
+                    self.counts.considered += 1;
+                    self.settle(key.clone(), outcome);
+                }
+            }
+            self.rounds += 1;
+        }
+        None
+    }
+}

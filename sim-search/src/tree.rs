@@ -1,0 +1,419 @@
+//! The top of the tree of plans: templates at micro-batch sizes and placements, priced, and which of them go together.
+//!
+//! A node is a *key*, the choices that lead to it, as numbers:
+//!
+//! ```text
+//!   frame  lead  option of each kind  micro-batches of each part  borders of each part
+//!     |     |            |                       |                         |
+//!     |     |            |                       |                         +- inner borders, part by part: a plan
+//!     |     |            |                       +- all pipelines of the part together
+//!     |     |            +- template of the pipelines on what is left of that kind, from 1; 0: left out
+//!     |     +- template of the pipelines that join kinds, from 1; 0: none
+//!     +- micro-batch size and placement
+//! ```
+//!
+//! A prefix of a key is a partial plan. Keys order plans: of two equally fast plans the one with the smaller key is better.
+
+use crate::cost::{Setting, Tables, TemplateCost, NoFit, rings::Rings, setting::Apart};
+use crate::place::Place;
+use crate::rules::Rule;
+use crate::space::{Kind, StageShape, Template, templates};
+use rayon::prelude::*;
+use sim_models::plan::Schedule;
+use sim_models::scenario::Scenario;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A node of the tree. See the head of this file.
+pub(crate) type Key = Vec<u32>;
+
+/// The schedule of every plan searched.
+pub(crate) const SCHEDULE: Schedule = Schedule::OneFOneB;
+
+/// What all pipelines of a plan share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) micro_batch: u32,
+    pub(crate) place: Place,
+}
+
+/// A template at a micro-batch size.
+pub(crate) struct Entry {
+    pub(crate) cost: Arc<TemplateCost>,
+    /// Ways to cut the layers into its stages.
+    pub(crate) partitions: u128,
+}
+
+/// So many pipelines of a template: what a combination is made of.
+pub(crate) struct Choice {
+    pub(crate) template: usize,
+    pub(crate) pipelines: u32,
+    pub(crate) cost: Arc<TemplateCost>,
+    /// As good as it can be: sharing gradients in its zones, and across zones.
+    settings: [Setting; 2],
+    /// The least step of the slowest stage, and the longest transfers of a stage for one micro-batch; ps.
+    pub(crate) bottleneck: u64,
+    pub(crate) slack: u64,
+    /// Bounds by whether gradients cross zones, and micro-batches.
+    known: Mutex<BTreeMap<(bool, u32), Option<u64>>>,
+}
+
+impl Choice {
+    /// A lower bound of an iteration in which one of the pipelines runs so many micro-batches; `None` when no cut fits.
+    pub(crate) fn time(&self, micro_batches: u32, across: bool) -> Option<u64> {
+        let key = (across, micro_batches);
+        if let Some(time) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return *time;
+        }
+        let setting = &self.settings[usize::from(across)];
+        let time = self.cost.bound(micro_batches, setting, u64::MAX);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, time);
+        time
+    }
+
+    /// No fewer micro-batches than one pipeline can run within `time`.
+    pub(crate) fn at_most(&self, time: u64) -> u64 {
+        time.saturating_add(self.slack) / self.bottleneck
+    }
+
+    /// The most micro-batches, up to `most`, that one pipeline can run within `limit`.
+    pub(crate) fn capacity(&self, limit: u64, across: bool, most: u32) -> u32 {
+        let within = |n: u32| self.time(n, across).is_some_and(|t| t <= limit);
+        let mut high = u32::try_from(self.at_most(limit)).unwrap_or(u32::MAX).min(most);
+        if high == 0 || within(high) {
+            return high;
+        }
+        // Near the end each micro-batch more takes about a bottleneck more.
+        let over = self.time(high, across).map_or(0, |t| (t - limit) / self.bottleneck);
+        let mut low = high.saturating_sub(u32::try_from(over).unwrap_or(u32::MAX)).saturating_sub(1);
+        let mut step = 1;
+        while low > 0 && !within(low) {
+            high = low;
+            low = low.saturating_sub(step);
+            step *= 2;
+        }
+        while low + 1 < high {
+            let middle = low + (high - low) / 2;
+            if within(middle) { low = middle } else { high = middle }
+        }
+        low
+    }
+}
+
+/// Templates of one kind for what is left of its devices: the number of a template, and its choice.
+pub(crate) type Menu = Arc<Vec<(u32, usize)>>;
+
+/// A frame and its leading choice, with the options of each kind for the devices left.
+pub(crate) struct Root {
+    pub(crate) frame: usize,
+    pub(crate) lead: Option<(u32, usize)>,
+    pub(crate) menus: Vec<Menu>,
+}
+
+/// The tree, opened down to its roots.
+pub(crate) struct Tree<'a> {
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) kinds: &'a [Kind],
+    pub(crate) rings: Rings<'a>,
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) templates: Vec<Template>,
+    /// By template, whether its placements differ.
+    differs: Vec<bool>,
+    pub(crate) choices: Vec<Choice>,
+    pub(crate) roots: Vec<Root>,
+    /// Nodes generated so far, those thrown out, and those that led to others.
+    pub(crate) considered: u64,
+    pub(crate) expanded: u64,
+    pub(crate) pruned: BTreeMap<Rule, u64>,
+    pub(crate) plans_represented: u128,
+    /// Bytes that the nearest template lacks, and which it is.
+    pub(crate) nearest: Option<(i128, usize, u32)>,
+    several_zones: bool,
+}
+
+/// What is known of a template before its pipelines are counted, or the rule that throws it out.
+type Priced = Result<Entry, (Rule, Option<NoFit>)>;
+
+impl<'a> Tree<'a> {
+    /// Opens the tree of `scenario`, whose kinds are `kinds`. Without `bounds`, no template is thrown out because a dynamic
+    /// program says that none of its cuts fits into memory.
+    pub(crate) fn open(scenario: &'a Scenario, kinds: &'a [Kind], bounds: bool) -> Tree<'a> {
+        let shapes = templates(kinds, scenario.search.max_stages);
+        // Where no two stages of a pipeline can share a node, and all nodes are in one group, the placements are one.
+        let differs = |t: &Template| {
+            let pair = |p: &[StageShape]| {
+                let kind = &kinds[p[0].kind as usize];
+                (p[0] == p[1] && p[0].tp < kind.gpus_per_node) || kind.groups().len() > 1
+            };
+            t.stages.windows(2).any(pair)
+        };
+        let mut tree = Tree {
+            scenario,
+            kinds,
+            rings: Rings::new(scenario, kinds),
+            frames: Vec::new(),
+            differs: shapes.iter().map(differs).collect(),
+            templates: shapes,
+            choices: Vec::new(),
+            roots: Vec::new(),
+            considered: 0,
+            expanded: 0,
+            pruned: BTreeMap::new(),
+            plans_represented: 0,
+            nearest: None,
+            several_zones: scenario.groups.iter().any(|g| g.zone != scenario.groups[0].zone),
+        };
+        let usual = |k: &Kind| scenario.groups[k.group].layers.micro_batches();
+        let sizes: BTreeSet<u32> = if scenario.search.micro_batches.is_empty() {
+            kinds.iter().flat_map(usual).collect()
+        } else {
+            scenario.search.micro_batches.iter().copied().collect()
+        };
+        let tables = Tables::new(scenario, kinds);
+        for micro_batch in sizes {
+            if micro_batch == 0 || !scenario.training.global_batch.is_multiple_of(micro_batch) {
+                tree.considered += 1;
+                *tree.pruned.entry(Rule::BatchNotDivisible).or_default() += 1;
+                continue;
+            }
+            let priced: Vec<Priced> =
+                tree.templates.par_iter().map(|t| price(&tables, t, micro_batch, bounds)).collect();
+            tree.considered += priced.len() as u64;
+            for (t, priced) in priced.iter().enumerate() {
+                match priced {
+                    Ok(_) => tree.expanded += 1,
+                    Err((rule, lacks)) => {
+                        *tree.pruned.entry(*rule).or_default() += 1;
+                        if let Some(NoFit(lacks)) = lacks {
+                            tree.note_miss(*lacks, t, micro_batch);
+                        }
+                    }
+                }
+            }
+            for place in [Place::Stages, Place::Pipelines] {
+                tree.open_frame(&priced, Frame { micro_batch, place });
+            }
+        }
+        tree
+    }
+
+    pub(crate) fn note_miss(&mut self, lacks: i128, template: usize, micro_batch: u32) {
+        if self.nearest.is_none_or(|(least, ..)| lacks < least) {
+            self.nearest = Some((lacks, template, micro_batch));
+        }
+    }
+
+    /// The roots of one frame, with the choices under them.
+    fn open_frame(&mut self, priced: &[Priced], frame: Frame) {
+        self.frames.push(frame);
+        let f = self.frames.len() - 1;
+        let all: Vec<u32> = self.kinds.iter().map(|k| k.devices.len() as u32).collect();
+        let mut of_kind: Vec<Vec<usize>> = vec![Vec::new(); self.kinds.len()];
+        let mut leads = vec![None];
+        for (t, template) in self.templates.iter().enumerate().filter(|(t, _)| priced[*t].is_ok()) {
+            match template.one_kind() {
+                Some(kind) => of_kind[kind].push(t),
+                // Where the placements are one, `Stages` stands for both.
+                None if frame.place == Place::Stages || self.differs[t] => leads.push(Some(t)),
+                None => {}
+            }
+        }
+        // Which choices there are, in order: the leads, then what the menus need.
+        let mut wanted: Vec<(usize, u32)> = Vec::new();
+        let mut menus: BTreeMap<(usize, u32), Menu> = BTreeMap::new();
+        let mut roots = Vec::new();
+        let first = self.choices.len();
+        for lead in leads {
+            let mut free = all.clone();
+            let lead = lead.map(|t| {
+                let template = &self.templates[t];
+                let pipelines = template.most(&all);
+                for (k, free) in free.iter_mut().enumerate() {
+                    *free -= pipelines * template.devices(k);
+                }
+                wanted.push((t, pipelines));
+                (t as u32 + 1, first + wanted.len() - 1)
+            });
+            let mut list = Vec::with_capacity(free.len());
+            for (k, free) in free.iter().enumerate() {
+                let menu = menus.entry((k, *free)).or_insert_with(|| {
+                    let mut menu = Vec::new();
+                    for &t in &of_kind[k] {
+                        let pipelines = free / self.templates[t].devices(k);
+                        if pipelines > 0 {
+                            wanted.push((t, pipelines));
+                            menu.push((t as u32 + 1, first + wanted.len() - 1));
+                        }
+                    }
+                    Arc::new(menu)
+                });
+                list.push(Arc::clone(menu));
+            }
+            if lead.is_some() || list.iter().any(|menu| !menu.is_empty()) {
+                roots.push(Root { frame: f, lead, menus: list });
+            }
+        }
+        let make = |(t, pipelines): &(usize, u32)| self.choice(priced, f, *t, *pipelines);
+        let made: Vec<Choice> = wanted.par_iter().map(make).collect();
+        self.choices.extend(made);
+        for root in roots {
+            let plans = self.represented(&root, priced);
+            // In the second placement, a root without a lead may hold nothing new.
+            if plans > 0 {
+                self.plans_represented = self.plans_represented.saturating_add(plans);
+                self.considered += 1;
+                self.roots.push(root);
+            }
+        }
+    }
+
+    fn choice(&self, priced: &[Priced], f: usize, t: usize, pipelines: u32) -> Choice {
+        let (frame, template) = (self.frames[f], &self.templates[t]);
+        let entry = priced[t].as_ref().unwrap_or_else(|_| unreachable!("only priced templates are chosen"));
+        // Placed stage by stage, a replica's next stage is as many devices further on as the stage has in all.
+        let far = |s: &StageShape| pipelines * s.tp >= self.kinds[s.kind as usize].gpus_per_node;
+        let apart = match frame.place {
+            Place::Stages if template.stages.iter().all(far) => Apart::Always,
+            _ => Apart::Maybe,
+        };
+        let setting = |across| {
+            Setting::at_best(&self.rings, &entry.cost, template, frame.micro_batch, apart, pipelines, across)
+        };
+        let settings = [setting(false), setting(self.several_zones)];
+        let bottleneck = entry.cost.bottleneck(&settings[0]).max(1);
+        Choice {
+            template: t,
+            pipelines,
+            cost: Arc::clone(&entry.cost),
+            slack: settings[0].slack(),
+            settings,
+            bottleneck,
+            known: Mutex::default(),
+        }
+    }
+
+    /// Micro-batches of an iteration in a frame.
+    pub(crate) fn micro_batches(&self, frame: usize) -> u32 {
+        self.scenario.training.global_batch / self.frames[frame].micro_batch
+    }
+
+    /// How many numbers of a key come before the micro-batches.
+    pub(crate) fn head(&self) -> usize {
+        2 + self.kinds.len()
+    }
+
+    /// The choices of a combination or of a partial one: lead first, then kind by kind.
+    pub(crate) fn parts(&self, root: &Root, key: &[u32]) -> Vec<usize> {
+        let options = &key[2..key.len().min(self.head())];
+        let find = |(option, menu): (&u32, &Menu)| {
+            let at = menu.binary_search_by_key(option, |(t, _)| *t).ok()?;
+            Some(menu[at].1)
+        };
+        root.lead.map(|l| l.1).into_iter().chain(options.iter().zip(&root.menus).filter_map(find)).collect()
+    }
+
+    /// Whether these parts are a combination of this frame and not of the other placement.
+    pub(crate) fn is_new(&self, root: &Root, parts: &[usize]) -> bool {
+        let differs = |c: &usize| self.differs[self.choices[*c].template];
+        !parts.is_empty()
+            && (self.frames[root.frame].place == Place::Stages || parts.iter().any(differs))
+    }
+
+    /// Whether some other part lies wholly in other zones, for each part.
+    pub(crate) fn across(&self, parts: &[usize]) -> Vec<bool> {
+        if !self.several_zones {
+            return vec![false; parts.len()];
+        }
+        let zones = |c: &usize| -> BTreeSet<&str> {
+            let stages = &self.templates[self.choices[*c].template].stages;
+            stages.iter().flat_map(|s| self.kinds[s.kind as usize].zones(self.scenario)).collect()
+        };
+        let zones: Vec<BTreeSet<&str>> = parts.iter().map(zones).collect();
+        zones.iter().map(|z| zones.iter().any(|other| z.is_disjoint(other))).collect()
+    }
+
+    /// The root of a key.
+    pub(crate) fn root(&self, key: &[u32]) -> Option<&Root> {
+        let of = |r: &Root| (r.frame as u32, r.lead.map_or(0, |l| l.0));
+        let at = self.roots.binary_search_by(|r| of(r).cmp(&(key[0], key[1]))).ok()?;
+        Some(&self.roots[at])
+    }
+
+    /// Complete plans under one root: for each choice of options, its partitions times its shares by template.
+    fn represented(&self, root: &Root, priced: &[Priced]) -> u128 {
+        let partitions = |c: usize| priced[self.choices[c].template].as_ref().map_or(0, |e| e.partitions);
+        let total = self.micro_batches(root.frame);
+        let plans = |only: &dyn Fn(usize) -> bool| {
+            // Sums over the choices of their partitions, by number of templates chosen and of their pipelines.
+            let mut sums: BTreeMap<(u32, u32), u128> = BTreeMap::new();
+            match root.lead {
+                Some((_, c)) => sums.insert((1, self.choices[c].pipelines), partitions(c)),
+                None => sums.insert((0, 0), 1),
+            };
+            for menu in &root.menus {
+                for ((n, pipelines), sum) in sums.clone() {
+                    for (_, c) in menu.iter().filter(|(_, c)| only(*c)) {
+                        let with = sums.entry((n + 1, pipelines + self.choices[*c].pipelines)).or_default();
+                        *with = with.saturating_add(sum.saturating_mul(partitions(*c)));
+                    }
+                }
+            }
+            // Each pipeline has a micro-batch at least.
+            let shares = |((n, pipelines), sum): (&(u32, u32), &u128)| match total.checked_sub(*pipelines) {
+                Some(left) if *n > 0 => sum.saturating_mul(binomial(left + n - 1, n - 1)),
+                _ => 0,
+            };
+            sums.iter().map(shares).fold(0, u128::saturating_add)
+        };
+        let all = plans(&|_| true);
+        if root.lead.is_some() || self.frames[root.frame].place == Place::Stages {
+            return all;
+        }
+        all - plans(&|c| !self.differs[self.choices[c].template]).min(all)
+    }
+
+    /// A pipeline in words.
+    pub(crate) fn words(&self, template: usize, micro_batch: u32) -> String {
+        let stages = &self.templates[template].stages;
+        let mut parts: Vec<String> = Vec::new();
+        for alike in stages.chunk_by(|a, b| a == b) {
+            let gpu = &self.kinds[alike[0].kind as usize].gpu;
+            parts.push(format!("{} x {gpu} at tp {}", alike.len(), alike[0].tp));
+        }
+        let plural = if stages.len() == 1 { "stage" } else { "stages" };
+        format!("{} {plural} ({}), micro-batch {micro_batch}", stages.len(), parts.join(", "))
+    }
+}
+
+/// Costs of a template at a micro-batch size, or the rule that throws it out.
+fn price(tables: &Tables<'_>, template: &Template, micro_batch: u32, bounds: bool) -> Priced {
+    let layers = tables.scenario().model.layers();
+    if template.stages.len() as u32 > layers {
+        return Err((Rule::TooManyStages, None));
+    }
+    let cost = TemplateCost::new(tables, template, micro_batch, SCHEDULE).map_err(|_| (Rule::NotMeasured, None))?;
+    if bounds {
+        let lacks = cost.least_excess(1);
+        if lacks > 0 {
+            return Err((Rule::Memory, Some(NoFit(lacks))));
+        }
+    }
+    let partitions = binomial(layers - 1, template.stages.len() as u32 - 1);
+    Ok(Entry { cost: Arc::new(cost), partitions })
+}
+
+/// Binomial coefficient, saturating.
+pub(crate) fn binomial(n: u32, k: u32) -> u128 {
+    if k > n {
+        return 0;
+    }
+    let mut result = 1u128;
+    for i in 0..k.min(n - k) {
+        // Exact at every step: a product of i + 1 neighbours is divisible by (i + 1)!.
+        match result.checked_mul(u128::from(n - i)) {
+            Some(product) => result = product / u128::from(i + 1),
+            None => return u128::MAX,
+        }
+    }
+    result
+}
