@@ -2,7 +2,9 @@
 //! planner for small spaces.
 
 use crate::rules::Rule;
-use crate::search::{Counts, Ended, Found, Options, Outcome, Progress, Ranked, Stop, Stopped, with_worker, workers};
+use crate::search::{
+    Counts, Ended, Found, Options, Outcome, Progress, Ranked, Stop, Stopped, with_worker, workers,
+};
 use crate::space::Kind;
 use crate::tree::{Key, Tree};
 use rayon::prelude::*;

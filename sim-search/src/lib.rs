@@ -17,6 +17,4 @@ pub mod space;
 mod tree;
 
 pub use rules::Rule;
-pub use search::{
-    Counts, Found, Method, NearestMiss, Options, Progress, Ranked, Stop, Stopped, search,
-};
+pub use search::{Counts, Found, Method, NearestMiss, Options, Progress, Ranked, Stop, Stopped, search};

@@ -44,7 +44,8 @@ pub fn devices(kinds: &[Kind], parts: &[(&Template, u32)], how: Place) -> Option
     // devices[part][stage]: replica by replica.
     let mut devices: Vec<Vec<Vec<DeviceId>>> =
         parts.iter().map(|(template, _)| vec![Vec::new(); template.stages.len()]).collect();
-    let mut widths: Vec<u32> = parts.iter().flat_map(|(template, _)| &template.stages).map(|s| s.tp).collect();
+    let mut widths: Vec<u32> =
+        parts.iter().flat_map(|(template, _)| &template.stages).map(|s| s.tp).collect();
     widths.sort_unstable_by(|a, b| b.cmp(a));
     widths.dedup();
     for width in widths {

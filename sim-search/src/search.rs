@@ -332,7 +332,8 @@ impl<'t> Search<'t> {
         };
         for root in &tree.roots {
             let key = vec![root.frame as u32, root.lead.map_or(0, |l| l.0)];
-            let bound = search.bounds().quick(root, &root.lead.map(|l| l.1).into_iter().collect::<Vec<_>>(), 0);
+            let bound =
+                search.bounds().quick(root, &root.lead.map(|l| l.1).into_iter().collect::<Vec<_>>(), 0);
             search.queue.insert((bound, key), State::default());
         }
         search

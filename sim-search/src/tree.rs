@@ -14,7 +14,7 @@
 //!
 //! A prefix of a key is a partial plan. Keys order plans: of two equally fast plans the one with the smaller key is better.
 
-use crate::cost::{Setting, Tables, TemplateCost, NoFit, rings::Rings, setting::Apart};
+use crate::cost::{NoFit, Setting, Tables, TemplateCost, rings::Rings, setting::Apart};
 use crate::place::Place;
 use crate::rules::Rule;
 use crate::space::{Kind, StageShape, Template, templates};
@@ -315,8 +315,7 @@ impl<'a> Tree<'a> {
     /// Whether these parts are a combination of this frame and not of the other placement.
     pub(crate) fn is_new(&self, root: &Root, parts: &[usize]) -> bool {
         let differs = |c: &usize| self.differs[self.choices[*c].template];
-        !parts.is_empty()
-            && (self.frames[root.frame].place == Place::Stages || parts.iter().any(differs))
+        !parts.is_empty() && (self.frames[root.frame].place == Place::Stages || parts.iter().any(differs))
     }
 
     /// Whether some other part lies wholly in other zones, for each part.
@@ -391,7 +390,8 @@ fn price(tables: &Tables<'_>, template: &Template, micro_batch: u32, bounds: boo
     if template.stages.len() as u32 > layers {
         return Err((Rule::TooManyStages, None));
     }
-    let cost = TemplateCost::new(tables, template, micro_batch, SCHEDULE).map_err(|_| (Rule::NotMeasured, None))?;
+    let cost =
+        TemplateCost::new(tables, template, micro_batch, SCHEDULE).map_err(|_| (Rule::NotMeasured, None))?;
     if bounds {
         let lacks = cost.least_excess(1);
         if lacks > 0 {

@@ -32,6 +32,7 @@ impl TemplateCost {
         Some(borders)
     }
 
+    #[allow(clippy::needless_range_loop, reason = "an index into several tables")]
     fn least(
         &self,
         micro_batches: u32,
@@ -73,6 +74,7 @@ impl TemplateCost {
     ///
     /// # Errors
     /// [`TooMany`] when there are more than `most`.
+    #[allow(clippy::needless_range_loop, reason = "an index into several tables")]
     pub fn cuts(
         &self,
         micro_batches: u32,
@@ -95,7 +97,9 @@ impl TemplateCost {
                         let value = self.stage_bound(s, first, end, micro_batches, around);
                         if value <= limit {
                             ways[s][first].push((end as u32, value));
-                        } else if self.stages[s].both(first, end).saturating_mul(u64::from(micro_batches)) > limit {
+                        } else if self.stages[s].both(first, end).saturating_mul(u64::from(micro_batches))
+                            > limit
+                        {
                             break;
                         }
                     }

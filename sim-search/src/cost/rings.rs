@@ -88,7 +88,8 @@ impl<'a> Rings<'a> {
         }
         if across {
             let zone = |g: u32| &self.scenario.groups[g as usize].zone;
-            let apart = |a: u32| all.clone().filter(move |b| zone(a) != zone(*b)).map(move |b| Hop::Nodes(a, b));
+            let apart =
+                |a: u32| all.clone().filter(move |b| zone(a) != zone(*b)).map(move |b| Hop::Nodes(a, b));
             hops.push(all.clone().flat_map(apart).collect());
         }
         self.ring(stage, own.max(if across { 2 } else { 1 }), hops)

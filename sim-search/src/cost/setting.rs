@@ -62,8 +62,7 @@ impl Setting {
         across: bool,
     ) -> Setting {
         let (scenario, kinds) = (rings.scenario(), rings.kinds());
-        let bytes =
-            scenario.model.boundary_bytes(scenario.training.precision).times(u64::from(micro_batch));
+        let bytes = scenario.model.boundary_bytes(scenario.training.precision).times(u64::from(micro_batch));
         let (mut down, mut up) = (Vec::new(), Vec::new());
         for pair in template.stages.windows(2) {
             let (a, b) = (pair[0], pair[1]);
@@ -79,13 +78,19 @@ impl Setting {
 
     /// Of a pipeline that is simulated for its class in a plan laid out: alike pipelines transfer at the same time, so each
     /// has its share of a NIC or a link between zones at most.
-    pub fn of_class(scenario: &Scenario, layout: &Layout, class: &Class, micro_batch: u32, rings: Vec<Arc<Ring>>) -> Setting {
-        let bytes =
-            scenario.model.boundary_bytes(scenario.training.precision).times(u64::from(micro_batch));
+    pub fn of_class(
+        scenario: &Scenario,
+        layout: &Layout,
+        class: &Class,
+        micro_batch: u32,
+        rings: Vec<Arc<Ring>>,
+    ) -> Setting {
+        let bytes = scenario.model.boundary_bytes(scenario.training.precision).times(u64::from(micro_batch));
         let ranks = &layout.ranks[layout.pipelines[class.pipeline].stages.clone()];
         let transfer = |from: &Rank, to: &Rank| {
             let streams = from.tp.min(to.tp);
-            let (a, b) = (&scenario.groups[from.node.group as usize], &scenario.groups[to.node.group as usize]);
+            let (a, b) =
+                (&scenario.groups[from.node.group as usize], &scenario.groups[to.node.group as usize]);
             if from.node == to.node {
                 return floor_ps(a.inside.transfer_s(bytes, streams));
             }
@@ -162,7 +167,8 @@ fn least_transfer(
             for nic in [&from.nic, &to.nic] {
                 rate = lower(rate, nic.highest().as_bytes_per_s());
             }
-            if let Some((_, zone)) = scenario.zone_link(&from.zone, &to.zone).filter(|_| from.zone != to.zone) {
+            if let Some((_, zone)) = scenario.zone_link(&from.zone, &to.zone).filter(|_| from.zone != to.zone)
+            {
                 rate = lower(rate, zone.capacity.highest().as_bytes_per_s());
                 latency += zone.latency.as_secs_f64();
             }

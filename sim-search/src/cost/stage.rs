@@ -75,14 +75,11 @@ impl StageCost {
         let group = &scenario.groups[kind.group];
         let times = group.layers.at(micro_batch, tp).ok();
         let times = times.filter(|t| t.running().len() == layers + 1).ok_or(NotMeasured)?;
-        let plan = Plan {
-            micro_batch,
-            schedule: Schedule::OneFOneB,
-            overlap_p2p: false,
-            pipelines: Vec::new(),
-        };
+        let plan =
+            Plan { micro_batch, schedule: Schedule::OneFOneB, overlap_p2p: false, pipelines: Vec::new() };
         let (stage, stages) = position.example();
-        let (mut one, mut more) = (vec![0; (layers + 1) * (layers + 1)], vec![0; (layers + 1) * (layers + 1)]);
+        let (mut one, mut more) =
+            (vec![0; (layers + 1) * (layers + 1)], vec![0; (layers + 1) * (layers + 1)]);
         for first in 0..layers {
             for end in first + 1..=layers {
                 let range = (first as u32, end as u32 - 1);

@@ -46,7 +46,8 @@ impl TemplateCost {
         let stage = |(s, shape): (usize, &crate::space::StageShape)| {
             tables.stage(shape.kind as usize, shape.tp, micro_batch, Position::of(s, count))
         };
-        let stages: Vec<Arc<StageCost>> = template.stages.iter().enumerate().map(stage).collect::<Result<_, _>>()?;
+        let stages: Vec<Arc<StageCost>> =
+            template.stages.iter().enumerate().map(stage).collect::<Result<_, _>>()?;
         let layers = tables.scenario().model.layers() as usize;
         let empty = Vec::new();
         let mut cost = TemplateCost {
@@ -105,7 +106,14 @@ impl TemplateCost {
     ///
     /// What lies before its first pass, its own passes and the transfers that block it, and the idle time that the way
     /// down and back forces on it. See docs/search.md for why nothing is counted twice.
-    pub fn passes_end(&self, s: usize, first: usize, end: usize, micro_batches: u32, around: &Setting) -> u64 {
+    pub fn passes_end(
+        &self,
+        s: usize,
+        first: usize,
+        end: usize,
+        micro_batches: u32,
+        around: &Setting,
+    ) -> u64 {
         let n = u64::from(micro_batches);
         let stage = &self.stages[s];
         let (f, b) = (stage.forward(first, end), stage.backward(first, end));
@@ -130,7 +138,14 @@ impl TemplateCost {
 
     /// A lower bound of the iteration of a plan with such a stage: after its passes come the synchronisation of its
     /// gradients and its optimizer step, or the way back up and those of the first stage's first layer.
-    pub fn stage_bound(&self, s: usize, first: usize, end: usize, micro_batches: u32, around: &Setting) -> u64 {
+    pub fn stage_bound(
+        &self,
+        s: usize,
+        first: usize,
+        end: usize,
+        micro_batches: u32,
+        around: &Setting,
+    ) -> u64 {
         let stage = &self.stages[s];
         let ends = stage.update(first, end) + around.ring(s).time(stage, first, end);
         let head = &self.stages[0];
@@ -170,6 +185,7 @@ impl TemplateCost {
     }
 
     /// The least over every contiguous partition of the largest value of its stages; values grow with the layers.
+    #[allow(clippy::needless_range_loop, reason = "an index into several tables")]
     fn minimax(&self, value: impl Fn(usize, usize, usize) -> i128) -> i128 {
         let mut best = vec![i128::MAX; self.layers + 1];
         best[0] = i128::MIN;

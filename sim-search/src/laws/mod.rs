@@ -6,7 +6,7 @@ pub mod small;
 use crate::search::skeleton::Skeleton;
 use crate::space::kinds;
 use crate::tree::{Key, Tree};
-use crate::{Options, Method, Stopped, search};
+use crate::{Method, Options, Stopped, search};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use sim_core::SimTime;
@@ -16,7 +16,12 @@ use small::{any_small, any_tiny};
 /// Cases of a law, unless the environment says otherwise.
 fn cases(variable: &str, usual: u32) -> ProptestConfig {
     let cases = std::env::var(variable).ok().and_then(|n| n.parse().ok()).unwrap_or(usual);
-    ProptestConfig { cases, failure_persistence: None, max_global_rejects: 1 << 20, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_global_rejects: 1 << 20,
+        ..ProptestConfig::default()
+    }
 }
 
 /// Numbers that choose a way down the tree.

@@ -42,10 +42,8 @@ fn wan(text: &mut String, capacity: u64, latency_ms: u32, every_ms: u32) {
     );
     for i in 1..40 * u32::from(every_ms > 0) {
         let now = if i % 2 == 0 { capacity } else { capacity / 2 + 1 };
-        *text += &format!(
-            "[[events]]\nat = \"{} ms\"\nlink = \"wan\"\ncapacity = \"{now} Mbps\"\n",
-            i * every_ms
-        );
+        *text +=
+            &format!("[[events]]\nat = \"{} ms\"\nlink = \"wan\"\ncapacity = \"{now} Mbps\"\n", i * every_ms);
     }
 }
 

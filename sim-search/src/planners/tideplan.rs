@@ -28,6 +28,7 @@ impl Planner for Tideplan {
             max_simulations: scenario.search.max_simulations,
             top: 1,
             at: limits.at,
+            ..Options::default()
         };
         let mut stop = |_: &Progress| (!go_on()).then_some(Stopped::Seconds);
         let found = search(scenario, &options, &mut stop);

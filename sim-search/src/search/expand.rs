@@ -114,15 +114,7 @@ impl<'t> Search<'t> {
     }
 
     /// The shares of a combination in a band of bounds.
-    fn shares(
-        &self,
-        root: &Root,
-        parts: &[usize],
-        key: &Key,
-        bound: u64,
-        state: &State,
-        limit: u64,
-    ) -> Step {
+    fn shares(&self, root: &Root, parts: &[usize], key: &Key, bound: u64, state: &State, limit: u64) -> Step {
         let need = self.tree.micro_batches(root.frame);
         let across = self.tree.across(parts);
         let pipelines: u32 = parts.iter().map(|p| self.tree.choices[*p].pipelines).sum();
@@ -195,7 +187,8 @@ impl<'t> Search<'t> {
         let mut high = bound.saturating_add(bound / BAND).min(limit);
         let lists = loop {
             let most = if high > bound { CUTS } else { MOST_CUTS };
-            let list = |p: &super::skeleton::SkeletonPart<'_>| p.choice.cost.cuts(p.most, &p.setting, high, most);
+            let list =
+                |p: &super::skeleton::SkeletonPart<'_>| p.choice.cost.cuts(p.most, &p.setting, high, most);
             match skeleton.parts.iter().map(list).collect::<Result<Vec<_>, _>>() {
                 Ok(lists) => {
                     let product = lists.iter().fold(1u64, |n, l| n.saturating_mul(l.len() as u64));
@@ -258,7 +251,8 @@ fn walk(
     let from = left.saturating_sub(others).max(s.choice.pipelines);
     let to = left.saturating_sub(least).min(s.within);
     // Up to the last given, nothing is new.
-    let from = if path[..] == after[..i.min(after.len())] && after.len() > i { from.max(after[i]) } else { from };
+    let from =
+        if path[..] == after[..i.min(after.len())] && after.len() > i { from.max(after[i]) } else { from };
     for total in from..=to {
         let time = time.max(s.time(total));
         if time > band.1 {

@@ -43,7 +43,8 @@ impl Search<'_> {
             *family = plans;
         }
         for round in 0..ROUNDS {
-            let of = |f: &Vec<(u64, Key)>| f.iter().skip(round * ROUND / 2).take(ROUND / 2).cloned().collect();
+            let of =
+                |f: &Vec<(u64, Key)>| f.iter().skip(round * ROUND / 2).take(ROUND / 2).cloned().collect();
             let round: Vec<(u64, Key)> = families.iter().flat_map(|f| -> Vec<_> { of(f) }).collect();
             if let Some(stopped) = self.try_all(round.into_iter().map(|(_, key)| key).collect(), stop) {
                 return Some(stopped);
@@ -55,7 +56,8 @@ impl Search<'_> {
             for ranked in &self.ranked {
                 near.extend(self.near(&ranked.key));
             }
-            let near: Vec<Key> = near.into_iter().filter(|key| !self.tried.contains(key)).take(2 * ROUND).collect();
+            let near: Vec<Key> =
+                near.into_iter().filter(|key| !self.tried.contains(key)).take(2 * ROUND).collect();
             if let Some(stopped) = self.try_all(near, stop) {
                 return Some(stopped);
             }
@@ -110,7 +112,8 @@ impl Search<'_> {
         }
         let total = self.tree.micro_batches(root.frame);
         let across = self.tree.across(&parts);
-        let rate = |p: &usize| f64::from(self.tree.choices[*p].pipelines) / self.tree.choices[*p].bottleneck as f64;
+        let rate =
+            |p: &usize| f64::from(self.tree.choices[*p].pipelines) / self.tree.choices[*p].bottleneck as f64;
         let all: f64 = parts.iter().map(rate).sum();
         let mut sharers = Vec::new();
         for (p, across) in parts.iter().zip(across) {

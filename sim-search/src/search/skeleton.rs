@@ -82,7 +82,8 @@ impl<'t> Skeleton<'t> {
         for (p, choice) in choices.iter().enumerate() {
             let first = owners.iter().position(|o| *o == p).unwrap_or(0);
             let of_first = folding.classes.iter().filter(|c| layout.pipelines[c.pipeline].group == first);
-            let class = of_first.max_by_key(|c| (c.count, std::cmp::Reverse(c.pipeline))).ok_or(Rule::Devices)?;
+            let class =
+                of_first.max_by_key(|c| (c.count, std::cmp::Reverse(c.pipeline))).ok_or(Rule::Devices)?;
             let ring = |s: usize| tree.rings.ring(&choice.cost.stages[s], pipelines, hops.of(p, s));
             let rings = (0..choice.cost.stages.len()).map(ring).collect();
             let setting = Setting::of_class(tree.scenario, &layout, class, frame.micro_batch, rings);
@@ -113,8 +114,7 @@ impl<'t> Skeleton<'t> {
         // Cut to whole bytes, ring by ring.
         let sent = 2.0 * (n - 1.0) / n * bytes - f64::from(scenario.model.layers());
         let rings = floor_ps(
-            sent / link.capacity.highest().as_bytes_per_s()
-                + 2.0 * (n - 1.0) * link.latency.as_secs_f64(),
+            sent / link.capacity.highest().as_bytes_per_s() + 2.0 * (n - 1.0) * link.latency.as_secs_f64(),
         );
         let released = |p: &SkeletonPart<'_>| {
             let stages = p.choice.cost.stages.len() as u64;
@@ -300,10 +300,13 @@ fn lay_out(
     layout
 }
 
+/// By node group, the nodes that ranks are on and how many of them one node has at most.
+type ByGroup = BTreeMap<u32, (BTreeSet<NodeId>, u32)>;
+
 /// Where the ranks of each part and stage are.
 struct Hops {
-    /// By part and stage: by node group, the nodes and how many ranks each has at most.
-    ranks: Vec<Vec<BTreeMap<u32, (BTreeSet<NodeId>, u32)>>>,
+    /// By part and stage.
+    ranks: Vec<Vec<ByGroup>>,
     /// Node groups of each part.
     groups: Vec<BTreeSet<u32>>,
 }
