@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Simulate(Simulate),
     /// Simulate one collective operation, message by message.
     Collective(Collective),
+    /// Planners side by side, under one judge.
+    Compare(Compare),
     /// Hold the cost model against measured runs.
     Validate(Validate),
     /// Fit a device to measured profiles.
@@ -69,6 +71,12 @@ pub(crate) struct Plan {
     pub(crate) scenario: String,
     #[command(flatten)]
     pub(crate) over: Over,
+    /// Who searches: `tideplan list planners`.
+    #[arg(long, default_value = "tideplan", value_name = "P")]
+    pub(crate) planner: String,
+    /// The command of planner `external`: the scenario as JSON on its standard input, a plan as JSON on its output.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) external: Option<String>,
     /// How many plans to rank.
     #[arg(long, default_value_t = 5, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) top: u16,
@@ -144,6 +152,48 @@ pub(crate) struct Collective {
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tideplan compare opt350-a100x32-v100x96\n  tideplan compare quickstart --planners tideplan,metis,sailor --html report.html\n  tideplan compare my.toml --plan mine.toml theirs.toml --planners tideplan\n  tideplan compare my.toml --planners tideplan --external \"python3 my_planner.py\"\n  tideplan compare --suite --csv suite.csv\n\nA planner hands in a list of plans; the first that fits into memory is judged. docs/planners.md says where each planner\ncomes from, what it leaves out and how it was checked."
+)]
+pub(crate) struct Compare {
+    /// Scenario files, or names of built-ins.
+    #[arg(value_name = "SCENARIO", required_unless_present = "suite", conflicts_with = "suite")]
+    pub(crate) scenarios: Vec<String>,
+    /// The benchmark suite: all built-ins of the group `suite`.
+    #[arg(long)]
+    pub(crate) suite: bool,
+    #[command(flatten)]
+    pub(crate) over: Over,
+    /// Who takes part, separated by commas [default: all, or none beside `--plan` or `--external`].
+    #[arg(long, value_name = "A,B,...")]
+    pub(crate) planners: Option<String>,
+    /// Plan files of other programs, one row each.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "suite")]
+    pub(crate) plan: Vec<PathBuf>,
+    /// A planner of yours: the scenario as JSON on its standard input, a plan as JSON on its output.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) external: Option<String>,
+    /// By what the plans are judged: simulate, contention-free, metis, sailor.
+    #[arg(long, value_name = "J", default_value = "simulate", value_parser = |name: &str| name.parse::<sim_search::judge::Judge>())]
+    pub(crate) judge: sim_search::judge::Judge,
+    /// Seconds that each planner has; what it has then counts.
+    #[arg(long, value_name = "S", default_value_t = 60.0, value_parser = seconds)]
+    pub(crate) max_seconds: f64,
+    /// Simulations of planners that draw at random [default: 200].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) simulations: Option<u64>,
+    /// Worker threads of our search [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Write a page with pictures.
+    #[arg(long, value_name = "F.html")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write a row a planner and scenario.
+    #[arg(long, value_name = "F.csv")]
+    pub(crate) csv: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -424,6 +474,7 @@ pub(crate) struct List {
 pub(crate) enum What {
     Scenarios,
     Devices,
+    Planners,
 }
 
 #[derive(Debug, Args)]

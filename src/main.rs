@@ -4,6 +4,7 @@
 
 mod cli;
 mod commands;
+mod external;
 mod failure;
 mod report;
 mod write;

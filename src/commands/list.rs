@@ -12,6 +12,7 @@ pub(super) fn run(args: &List) -> Result<Answer, Failure> {
     let (key, rows) = match args.what {
         What::Scenarios => ("scenarios", scenarios()?),
         What::Devices => ("devices", devices()),
+        What::Planners => ("planners", planners()),
     };
     if args.json {
         print_json(&json!({ key: rows }))?;
@@ -47,6 +48,11 @@ fn devices() -> Vec<Value> {
         })
     };
     Catalogue::builtin().gpus().iter().map(row).collect()
+}
+
+fn planners() -> Vec<Value> {
+    let row = |p: &sim_search::planners::About| json!({ "name": p.name, "about": p.about, "source": p.source, "leaves_out": p.leaves_out });
+    sim_search::planners::all().iter().map(row).collect()
 }
 
 /// The keys of the rows as columns. Large numbers in a person's units.

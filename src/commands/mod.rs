@@ -2,10 +2,12 @@
 
 mod calibrate;
 mod collective;
+mod compare;
 mod explain;
 mod import;
 mod list;
 mod plan;
+mod planned;
 mod schema;
 mod simulate;
 mod trace;
@@ -21,6 +23,7 @@ pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
         Command::Plan(args) => plan::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Collective(args) => collective::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Import(args) => import::run(&args),
@@ -64,4 +67,23 @@ fn print(text: &str) -> Result<(), Failure> {
 
 fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     print(&format!("{value}\n"))
+}
+
+/// The planner of that name; `external` needs its command.
+fn planner(name: &str, external: Option<&str>) -> Result<Box<dyn sim_search::planners::Planner>, Failure> {
+    if name == sim_search::planners::EXTERNAL.name {
+        let command = external.ok_or_else(|| {
+            Failure::new("planner `external` has no command", "`--external \"COMMAND ARGS\"`")
+        })?;
+        let external = crate::external::External::new(command);
+        return Ok(Box::new(external.map_err(|e| Failure::new(e, "a program and its arguments"))?));
+    }
+    let mut list = sim_search::planners::builtin();
+    match list.iter().position(|p| p.about().name == name) {
+        Some(at) => Ok(list.swap_remove(at)),
+        None => {
+            let names: Vec<&str> = sim_search::planners::all().iter().map(|a| a.name).collect();
+            Err(Failure::new(format!("no planner is called `{name}`"), names.join(", ")))
+        }
+    }
 }

@@ -26,6 +26,9 @@ use std::time::Instant;
 
 pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
     let (loaded, overrides) = load(&args.scenario, &args.over, false)?;
+    if args.planner != "tideplan" {
+        return super::planned::run(args, &loaded, &overrides);
+    }
     let scenario = &loaded.scenario;
     let options = sim_search::Options {
         threads: args.threads.map_or(0, usize::from),

@@ -1,5 +1,7 @@
 //! How results are shown: tables for people, JSON for programs, timelines for Perfetto.
 
+pub(crate) mod compare;
+pub(crate) mod compare_html;
 pub(crate) mod json;
 pub(crate) mod plan;
 pub(crate) mod svg;

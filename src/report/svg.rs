@@ -29,7 +29,7 @@ const RIGHT: f64 = 150.0;
 const TOP: f64 = 28.0;
 const BOTTOM: f64 = 40.0;
 /// Colours that people who see few colours can tell apart (Okabe and Ito, 2008).
-const COLOURS: [&str; 8] =
+pub(crate) const COLOURS: [&str; 8] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444", "#999933"];
 
 impl Chart {

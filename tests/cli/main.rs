@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod collective;
+mod compare;
 mod datasheet;
 mod docs;
 mod lists;

@@ -52,6 +52,7 @@ pub mod alpa;
 pub mod amp;
 mod build;
 mod chain;
+mod describe;
 pub mod galvatron;
 mod genome;
 pub mod mcmc;
@@ -66,6 +67,7 @@ pub mod varuna;
 mod view;
 
 pub use build::{PipelineOf, StageOf, allocate, even, plan_of, rank_groups, staged, uniform};
+pub use describe::describe;
 pub use view::{Column, Pool, View};
 
 use sim_core::SimTime;

@@ -324,25 +324,23 @@ pub fn stage_terms(
     let mut kinds = replicas.to_vec();
     kinds.sort_unstable();
     kinds.dedup();
-    let mut slowest: Option<(f64, usize, u32)> = None;
+    let mut slowest: Option<(f64, usize, usize, u32)> = None;
     for &(pool, tp) in &kinds {
         let Some(column) = view.column(pool, micro_batch, tp) else { continue };
         terms.step_s = terms.step_s.max(column.pass_s(first, end));
         terms.update_s = terms.update_s.max((end - first) as f64 * column.longest_update_s());
-        for &(other, _) in &kinds {
+        // Its ring goes between GPUs of one kind, wherever they are.
+        let alike = |other: usize| view.pools[other].gpu == view.pools[pool].gpu;
+        for &(other, _) in kinds.iter().filter(|(other, _)| alike(*other)) {
             let best = view.rate(pool, other, false, cost::BUCKET_BYTES * f64::from(tp), tp);
             if slowest.is_none_or(|(rate, ..)| best < rate) {
-                slowest = Some((best, pool, tp));
+                slowest = Some((best, pool, other, tp));
             }
         }
     }
-    if let Some((_, pool, tp)) = slowest {
-        let streams = f64::from(tp);
-        let worst = |bytes: f64| {
-            let to = |other: usize| bytes / view.rate(pool, other, false, bytes * streams, tp);
-            kinds.iter().map(|(other, _)| to(*other)).fold(0.0, f64::max)
-        };
-        terms.sync_s = cost::sync_s(view.gradient_bytes(first, end, 1), replicas.len() as u32, &worst);
+    if let Some((_, a, b, tp)) = slowest {
+        let step = |bytes: f64| bytes / view.rate(a, b, false, bytes * f64::from(tp), tp);
+        terms.sync_s = cost::sync_s(view.gradient_bytes(first, end, 1), replicas.len() as u32, &step);
     }
     terms
 }
@@ -353,8 +351,13 @@ pub fn send_s(view: &View<'_>, micro_batch: u32, from: &[(usize, u32)], to: &[(u
     let mut pairs: Vec<_> = from.iter().zip(to).collect();
     pairs.sort_unstable();
     pairs.dedup();
-    let time = |((a, tp), (b, _)): (&(usize, u32), &(usize, u32))| {
-        bytes / view.rate(*a, *b, false, bytes * f64::from(*tp), *tp)
+    let time = |((a, from), (b, to)): (&(usize, u32), &(usize, u32))| {
+        let streams = *from.min(to);
+        let rate = |a, b| view.rate(a, b, false, bytes * f64::from(streams), streams);
+        // Of ends with unlike TP in one zone, Sailor's table has the curve of the narrower among its own kind.
+        let narrower = if from < to { *a } else { *b };
+        let one_zone = view.pools[*a].zone == view.pools[*b].zone;
+        bytes / if from != to && one_zone { rate(narrower, narrower) } else { rate(*a, *b) }
     };
     pairs.into_iter().map(time).fold(0.0, f64::max)
 }
