@@ -26,16 +26,18 @@ use std::time::Instant;
 
 pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
     let (loaded, overrides) = load(&args.scenario, &args.over, false)?;
-    if args.planner != "tideplan" {
-        return super::planned::run(args, &loaded, &overrides);
-    }
+    let method = match args.planner.as_str() {
+        "tideplan" => sim_search::Method::BranchAndBound,
+        "exhaustive" => sim_search::Method::Exhaustive,
+        _ => return super::planned::run(args, &loaded, &overrides),
+    };
     let scenario = &loaded.scenario;
     let options = sim_search::Options {
         threads: args.threads.map_or(0, usize::from),
         max_simulations: args.max_simulations.unwrap_or(scenario.search.max_simulations),
         top: usize::from(args.top),
         at: overrides.at,
-        ..sim_search::Options::default()
+        method,
     };
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);

@@ -3,8 +3,9 @@
 use super::{command, has_keys, json, names, number, tideplan, tideplan_in, two_nodes};
 use serde_json::Value;
 
-const PLANNERS: [&str; 12] = [
+const PLANNERS: [&str; 13] = [
     "tideplan",
+    "exhaustive",
     "megatron",
     "amp",
     "metis",

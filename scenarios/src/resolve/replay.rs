@@ -121,13 +121,13 @@ fn of_group(
     let place = t.nodes.as_ref().map_or(table.place, |n| n.place);
     let adopt = |fault, faults: &mut Faults| faults.adopt(place, fault);
     let records = CsvRecords::new(text.text.as_bytes(), &text.name, Some(quantity));
-    let mut records = records.map_err(|f| adopt(f, cx.faults)).ok()?;
+    let records = records.map_err(|f| adopt(f, cx.faults)).ok()?;
     let of_gpus = records.name_column() == Some("gpu");
     let count = if of_gpus { group.gpus() } else { group.nodes };
     let select = t.select.as_ref().map(|s| s.value.0.as_str());
     let (mut points, mut last, mut step) = (Points::new(), 0, 0);
     let mut names: BTreeMap<String, u32> = BTreeMap::new();
-    while let Some(record) = records.next() {
+    for record in records {
         let record = record.map_err(|f| adopt(f, cx.faults)).ok()?;
         if quantity == Quantity::Available {
             names.entry(record.name.to_string()).or_insert(0);

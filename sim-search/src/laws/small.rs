@@ -1,5 +1,7 @@
 //! Small mixed clusters for tests, in words, and their scenarios.
 
+#![allow(unreachable_pub, reason = "read by the tests of the crate and by those beside it")]
+
 use proptest::prelude::*;
 use scenarios::{Overrides, load_text};
 use sim_models::scenario::Scenario;

@@ -70,6 +70,7 @@ pub use build::{PipelineOf, StageOf, allocate, even, plan_of, rank_groups, stage
 pub use describe::describe;
 pub use view::{Column, Pool, View};
 
+use crate::Method;
 use sim_core::SimTime;
 use sim_models::plan::Plan;
 use sim_models::scenario::Scenario;
@@ -167,7 +168,8 @@ pub trait Planner: Send + Sync {
 /// Every planner that needs nothing but a scenario, ours first.
 pub fn builtin() -> Vec<Box<dyn Planner>> {
     vec![
-        Box::new(tideplan::Tideplan),
+        Box::new(tideplan::Own(Method::BranchAndBound)),
+        Box::new(tideplan::Own(Method::Exhaustive)),
         Box::new(megatron::Megatron),
         Box::new(amp::Amp),
         Box::new(metis::Metis),

@@ -1,19 +1,27 @@
-//! Ours: the search of this crate.
+//! The searches of this crate: ours, and the one that simulates every plan.
 
 use super::{About, Entrant, GoOn, Limits, NoProposal, Planner, Proposal};
-use crate::{Options, Progress, Stopped, search};
+use crate::{Method, Options, Progress, Stopped, search};
 use sim_models::scenario::Scenario;
 
 /// See [`crate::search()`].
-pub(super) struct Tideplan;
+pub(super) struct Own(pub(super) Method);
 
-impl Planner for Tideplan {
+impl Planner for Own {
     fn about(&self) -> About {
-        About {
-            name: "tideplan",
-            about: "branch and bound over unlike pipelines, every plan of worth simulated",
-            source: "docs/search.md",
-            leaves_out: "see SHORTCOMINGS.md",
+        match self.0 {
+            Method::BranchAndBound => About {
+                name: "tideplan",
+                about: "branch and bound over unlike pipelines, every plan of worth simulated",
+                source: "docs/search.md",
+                leaves_out: "see SHORTCOMINGS.md",
+            },
+            Method::Exhaustive => About {
+                name: "exhaustive",
+                about: "every plan of the space simulated, without bound or dynamic program, in the order of the space",
+                source: "docs/space.md",
+                leaves_out: "what its number of simulations does not reach: all but small spaces",
+            },
         }
     }
 
@@ -28,7 +36,7 @@ impl Planner for Tideplan {
             max_simulations: scenario.search.max_simulations,
             top: 1,
             at: limits.at,
-            ..Options::default()
+            method: self.0,
         };
         let mut stop = |_: &Progress| (!go_on()).then_some(Stopped::Seconds);
         let found = search(scenario, &options, &mut stop);
@@ -38,8 +46,11 @@ impl Planner for Tideplan {
         };
         match found.ranked.first() {
             Some(best) => Ok(Proposal { plans: vec![entrant(best)], candidates: found.counts.considered }),
-            None if found.stopped == Stopped::Seconds => Err(NoProposal::OutOfTime),
-            None => Err(NoProposal::None("nothing fits into memory".into())),
+            None => Err(match found.stopped {
+                Stopped::Seconds => NoProposal::OutOfTime,
+                Stopped::Done => NoProposal::None("nothing fits into memory".into()),
+                _ => NoProposal::None("none that fits among those simulated".into()),
+            }),
         }
     }
 }
