@@ -136,8 +136,9 @@ first `tp` are the first replica.",
     (
         "T0209",
         "\
-The devices of one tensor-parallel replica are on more than one node. Tensor parallelism stays inside a node: its layer times \
-were measured there. Lists whose length is a multiple of `tp` can still straddle nodes when they start in the middle of one.",
+The devices of one replica of a stage are not where its parallelism can use them: unevenly spread over nodes, of two node \
+groups, or on several nodes where layer times were only measured inside one. A replica's devices are the next `tp x cp` of \
+its list: name whole nodes, or devices of one node. Groups over several nodes need layer times from a device model.",
     ),
     (
         "T0210",
@@ -145,6 +146,26 @@ were measured there. Lists whose length is a multiple of `tp` can still straddle
 There are no layer times for a stage at this micro-batch and tensor parallelism on its GPU. Where layers were measured, what \
 was not is not made up: the help lists what was, `profile` of the node group takes a table of one's own, and `extrapolate = \
 true` in `[search]` lets the roofline carry the table on. Everywhere, the tensor parallelism must divide the attention heads.",
+    ),
+    (
+        "T0211",
+        "\
+Fields of the plan that do not go together. `zero` is 0 to 3 (arXiv 1910.02054); with 2 or 3 gradients or parameters are \
+exchanged in every micro-batch, so all pipelines must have the same stages and micro-batches. `in_flight` belongs to the \
+schedule `zero-bubble` and is at least the number of stages.",
+    ),
+    (
+        "T0212",
+        "\
+An interleaved schedule gives every stage several ranges of layers, `\"0-3,8-11\"`, one for each virtual stage: as many for \
+every stage, in the order in which an activation goes through them, and micro-batches in a multiple of the stages. Other \
+schedules take one range a stage.",
+    ),
+    (
+        "T0213",
+        "\
+Context or expert parallelism that the model or the devices do not allow. `cp` divides the sequence. `ep` divides the \
+experts of a layer and the devices of the stage, all its replicas together, and is 1 for a model without experts.",
     ),
     // What the scenario refers to.
     (

@@ -7,9 +7,9 @@ use crate::read::{
     AnyRate, Factor, Int, LongTime, Name, Read, Size, SomeRate, SomeSize, Time, choice, table,
 };
 use schemars::{Schema, SchemaGenerator, json_schema};
-use sim_models::plan::{DeviceRange, LayerRange, Plan, Schedule};
+use sim_models::plan::{DeviceRange, GradientSync, Layers, Plan, Recompute, Schedule};
 use sim_models::replay::Forecast;
-use sim_models::workload::{Optimizer, Precision};
+use sim_models::workload::{Biases, Norm, Optimizer, Precision};
 
 /// The version of the format that is read.
 pub(crate) const SCHEMA_VERSION: u64 = 1;
@@ -26,9 +26,31 @@ const MOST_FFN: u64 = 1 << 22;
 const MOST_HEADS: u64 = 1 << 14;
 const MOST_TOKENS: u64 = 1 << 24;
 
-choice!(Precision { "fp32" => Precision::Fp32, "fp16" => Precision::Fp16, "bf16" => Precision::Bf16 });
+choice!(Precision {
+    "fp32" => Precision::Fp32,
+    "fp16" => Precision::Fp16,
+    "bf16" => Precision::Bf16,
+    "fp8" => Precision::Fp8,
+    "fp4" => Precision::Fp4,
+});
 choice!(Optimizer { "adam" => Optimizer::Adam, "sgd" => Optimizer::Sgd });
-choice!(Schedule { "1f1b" => Schedule::OneFOneB, "gpipe" => Schedule::GPipe });
+choice!(Schedule {
+    "1f1b" => Schedule::OneFOneB,
+    "gpipe" => Schedule::GPipe,
+    "interleaved" => Schedule::Interleaved,
+    "zero-bubble" => Schedule::ZeroBubble,
+});
+choice!(Recompute {
+    "none" => Recompute::None,
+    "selective" => Recompute::Selective,
+    "full" => Recompute::Full,
+});
+choice!(GradientSync {
+    "all-reduce" => GradientSync::AllReduce,
+    "reduce-scatter" => GradientSync::ReduceScatter,
+});
+choice!(Norm { "layer" => Norm::Layer, "rms" => Norm::Rms });
+choice!(Biases { "all" => Biases::All, "qkv" => Biases::Qkv, "none" => Biases::None });
 
 /// Where the rate between nodes comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,10 +102,12 @@ table! {
 }
 
 table! {
-    /// A built-in model by its name, or a model of one's own by its sizes.
+    /// A built-in model by its name (with a `seq_len` of one's own, if given), a Hugging Face configuration, or a model by its sizes.
     ModelTable "`[model]`" {
         /// A built-in's name, or the name of one's own, by which layer times are found.
         name: required Name = "\"opt-350m\"",
+        /// A Hugging Face `config.json`, relative to this file, in place of sizes.
+        config: optional String = "\"config.json\"",
         /// Transformer blocks, without embedding and head.
         blocks: optional Int<1, MOST_BLOCKS> = "24",
         /// Width of the residual stream.
@@ -100,6 +124,56 @@ table! {
         positions: optional Int<0, MOST_TOKENS> = "2048",
         /// Whether the head shares the matrix of the embedding; `true` when missing.
         tied_embeddings: optional bool = "true",
+        /// Key-value heads, of grouped queries; `heads` when missing.
+        kv_heads: optional Int<1, MOST_HEADS> = "8",
+        /// Width of a query or key of one head; `hidden / heads` when missing.
+        head_width: optional Int<1, MOST_HIDDEN> = "128",
+        /// Whether the MLP has a gate, three matrices for two; `false` when missing.
+        gated: optional bool = "true",
+        /// What norms learn: `layer` (scale and bias, the default) or `rms` (scale).
+        norm: optional Norm = "\"rms\"",
+        /// Which linear layers of a block have biases: `all` (the default), `qkv` or `none`.
+        biases: optional Biases = "\"none\"",
+        /// Keys that a query sees at most; 0 (the default) for all before it.
+        window: optional Int<0, MOST_TOKENS> = "4096",
+        /// Experts in place of the MLP.
+        experts: optional ExpertsTable = "{ count = 8, top_k = 2, ffn_hidden = 14336 }",
+        /// Latent attention in place of grouped queries; `head_width` is then a query's, its rotated part with it.
+        latent: optional LatentTable = "{ q_rank = 1536, kv_rank = 512, rope_width = 64, value_width = 128 }",
+    }
+}
+
+table! {
+    /// A mixture of experts.
+    ExpertsTable "`experts`" {
+        /// Routed experts of a layer.
+        count: required Int<1, MOST_HEADS> = "8",
+        /// Experts that a token is sent to.
+        top_k: required Int<1, MOST_HEADS> = "2",
+        /// Width of one expert.
+        ffn_hidden: required Int<1, MOST_FFN> = "14336",
+        /// Width of what every token passes through beside its experts; 0 when missing.
+        shared_ffn: optional Int<0, MOST_FFN> = "2048",
+        /// Blocks at the start with a dense MLP; 0 when missing.
+        dense_blocks: optional Int<0, MOST_BLOCKS> = "3",
+        /// Tokens of the fullest device over the mean; 1 (the default) is a balanced load.
+        imbalance: optional Factor = "1.2",
+        /// Tokens that an expert takes at most, over the mean; no limit when missing.
+        capacity: optional Factor = "1.25",
+    }
+}
+
+table! {
+    /// Keys and values through a narrow vector (multi-head latent attention).
+    LatentTable "`latent`" {
+        /// Width of the vector that queries come from; 0: straight from the stream.
+        q_rank: required Int<0, MOST_HIDDEN> = "1536",
+        /// Width of the vector that keys and values come from.
+        kv_rank: required Int<1, MOST_HIDDEN> = "512",
+        /// Width of the key that positions rotate.
+        rope_width: required Int<1, MOST_HIDDEN> = "64",
+        /// Width of a value of one head.
+        value_width: required Int<1, MOST_HIDDEN> = "128",
     }
 }
 
@@ -108,12 +182,20 @@ table! {
     TrainingTable "`[training]`" {
         /// Samples (sequences) of an iteration, all pipelines together.
         global_batch: required Int<1, MOST_SAMPLES> = "1024",
-        /// Number format; `fp32` when missing.
+        /// Number format: `fp32` (the default), `fp16`, `bf16`, or bf16 with the products of linear layers in `fp8` or `fp4`.
         precision: optional Precision = "\"fp32\"",
         /// Optimizer; `adam` when missing.
         optimizer: optional Optimizer = "\"adam\"",
         /// Memory of each device that the driver and the libraries take; 1 GiB when missing.
         memory_reserve: optional Size = "\"1 GiB\"",
+        /// Bits of a gradient, kept and sent: 16 or 32; those of the precision when missing.
+        gradient_bits: optional Int<16, 32> = "32",
+        /// What the framework adds to an iteration once, before the optimizer step; nothing when missing.
+        iteration_overhead: optional Time = "\"20 ms\"",
+        /// What it adds to each transfer between stages; nothing when missing.
+        transfer_overhead: optional Time = "\"50 us\"",
+        /// By how much compute slows down while gradients or parameters move beside it: 0.1 is a tenth; nothing when missing.
+        overlap_slowdown: optional Factor = "0.1",
     }
 }
 
@@ -382,6 +464,20 @@ table! {
         schedule: optional Schedule = "\"1f1b\"",
         /// Whether transfers between stages run beside compute.
         overlap_p2p: optional bool = "false",
+        /// Zero-bubble only: most micro-batches that the first stage holds; the stages when missing.
+        in_flight: optional Int<1, MOST_SAMPLES> = "8",
+        /// Whether norms and dropouts are split over the tensor-parallel ranks.
+        sequence_parallel: optional bool = "true",
+        /// Whether tensor-parallel communication runs beside the products it belongs to.
+        overlap_tp: optional bool = "true",
+        /// What replicas share out: 0 nothing, 1 optimizer state, 2 gradients too, 3 parameters too.
+        zero: optional Int<0, 3> = "1",
+        /// How replicas make their gradients equal: `all-reduce` or `reduce-scatter`.
+        gradient_sync: optional GradientSync = "\"reduce-scatter\"",
+        /// Size of the pieces in which gradients are sent; all of a stage when missing.
+        gradient_bucket: optional SomeSize = "\"40 MiB\"",
+        /// Whether gradients are sent while the last backward passes run.
+        overlap_gradients: optional bool = "true",
         /// Groups of alike pipelines.
         pipelines: required Vec<At<PipelineTable>> = "[{ micro_batches = 8, stages = [] }]",
     }
@@ -402,10 +498,16 @@ table! {
 table! {
     /// A stage.
     StageTable "a stage" {
-        /// Its layers.
-        layers: required LayerRange = "\"0-12\"",
-        /// Devices of one replica.
+        /// Its layers; interleaved, one range for each virtual stage.
+        layers: required Layers = "\"0-12\"",
+        /// Tensor parallelism.
         tp: optional Int<1, MOST_GPUS> = "1",
+        /// Context parallelism: a replica has `tp x cp` devices.
+        cp: optional Int<1, MOST_GPUS> = "1",
+        /// Devices, over all replicas, that share out the experts of a layer.
+        ep: optional Int<1, MOST_GPUS> = "1",
+        /// What backward passes recompute: `none`, `selective` or `full`.
+        recompute: optional Recompute = "\"full\"",
         /// Devices of all replicas, replica by replica.
         devices: required Vec<At<DeviceRange>> = "[\"a100:0-3\"]",
     }
@@ -443,6 +545,8 @@ mod tests {
     fn every_example_is_right() {
         ScenarioFile::check_examples();
         ModelTable::check_examples();
+        ExpertsTable::check_examples();
+        LatentTable::check_examples();
         TrainingTable::check_examples();
         NodesTable::check_examples();
         GpuTable::check_examples();

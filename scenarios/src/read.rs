@@ -9,7 +9,7 @@ use crate::node::{Node, Value};
 use crate::quantity::{self, Kind, QuantityError};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use sim_core::{Rate, SimDuration};
-use sim_models::plan::{DeviceRange, LayerRange};
+use sim_models::plan::{DeviceRange, Layers};
 use sim_models::units::Bytes;
 
 /// Something that a node can hold.
@@ -237,7 +237,7 @@ macro_rules! range {
         }
     };
 }
-range!(LayerRange);
+range!(Layers);
 range!(DeviceRange);
 
 /// Declares how the values of an enum are written.

@@ -28,22 +28,29 @@ pub struct Class {
     pub pipeline: usize,
     /// How many there are.
     pub count: u32,
-    /// For each stage: how many pipelines of the class have that stage on the same node.
-    pub shares: Vec<u32>,
+    /// For each stage and each of its nodes: how many pipelines of the class have that stage on the same node.
+    pub shares: Vec<Vec<u32>>,
 }
 
 impl Folding {
     /// Every pipeline by itself.
     pub fn none(layout: &Layout) -> Folding {
         let classes = (0..layout.pipelines.len())
-            .map(|p| Class { pipeline: p, count: 1, shares: vec![1; layout.pipelines[p].stages.len()] })
+            .map(|p| {
+                let ranks = &layout.ranks[layout.pipelines[p].stages.clone()];
+                Class {
+                    pipeline: p,
+                    count: 1,
+                    shares: ranks.iter().map(|r| vec![1; r.nodes.len()]).collect(),
+                }
+            })
             .collect();
         Folding { classes, canonical: BTreeMap::new() }
     }
 
     /// Alike pipelines together.
     pub fn of(layout: &Layout) -> Folding {
-        let nodes = |p: usize| layout.ranks[layout.pipelines[p].stages.clone()].iter().map(|r| r.node);
+        let nodes = |p: usize| layout.ranks[layout.pipelines[p].stages.clone()].iter().flat_map(|r| &r.nodes);
         let count = layout.pipelines.len();
         let mut colours = number((0..count).map(|p| {
             let groups: Vec<u32> = nodes(p).map(|n| n.group).collect();
@@ -52,7 +59,7 @@ impl Folding {
         loop {
             let node_colour = node_colours(layout, &colours.0);
             let refined = number((0..count).map(|p| {
-                let seen: Vec<NodeId> = nodes(p).collect();
+                let seen: Vec<NodeId> = nodes(p).copied().collect();
                 let around: Vec<(u32, usize)> = seen
                     .iter()
                     .map(|n| (node_colour[n], seen.iter().position(|m| m == n).unwrap_or(0)))
@@ -75,7 +82,9 @@ impl Folding {
         }
         let mut on_node: BTreeMap<(NodeId, u32, u32), u32> = BTreeMap::new();
         for rank in &layout.ranks {
-            *on_node.entry((rank.node, colours[rank.pipeline], rank.stage)).or_default() += 1;
+            for node in &rank.nodes {
+                *on_node.entry((*node, colours[rank.pipeline], rank.stage)).or_default() += 1;
+            }
         }
         let mut classes: Vec<Class> = Vec::new();
         let mut class_of: BTreeMap<u32, usize> = BTreeMap::new();
@@ -86,7 +95,10 @@ impl Folding {
             }
             class_of.insert(*colour, classes.len());
             let ranks = &layout.ranks[layout.pipelines[p].stages.clone()];
-            let shares = ranks.iter().map(|r| on_node[&(r.node, *colour, r.stage)]).collect();
+            let share = |r: &crate::layout::Rank| {
+                r.nodes.iter().map(|node| on_node[&(*node, *colour, r.stage)]).collect()
+            };
+            let shares = ranks.iter().map(share).collect();
             classes.push(Class { pipeline: p, count: 1, shares });
         }
         Folding { classes, canonical }
@@ -115,11 +127,17 @@ fn number<K: Ord>(keys: impl Iterator<Item = K>) -> (Vec<u32>, usize) {
     (colours, seen.len())
 }
 
+/// What a node carries: a colour, its stage and which of the stage's nodes it is.
+type Carried = (u32, (u32, u32));
+
 /// A node's colour: its group, and the sorted list of what it carries.
 fn node_colours(layout: &Layout, colours: &[u32]) -> BTreeMap<NodeId, u32> {
-    let mut carried: BTreeMap<NodeId, Vec<(u32, u32)>> = BTreeMap::new();
+    let mut carried: BTreeMap<NodeId, Vec<Carried>> = BTreeMap::new();
     for rank in &layout.ranks {
-        carried.entry(rank.node).or_default().push((colours[rank.pipeline], rank.stage));
+        for (slot, node) in rank.nodes.iter().enumerate() {
+            let stage = (rank.stage, slot as u32);
+            carried.entry(*node).or_default().push((colours[rank.pipeline], stage));
+        }
     }
     for list in carried.values_mut() {
         list.sort_unstable();

@@ -3,13 +3,13 @@
 use crate::device::catalogue::Format;
 use crate::fold::Folding;
 use crate::layout::{Layout, Rank};
-use crate::lower::{Fabric, Lowering};
+use crate::lower::{Fabric, Lowering, SyncKind};
 use crate::memory::{self, Memory};
 use crate::plan::Plan;
 use crate::plan_check::PlanFault;
 use crate::scenario::Scenario;
+use crate::schedule::PassKind;
 use crate::units::Bytes;
-use crate::workload::Precision;
 use serde::Serialize;
 use sim_core::{Digest, Executor, NoObserver, Outcome, RunOptions, SimDuration, SimError, SimTime, TaskId};
 
@@ -90,8 +90,14 @@ pub struct DeviceReport {
     pub stage: u32,
     /// Computing.
     pub busy_s: f64,
-    /// Not computing while a transfer or a synchronisation it takes part in is under way.
+    /// Not computing while communication that it takes part in is under way: `exposed_tp_s + exposed_pp_s + exposed_dp_s`.
     pub exposed_comm_s: f64,
+    /// Of it, inside its layers: tensor, context and expert parallelism, as far as it is known apart from measured times.
+    pub exposed_tp_s: f64,
+    /// Transfers between stages, and no synchronisation.
+    pub exposed_pp_s: f64,
+    /// Synchronisation of gradients and parameters.
+    pub exposed_dp_s: f64,
     /// Neither.
     pub bubble_s: f64,
     /// Memory at its fullest.
@@ -119,6 +125,13 @@ pub enum Span {
         /// Micro-batch of its pipeline.
         micro_batch: u32,
     },
+    /// Weight gradients of a micro-batch, where they have a pass of their own.
+    Weight {
+        /// Index into [`Layout::ranks`].
+        rank: usize,
+        /// Micro-batch of its pipeline.
+        micro_batch: u32,
+    },
     /// An activation or its gradient between two ranks.
     Transfer {
         /// Sender, an index into [`Layout::ranks`].
@@ -127,13 +140,17 @@ pub enum Span {
         to: usize,
         /// Micro-batch.
         micro_batch: u32,
+        /// Whether it is an activation.
+        forward: bool,
     },
-    /// A rank's part in a gradient synchronisation.
+    /// A rank's part in a synchronisation of gradients or parameters.
     Sync {
         /// Index into [`Layout::ranks`].
         rank: usize,
         /// Which synchronisation, from 0.
         sync: usize,
+        /// What it does.
+        kind: SyncKind,
     },
     /// A rank's optimizer step.
     Update {
@@ -161,7 +178,13 @@ impl<'a> Simulator<'a> {
         cutoff: Option<SimTime>,
     ) -> Result<Outcome, SimulateError> {
         let pipelines = folding.classes.iter().map(|c| &layout.pipelines[c.pipeline]);
-        let tasks = pipelines.map(|p| 4 * p.stages.len() as u64 * u64::from(p.micro_batches)).sum();
+        let passes = |p: &crate::layout::Pipeline| {
+            let shape = layout.shape(plan, p);
+            u64::from(shape.stages) * u64::from(shape.chunks) * u64::from(shape.micro_batches)
+        };
+        // Sharded parameters are gathered, and gradients sent, piece by piece in every pass.
+        let each = if plan.zero >= 2 { 4 + 6 * u64::from(self.scenario.model.layers().min(64)) } else { 5 };
+        let tasks = pipelines.map(passes).fold(0, u64::saturating_add).saturating_mul(each);
         if tasks > MOST_TASKS {
             return Err(SimulateError::TooMany { tasks });
         }
@@ -172,7 +195,7 @@ impl<'a> Simulator<'a> {
 
     /// Calls `f` with every task of the last run that finished: what it is, its start and its end. A synchronisation comes
     /// once for each simulated rank in it.
-    pub fn spans(&self, plan: &Plan, layout: &Layout, mut f: impl FnMut(Span, SimTime, SimTime)) {
+    pub fn spans(&self, layout: &Layout, mut f: impl FnMut(Span, SimTime, SimTime)) {
         let map = &self.lowering.map;
         let mut emit = |span, task: TaskId| {
             let end = self.executor.finish_of(task);
@@ -180,28 +203,29 @@ impl<'a> Simulator<'a> {
                 f(span, self.executor.start_of(task), end);
             }
         };
-        for tasks in &map.passes {
-            let (rank, r) = (&layout.ranks[tasks.rank], tasks.rank);
-            let (stages, n) = (layout.stage_count(rank), tasks.count / 2);
-            for at in 0..tasks.count {
-                let span = match plan.schedule.pass(at, rank.stage, stages, n) {
-                    crate::schedule::Pass::Forward(micro_batch) => Span::Forward { rank: r, micro_batch },
-                    crate::schedule::Pass::Backward(micro_batch) => Span::Backward { rank: r, micro_batch },
+        for (i, tasks) in map.passes.iter().enumerate() {
+            let (stage, rank) = (layout.ranks[tasks.rank].stage, tasks.rank);
+            for (at, pass) in tasks.orders.stage(stage).iter().enumerate() {
+                let micro_batch = pass.micro_batch;
+                let span = match pass.kind {
+                    PassKind::Forward => Span::Forward { rank, micro_batch },
+                    PassKind::Backward => Span::Backward { rank, micro_batch },
+                    PassKind::Weight => Span::Weight { rank, micro_batch },
                 };
-                emit(span, TaskId(tasks.first + at));
+                let (first, last) = map.pass(i, at);
+                (first.0..=last.0).for_each(|task| emit(span, TaskId(task)));
             }
         }
         for boundary in &map.boundaries {
-            let (a, b) = (map.passes[boundary.stage].rank, map.passes[boundary.stage + 1].rank);
-            for i in 0..boundary.count {
-                emit(Span::Transfer { from: a, to: b, micro_batch: i }, TaskId(boundary.first + i));
-                let back = TaskId(boundary.first + boundary.count + i);
-                emit(Span::Transfer { from: b, to: a, micro_batch: i }, back);
+            let (from, to) = (map.passes[boundary.from].rank, map.passes[boundary.to].rank);
+            for micro_batch in 0..boundary.count {
+                let span = Span::Transfer { from, to, micro_batch, forward: boundary.forward };
+                emit(span, TaskId(boundary.first + micro_batch));
             }
         }
         for (i, sync) in map.syncs.iter().enumerate() {
             for m in &sync.members {
-                emit(Span::Sync { rank: map.passes[*m].rank, sync: i }, sync.task);
+                emit(Span::Sync { rank: map.passes[*m].rank, sync: i, kind: sync.kind }, sync.task);
             }
         }
         for (tasks, update) in map.passes.iter().zip(&map.updates) {
@@ -217,45 +241,56 @@ impl<'a> Simulator<'a> {
         folding: &Folding,
         end: SimDuration,
     ) -> Vec<DeviceReport> {
-        let mut busy = vec![0u64; layout.ranks.len()];
-        // Intervals of computing (true) and of communication, by rank.
-        let mut computing: Vec<Vec<(u64, u64)>> = vec![Vec::new(); layout.ranks.len()];
-        let mut communicating = computing.clone();
-        self.spans(plan, layout, |span, start, end| {
+        let ranks = layout.ranks.len();
+        let mut busy = vec![0u64; ranks];
+        // Intervals of computing, of transfers between stages, and of synchronisation, by rank.
+        let mut computing: Vec<Vec<(u64, u64)>> = vec![Vec::new(); ranks];
+        let (mut passing, mut syncing) = (computing.clone(), computing.clone());
+        self.spans(layout, |span, start, end| {
             let interval = (start.as_ps(), end.as_ps());
             match span {
-                Span::Forward { rank, .. } | Span::Backward { rank, .. } | Span::Update { rank } => {
+                Span::Forward { rank, .. }
+                | Span::Backward { rank, .. }
+                | Span::Weight { rank, .. }
+                | Span::Update { rank } => {
                     busy[rank] += interval.1 - interval.0;
                     computing[rank].push(interval);
                 }
                 Span::Transfer { from, to, .. } => {
-                    communicating[from].push(interval);
-                    communicating[to].push(interval);
+                    passing[from].push(interval);
+                    passing[to].push(interval);
                 }
-                Span::Sync { rank, .. } => communicating[rank].push(interval),
+                Span::Sync { rank, .. } => syncing[rank].push(interval),
             }
         });
         let mut reports = Vec::new();
         for class in &folding.classes {
-            for r in layout.pipelines[class.pipeline].stages.clone() {
-                let exposed = uncovered(&mut communicating[r], &mut computing[r]);
-                let memory = memory::of_rank(self.scenario, plan, layout, &layout.ranks[r]);
+            let pipeline = &layout.pipelines[class.pipeline];
+            for r in pipeline.stages.clone() {
+                let rank = &layout.ranks[r];
+                let inside = rank.wait().as_ps().saturating_mul(pipeline.micro_batches.into()).min(busy[r]);
+                let synced = uncovered(&mut syncing[r], &mut computing[r]);
+                computing[r].append(&mut syncing[r]);
+                let passed = uncovered(&mut passing[r], &mut computing[r]);
+                let memory = memory::of_rank(self.scenario, plan, layout, rank);
                 let seconds = |ps: u64| SimDuration::from_ps(ps).as_secs_f64();
-                let report = |rank: &Rank, device| DeviceReport {
+                let report = |device| DeviceReport {
                     id: self.scenario.device_name(device),
                     gpu: self.scenario.group(device).gpu.name.clone(),
                     count: class.count,
                     pipeline: rank.pipeline as u32,
                     stage: rank.stage,
-                    busy_s: seconds(busy[r]),
-                    exposed_comm_s: seconds(exposed),
-                    bubble_s: seconds(end.as_ps().saturating_sub(busy[r] + exposed)),
+                    busy_s: seconds(busy[r] - inside),
+                    exposed_comm_s: seconds(inside + synced + passed),
+                    exposed_tp_s: seconds(inside),
+                    exposed_pp_s: seconds(passed),
+                    exposed_dp_s: seconds(synced),
+                    bubble_s: seconds(end.as_ps().saturating_sub(busy[r] + synced + passed)),
                     peak_memory_bytes: memory.total().0,
                     memory_bytes: self.scenario.group(device).gpu.memory.0,
                     memory,
                 };
-                let rank = &layout.ranks[r];
-                reports.extend(rank.devices.iter().map(|d| report(rank, *d)));
+                reports.extend(rank.devices.iter().map(|d| report(*d)));
             }
         }
         reports
@@ -305,10 +340,9 @@ impl Iteration {
     /// Where the precision is fp32 that is the TF32 peak on a GPU that has it, as frameworks use it for products.
     pub fn mfu(&self, scenario: &Scenario, layout: &Layout) -> f64 {
         let flop = scenario.model.flop_per_sample() * f64::from(scenario.training.global_batch);
-        let format = match scenario.training.precision {
-            Precision::Fp32 => Format::Tf32,
-            Precision::Fp16 => Format::Fp16,
-            Precision::Bf16 => Format::Bf16,
+        let format = match Format::from(scenario.training.precision) {
+            Format::Fp32 => Format::Tf32,
+            format => format,
         };
         let devices = layout.ranks.iter().flat_map(|r| &r.devices);
         let peak: f64 = devices.map(|d| scenario.group(*d).gpu.peak_of(format)).sum();

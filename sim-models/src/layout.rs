@@ -1,9 +1,12 @@
 //! A checked plan, laid out on devices: every pipeline with its stages, and who shares which layers' gradients.
 
 use crate::device::{Evidence, LayerCost};
-use crate::plan::{LayerRange, Plan, Stage};
+use crate::layer_times::{LayerConfig, LayerSums};
+use crate::plan::{LayerRange, Layers, Plan, Recompute, Stage};
 use crate::plan_check::{self, PlanFault};
 use crate::scenario::{DeviceId, NodeId, Scenario};
+use crate::schedule::{PassKind, Shape};
+use sim_core::SimDuration;
 
 /// One pipeline of the plan.
 #[derive(Clone, Debug)]
@@ -16,7 +19,7 @@ pub struct Pipeline {
     pub stages: std::ops::Range<usize>,
 }
 
-/// One stage of one pipeline: a tensor-parallel group whose devices run in lock step.
+/// One stage of one pipeline: devices that run in lock step.
 #[derive(Clone, Debug)]
 pub struct Rank {
     /// Its pipeline, an index into [`Layout::pipelines`].
@@ -24,15 +27,21 @@ pub struct Rank {
     /// Its stage in the pipeline.
     pub stage: u32,
     /// Its layers.
-    pub layers: LayerRange,
+    pub layers: Layers,
     /// Tensor parallelism.
     pub tp: u32,
-    /// Its devices, `tp` of them, on one node.
+    /// Context parallelism.
+    pub cp: u32,
+    /// Expert parallelism, over the stage's replicas too.
+    pub ep: u32,
+    /// What its backward passes recompute.
+    pub recompute: Recompute,
+    /// Its devices, `tp x cp` of them.
     pub devices: Vec<DeviceId>,
-    /// Their node.
-    pub node: NodeId,
-    /// Times of its layers: forward and backward for one micro-batch, update once.
-    pub cost: LayerCost,
+    /// Their nodes, each with as many of them.
+    pub nodes: Vec<NodeId>,
+    /// Times of layers for one micro-batch.
+    pub times: LayerSums,
 }
 
 /// Layers whose gradients the same ranks share.
@@ -51,12 +60,97 @@ pub struct Layout {
     pub pipelines: Vec<Pipeline>,
     /// Stages of all pipelines, pipeline by pipeline.
     pub ranks: Vec<Rank>,
-    /// Gradient synchronisation: layer ranges in order, only those held by more than one rank.
+    /// Gradient synchronisation: layer ranges in order, only those on more than one device.
     pub syncs: Vec<SyncGroup>,
     /// How its layer times are known: the worst of them.
     pub evidence: Evidence,
     /// Standard deviation of the logarithm of true over given layer time: the widest of them.
     pub spread: f64,
+}
+
+/// Nodes of some devices, each once, in order of appearance.
+pub(crate) fn nodes_of(scenario: &Scenario, devices: &[DeviceId]) -> Vec<NodeId> {
+    let mut nodes = Vec::with_capacity(1);
+    for device in devices {
+        let node = scenario.node(*device);
+        if nodes.last() != Some(&node) && !nodes.contains(&node) {
+            nodes.push(node);
+        }
+    }
+    nodes
+}
+
+/// How the layers of a stage are split, for their times. `devices` are those of all its replicas, one replica first.
+pub(crate) fn layer_config(
+    scenario: &Scenario,
+    plan: &Plan,
+    stage: &Stage,
+    devices: &[DeviceId],
+) -> LayerConfig {
+    let nodes = |count: u32, step: u32| {
+        let picked: Vec<DeviceId> =
+            devices.iter().step_by(step.max(1) as usize).take(count as usize).copied().collect();
+        nodes_of(scenario, &picked).len().max(1) as u32
+    };
+    LayerConfig {
+        micro_batch: plan.micro_batch,
+        tp: stage.tp,
+        cp: stage.cp,
+        ep: stage.ep,
+        sequence_parallel: plan.sequence_parallel && stage.tp > 1,
+        overlap_tp: plan.overlap_tp && stage.tp > 1,
+        nodes: [nodes(stage.tp, 1), nodes(stage.cp, stage.tp), nodes(stage.ep, 1)],
+    }
+}
+
+impl Rank {
+    /// The first of its nodes.
+    pub fn node(&self) -> NodeId {
+        self.nodes[0]
+    }
+
+    /// Nodes that one of its tensor-parallel groups spreads over.
+    pub fn spread(&self) -> u32 {
+        (self.nodes.len() as u32 / self.cp.max(1)).max(1)
+    }
+
+    /// Time of a pass over some of its layers, one micro-batch.
+    pub fn pass(&self, kind: PassKind, layers: LayerRange, split_weights: bool) -> SimDuration {
+        let cost = self.cost(layers);
+        let again = match self.recompute {
+            Recompute::None => SimDuration::ZERO,
+            Recompute::Selective => cost.core,
+            // The inputs of embedding and head are kept anyway; their own pass is small beside the blocks'.
+            Recompute::Full => cost.forward,
+        };
+        match kind {
+            PassKind::Forward => cost.forward,
+            PassKind::Weight => cost.weight,
+            PassKind::Backward if split_weights => {
+                cost.backward.saturating_sub(cost.weight).saturating_add(again)
+            }
+            PassKind::Backward => cost.backward.saturating_add(again),
+        }
+    }
+
+    /// What one micro-batch's passes wait for inside their layers, as far as it is known apart.
+    pub fn wait(&self) -> SimDuration {
+        let of = |cost: LayerCost| {
+            let again = if self.recompute == Recompute::Full { cost.forward_wait } else { SimDuration::ZERO };
+            cost.forward_wait.saturating_add(cost.backward_wait).saturating_add(again)
+        };
+        self.layers.chunks().iter().fold(SimDuration::ZERO, |sum, r| sum.saturating_add(of(self.cost(*r))))
+    }
+
+    /// Sum over some of its layers.
+    pub fn cost(&self, layers: LayerRange) -> LayerCost {
+        self.times.cost(layers).expect("the check found times for every layer")
+    }
+
+    /// Time of its optimizer step, all of it.
+    pub fn update(&self) -> SimDuration {
+        self.layers.chunks().iter().fold(SimDuration::ZERO, |sum, r| sum.saturating_add(self.cost(*r).update))
+    }
 }
 
 impl Layout {
@@ -88,26 +182,32 @@ impl Layout {
                 })
                 .collect();
             // By stage: the node group of the replica before, and its times.
-            let mut known: Vec<Option<(u32, LayerCost)>> = vec![None; devices.len()];
+            let mut known: Vec<Option<(u32, LayerSums)>> = vec![None; devices.len()];
             for replica in 0..pipelines.replicas as usize {
                 let first = layout.ranks.len();
                 for (s, stage) in pipelines.stages.iter().enumerate() {
-                    let tp = stage.tp as usize;
-                    let devices = devices[s][replica * tp..(replica + 1) * tp].to_vec();
-                    let group = devices[0].group;
-                    let cost = match known[s] {
-                        Some((of, cost)) if of == group => cost,
-                        _ => layout.times(scenario, group, plan.micro_batch, stage),
+                    let width = stage.width() as usize;
+                    let own = &devices[s][replica * width..(replica + 1) * width];
+                    let group = own[0].group;
+                    let times = match &known[s] {
+                        Some((of, times)) if *of == group => times.clone(),
+                        _ => {
+                            let config = layer_config(scenario, plan, stage, &devices[s][replica * width..]);
+                            layout.times(scenario, group, &config)
+                        }
                     };
-                    known[s] = Some((group, cost));
+                    known[s] = Some((group, times.clone()));
                     layout.ranks.push(Rank {
                         pipeline: layout.pipelines.len(),
                         stage: s as u32,
-                        layers: stage.layers,
+                        layers: stage.layers.clone(),
                         tp: stage.tp,
-                        node: scenario.node(devices[0]),
-                        devices,
-                        cost,
+                        cp: stage.cp,
+                        ep: stage.ep,
+                        recompute: stage.recompute,
+                        nodes: nodes_of(scenario, own),
+                        devices: own.to_vec(),
+                        times,
                     });
                 }
                 let stages = first..layout.ranks.len();
@@ -118,13 +218,12 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Times of a stage on devices of a group.
-    fn times(&mut self, scenario: &Scenario, group: u32, micro_batch: u32, stage: &Stage) -> LayerCost {
-        let times = scenario.groups[group as usize].layers.at(micro_batch, stage.tp);
+    fn times(&mut self, scenario: &Scenario, group: u32, config: &LayerConfig) -> LayerSums {
+        let times = scenario.groups[group as usize].layers.of(config);
         let times = times.expect("the check found times for every stage");
         self.evidence = self.evidence.max(times.evidence);
         self.spread = self.spread.max(times.spread);
-        times.cost(stage.layers).expect("the check found times for every layer")
+        times
     }
 
     /// The stages of the pipeline that `rank` belongs to.
@@ -132,21 +231,41 @@ impl Layout {
         self.pipelines[rank.pipeline].stages.len() as u32
     }
 
-    /// Between two borders of any stage, the ranks that hold a layer are the same.
+    /// What the order of a pipeline's passes depends on.
+    pub fn shape(&self, plan: &Plan, pipeline: &Pipeline) -> Shape {
+        Shape {
+            schedule: plan.schedule,
+            stages: pipeline.stages.len() as u32,
+            chunks: self.ranks[pipeline.stages.start].layers.chunks().len() as u32,
+            micro_batches: pipeline.micro_batches,
+            in_flight: plan.in_flight,
+        }
+    }
+
+    /// Between two borders of any range of layers, the ranks that hold a layer are the same.
     fn find_syncs(&mut self, layers: u32) {
         let mut border = vec![false; layers as usize + 1];
         border[0] = true;
         border[layers as usize] = true;
-        for rank in &self.ranks {
-            border[rank.layers.first as usize] = true;
+        for range in self.ranks.iter().flat_map(|r| r.layers.chunks()) {
+            border[range.first as usize] = true;
+        }
+        // Who holds the layers from each border on.
+        let mut holders: Vec<Vec<usize>> = vec![Vec::new(); layers as usize];
+        for (r, rank) in self.ranks.iter().enumerate() {
+            for range in rank.layers.chunks() {
+                for layer in range.iter().filter(|l| border[*l as usize]) {
+                    holders[layer as usize].push(r);
+                }
+            }
         }
         let borders: Vec<u32> = (0..=layers).filter(|l| border[*l as usize]).collect();
         for pair in borders.windows(2) {
             let layers = LayerRange { first: pair[0], last: pair[1] - 1 };
-            let holds = |r: &Rank| r.layers.first <= layers.first && layers.last <= r.layers.last;
-            let mut ranks: Vec<usize> = (0..self.ranks.len()).filter(|&r| holds(&self.ranks[r])).collect();
-            if ranks.len() > 1 {
-                ranks.sort_by_key(|&r| (self.ranks[r].node, r));
+            let mut ranks = std::mem::take(&mut holders[pair[0] as usize]);
+            let devices: u64 = ranks.iter().map(|r| u64::from(self.ranks[*r].cp)).sum();
+            if devices > 1 {
+                ranks.sort_by_key(|&r| (self.ranks[r].node(), r));
                 self.syncs.push(SyncGroup { layers, ranks });
             }
         }

@@ -1,9 +1,11 @@
-//! Whether a plan is one for this scenario: every layer once and in order, every device there and used once, whole
-//! tensor-parallel groups inside a node, the whole batch and no more, and layer times for all of it.
+//! Whether a plan is one for this scenario: every layer once and in order, every device there and used once, groups spread
+//! evenly over nodes, degrees that go together, the whole batch and no more, and layer times for all of it.
 
 use crate::layer_times::NoTimes;
-use crate::plan::Plan;
+use crate::layout::{layer_config, nodes_of};
+use crate::plan::{Plan, Recompute, Schedule};
 use crate::scenario::{DeviceId, Scenario};
+use sim_core::SimDuration;
 
 /// One thing wrong with a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,7 @@ pub struct PlanFault {
 pub fn check(scenario: &Scenario, plan: &Plan) -> Vec<PlanFault> {
     let mut checker = Checker { scenario, plan, faults: Vec::new() };
     checker.batch();
+    checker.features();
     // More devices named than there are cannot be right, and must not be expanded.
     let named: u64 = plan.pipelines.iter().flat_map(|p| &p.stages).map(|s| s.device_count()).sum();
     if named > scenario.gpus() {
@@ -107,6 +110,62 @@ impl Checker<'_> {
         }
     }
 
+    /// What the plan asks for all its pipelines.
+    fn features(&mut self) {
+        let plan = self.plan;
+        if plan.zero > 3 {
+            let message = format!("`zero` is {}", plan.zero);
+            self.fault("T0211", "zero", message, "0 (nothing shared out) to 3 (parameters too)".into());
+        }
+        if plan.in_flight.is_some() && plan.schedule != Schedule::ZeroBubble {
+            let message = format!("`in_flight` with the schedule `{}`", plan.schedule);
+            let help = "only `zero-bubble` has a limit of its own: leave it out".into();
+            self.fault("T0211", "in_flight", message, help);
+        }
+        // Gradients sent in every micro-batch need partners at the same micro-batch.
+        let alike = |p: &crate::plan::PipelineGroup| {
+            let first = &plan.pipelines[0];
+            p.micro_batches == first.micro_batches
+                && p.stages.len() == first.stages.len()
+                && p.stages.iter().zip(&first.stages).all(|(a, b)| a.layers == b.layers)
+        };
+        if plan.zero >= 2 && !plan.pipelines.iter().all(alike) {
+            let message = format!("`zero = {}` over pipelines that are not alike", plan.zero);
+            let help = "pipelines that share gradients or parameters in every micro-batch need the same layers and \
+                        micro-batches";
+            self.fault("T0211", "zero", message, help.into());
+        }
+        if plan.zero >= 2 && plan.schedule == Schedule::ZeroBubble {
+            let message = "weight gradients of their own pass with `zero` 2 or 3".to_string();
+            self.fault("T0211", "zero", message, "`zero = 1`, or another schedule".into());
+        }
+        for (p, group) in plan.pipelines.iter().enumerate() {
+            let stages = group.stages.len() as u32;
+            let chunks = group.stages.first().map_or(1, |s| s.layers.chunks().len());
+            for (s, stage) in group.stages.iter().enumerate() {
+                let own = stage.layers.chunks().len();
+                let path = format!("pipelines[{p}].stages[{s}].layers");
+                if own != chunks {
+                    let message = format!("{own} ranges of layers, the first stage has {chunks}");
+                    self.fault("T0212", path, message, "every stage has as many virtual stages".into());
+                } else if own > 1 && plan.schedule != Schedule::Interleaved {
+                    let message = format!("{own} ranges of layers with the schedule `{}`", plan.schedule);
+                    self.fault("T0212", path, message, "`schedule = \"interleaved\"`, or one range".into());
+                }
+            }
+            if chunks > 1 && stages > 0 && !group.micro_batches.is_multiple_of(stages) {
+                let message =
+                    format!("{} micro-batches over {stages} interleaved stages", group.micro_batches);
+                let path = format!("pipelines[{p}].micro_batches");
+                self.fault("T0212", path, message, "a multiple of the number of stages".into());
+            }
+            if plan.in_flight.is_some_and(|most| most < stages) {
+                let message = format!("`in_flight` is {}", plan.in_flight.unwrap_or(0));
+                self.fault("T0211", "in_flight", message, format!("at least the {stages} stages"));
+            }
+        }
+    }
+
     fn layers(&mut self, p: usize) {
         let layers = self.scenario.model.layers();
         let stages = &self.plan.pipelines[p].stages;
@@ -119,9 +178,13 @@ impl Checker<'_> {
             );
             return;
         }
+        let chunks = stages.iter().map(|s| s.layers.chunks().len()).min().unwrap_or(0);
         let mut next = 0;
-        for (s, stage) in stages.iter().enumerate() {
-            let (path, range) = (format!("pipelines[{p}].stages[{s}].layers"), stage.layers);
+        // Chunk by chunk, each through all stages.
+        for (s, stage, chunk) in
+            (0..chunks).flat_map(|c| stages.iter().enumerate().map(move |(s, t)| (s, t, c)))
+        {
+            let (path, range) = (format!("pipelines[{p}].stages[{s}].layers"), stage.layers.chunks()[chunk]);
             if range.last < range.first {
                 let message = format!("layers `{range}` run backwards");
                 self.fault("T0205", path, message, "the first layer, then the last".into());
@@ -154,25 +217,28 @@ impl Checker<'_> {
         let group = &self.plan.pipelines[p];
         for (s, stage) in group.stages.iter().enumerate() {
             let path = format!("pipelines[{p}].stages[{s}].devices");
-            let wanted = u64::from(group.replicas) * u64::from(stage.tp);
-            if stage.tp == 0 {
+            let wanted = u64::from(group.replicas).saturating_mul(stage.width().into());
+            let degrees = [("tp", stage.tp), ("cp", stage.cp), ("ep", stage.ep)];
+            if let Some((name, _)) = degrees.iter().find(|(_, degree)| *degree == 0) {
                 self.fault(
                     "T0201",
-                    format!("pipelines[{p}].stages[{s}].tp"),
-                    "`tp` is 0".into(),
+                    format!("pipelines[{p}].stages[{s}].{name}"),
+                    format!("`{name}` is 0"),
                     "at least 1".into(),
                 );
                 continue;
             }
+            self.degrees(p, s, wanted);
             if stage.device_count() != wanted {
                 self.fault(
                     "T0207",
                     path.clone(),
                     format!(
-                        "{} for {} of tp {}",
+                        "{} for {} of tp {}{}",
                         counted(stage.device_count(), "device"),
                         counted(group.replicas.into(), "replica"),
-                        stage.tp
+                        stage.tp,
+                        if stage.cp > 1 { format!(" x cp {}", stage.cp) } else { String::new() }
                     ),
                     format!("name {}", counted(wanted, "device")),
                 );
@@ -213,19 +279,21 @@ impl Checker<'_> {
             if devices.len() as u64 != wanted {
                 continue;
             }
-            for (r, ranks) in devices.chunks(stage.tp as usize).enumerate() {
-                let node = self.scenario.node(ranks[0]);
-                if ranks.iter().any(|d| self.scenario.node(*d) != node) {
+            for (r, ranks) in devices.chunks(stage.width() as usize).enumerate() {
+                let nodes = nodes_of(self.scenario, ranks);
+                let on = |n| ranks.iter().filter(|d| self.scenario.node(**d) == n).count();
+                if nodes.len() > 1 && nodes.iter().any(|n| on(*n) != on(nodes[0])) {
                     let message = format!(
-                        "replica {r}: its {} tensor-parallel devices are on more than one node",
-                        stage.tp
+                        "replica {r}: its {} devices are unevenly spread over {} nodes",
+                        ranks.len(),
+                        nodes.len()
                     );
-                    self.fault(
-                        "T0209",
-                        path.clone(),
-                        message,
-                        "tensor parallelism stays inside a node".into(),
-                    );
+                    self.fault("T0209", path.clone(), message, "as many on each node, or all on one".into());
+                    break;
+                }
+                if ranks.iter().any(|d| d.group != ranks[0].group) {
+                    let message = format!("replica {r}: its devices are of two node groups");
+                    self.fault("T0209", path.clone(), message, "one replica stays in one group".into());
                     break;
                 }
             }
@@ -235,16 +303,54 @@ impl Checker<'_> {
         }
     }
 
+    /// Context and expert parallelism.
+    fn degrees(&mut self, p: usize, s: usize, devices: u64) {
+        let (model, stage) = (&self.scenario.model, &self.plan.pipelines[p].stages[s]);
+        let path = |name: &str| format!("pipelines[{p}].stages[{s}].{name}");
+        if !model.seq_len.is_multiple_of(u64::from(stage.cp)) {
+            let message = format!("cp {} does not divide the sequence of {} tokens", stage.cp, model.seq_len);
+            self.fault("T0213", path("cp"), message, "parts of a sequence are alike".into());
+        }
+        if stage.ep == 1 {
+            return;
+        }
+        match &model.experts {
+            None => {
+                let message = format!("ep {}, and `{}` has no experts", stage.ep, model.name);
+                self.fault("T0213", path("ep"), message, "1".into());
+            }
+            Some(experts) if !experts.count.is_multiple_of(u64::from(stage.ep)) => {
+                let message = format!("ep {} does not divide the {} experts", stage.ep, experts.count);
+                self.fault("T0213", path("ep"), message, "ranks hold whole experts, each as many".into());
+            }
+            Some(_) if !devices.is_multiple_of(u64::from(stage.ep)) => {
+                let message = format!("ep {} over {}", stage.ep, counted(devices, "device"));
+                self.fault("T0213", path("ep"), message, "a divisor of the stage's devices".into());
+            }
+            Some(_) => {}
+        }
+    }
+
     fn times(&mut self, p: usize, s: usize, devices: &[DeviceId]) {
         let (stage, size) = (&self.plan.pipelines[p].stages[s], self.plan.micro_batch);
-        let mut groups: Vec<u32> = devices.iter().map(|d| d.group).collect();
-        groups.dedup();
-        for g in groups {
-            let group = &self.scenario.groups[g as usize];
+        let width = stage.width() as usize;
+        let mut replicas: Vec<usize> = (0..devices.len() / width).collect();
+        replicas.dedup_by_key(|r| devices[*r * width].group);
+        for r in replicas {
+            let group = &self.scenario.groups[devices[r * width].group as usize];
             let (gpu, model) = (&group.gpu.name, &self.scenario.model.name);
             let path = format!("pipelines[{p}].stages[{s}].tp");
             let at = format!("at micro-batch {size}, tp {}", stage.tp);
-            let (message, help) = match group.layers.at(size, stage.tp) {
+            let config = layer_config(self.scenario, self.plan, stage, &devices[r * width..]);
+            let (message, help) = match group.layers.of(&config) {
+                Ok(times)
+                    if stage.recompute == Recompute::Selective && times.total().core == SimDuration::ZERO =>
+                {
+                    (
+                        format!("only whole layers of `{model}` were measured on `{gpu}`"),
+                        "what selective recomputation repeats is not known apart: `none` or `full`".into(),
+                    )
+                }
                 Ok(times) if times.running().len() == self.scenario.model.layers() as usize + 1 => continue,
                 Ok(times) => {
                     let layers = times.running().len() - 1;
@@ -267,6 +373,17 @@ impl Checker<'_> {
                 Err(NoTimes::Heads { heads }) => (
                     format!("tp {} does not divide the {heads} attention heads of `{model}`", stage.tp),
                     "ranks hold whole heads, each as many".into(),
+                ),
+                Err(NoTimes::Spread) => {
+                    let what = format!("replica {r}: `{gpu}` was measured inside a node, without cp or ep");
+                    let help =
+                        "tensor-parallel devices on one node, cp 1, ep 1; or layer times from a device model";
+                    self.fault("T0209", path, what, help.into());
+                    continue;
+                }
+                Err(NoTimes::NoNetwork) => (
+                    format!("a replica {at}, cp {}, ep {} is on several nodes", stage.cp, stage.ep),
+                    "nothing says how its node reaches others: give `[network]` a `rate`".into(),
                 ),
                 Err(NoTimes::TooLong) => (
                     format!("one pass of `{model}` on `{gpu}` {at} takes over a day"),

@@ -127,7 +127,7 @@ impl<'a> Pieces<'a> {
         let mut families: Vec<(Vec<usize>, Vec<usize>)> = Vec::new();
         for (p, pipeline) in self.layout.pipelines.iter().enumerate() {
             let mut cuts: Vec<usize> =
-                pipeline.stages.clone().map(|r| self.layout.ranks[r].layers.first as usize).collect();
+                pipeline.stages.clone().map(|r| self.layout.ranks[r].layers.first() as usize).collect();
             cuts.push(self.view.layers);
             match families.iter_mut().find(|(c, _)| *c == cuts) {
                 Some((_, list)) => list.push(p),

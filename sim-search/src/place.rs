@@ -81,9 +81,10 @@ pub fn place(
 /// A part with its devices.
 pub fn group(scenario: &Scenario, part: &Part<'_>, devices: &[Vec<DeviceId>]) -> PipelineGroup {
     let stage = |(s, list): (usize, &Vec<DeviceId>)| Stage {
-        layers: LayerRange { first: part.borders[s] as u32, last: part.borders[s + 1] as u32 - 1 },
+        layers: LayerRange { first: part.borders[s] as u32, last: part.borders[s + 1] as u32 - 1 }.into(),
         tp: part.template.stages[s].tp,
         devices: ranges(scenario, list),
+        ..Stage::default()
     };
     PipelineGroup {
         replicas: part.replicas,

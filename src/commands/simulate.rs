@@ -30,7 +30,7 @@ pub(super) fn run(args: &Simulate) -> Result<Answer, Failure> {
     let options = Options { at: overrides.at, fold: !args.no_fold };
     let iteration = simulate_with(&mut simulator, &plan, &layout, &options).map_err(not_simulated)?;
     if let Some(path) = &args.timeline {
-        let timeline = report::timeline::chrome(scenario, &plan, &layout, &simulator);
+        let timeline = report::timeline::chrome(scenario, &layout, &simulator);
         write::whole(path, timeline.to_string().as_bytes())?;
         eprintln!("wrote {}: open it in https://ui.perfetto.dev", path.display());
     }

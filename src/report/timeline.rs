@@ -4,8 +4,7 @@
 use serde_json::{Value, json};
 use sim_core::SimTime;
 use sim_models::iteration::{Simulator, Span};
-use sim_models::layout::{Layout, Rank};
-use sim_models::plan::Plan;
+use sim_models::layout::Layout;
 use sim_models::scenario::{NodeId, Scenario};
 use std::collections::BTreeMap;
 
@@ -24,7 +23,7 @@ struct Writer<'a> {
 }
 
 /// The trace of the simulator's last run.
-pub(crate) fn chrome(scenario: &Scenario, plan: &Plan, layout: &Layout, simulator: &Simulator<'_>) -> Value {
+pub(crate) fn chrome(scenario: &Scenario, layout: &Layout, simulator: &Simulator<'_>) -> Value {
     let mut writer = Writer {
         scenario,
         layout,
@@ -35,12 +34,13 @@ pub(crate) fn chrome(scenario: &Scenario, plan: &Plan, layout: &Layout, simulato
     };
     // Where each pass starts: arrows end there.
     let mut passes: BTreeMap<(usize, bool, u32), SimTime> = BTreeMap::new();
-    simulator.spans(plan, layout, |span, start, _| match span {
-        Span::Forward { rank, micro_batch } => drop(passes.insert((rank, true, micro_batch), start)),
-        Span::Backward { rank, micro_batch } => drop(passes.insert((rank, false, micro_batch), start)),
-        _ => {}
+    // The first part of a pass that is several tasks is where it starts.
+    simulator.spans(layout, |span, start, _| {
+        if let Span::Forward { rank, micro_batch } | Span::Backward { rank, micro_batch } = span {
+            passes.entry((rank, matches!(span, Span::Forward { .. }), micro_batch)).or_insert(start);
+        }
     });
-    simulator.spans(plan, layout, |span, start, end| writer.span(span, start, end, &passes));
+    simulator.spans(layout, |span, start, end| writer.span(span, start, end, &passes));
     writer.name_rows();
     json!({ "displayTimeUnit": "ms", "traceEvents": writer.events })
 }
@@ -60,12 +60,14 @@ impl Writer<'_> {
             Span::Backward { rank, micro_batch } => {
                 self.on_devices(rank, 0, format!("B{micro_batch}"), "backward", start, end);
             }
+            Span::Weight { rank, micro_batch } => {
+                self.on_devices(rank, 0, format!("W{micro_batch}"), "weight", start, end);
+            }
             Span::Update { rank } => self.on_devices(rank, 0, "update".into(), "update", start, end),
-            Span::Transfer { from, to, micro_batch } => {
-                let down = to > from;
+            Span::Transfer { from, to, micro_batch, forward: down } => {
                 let name = format!("{}{micro_batch}", if down { "f" } else { "b" });
                 self.on_devices(from, if down { 1 } else { 2 }, name.clone(), "transfer", start, end);
-                let (a, b) = (self.layout.ranks[from].node, self.layout.ranks[to].node);
+                let (a, b) = (self.layout.ranks[from].node(), self.layout.ranks[to].node());
                 for link in self.links_between(a, b) {
                     self.on_link(
                         link,
@@ -78,14 +80,14 @@ impl Writer<'_> {
                     self.arrow(from, if down { 1 } else { 2 }, start, to, consumer);
                 }
             }
-            Span::Sync { rank, sync } => {
-                self.on_devices(rank, 3, format!("all-reduce {sync}"), "gradients", start, end);
+            Span::Sync { rank, sync, kind } => {
+                self.on_devices(rank, 3, format!("{kind} {sync}"), "gradients", start, end);
             }
         }
     }
 
     fn place(&self, rank: usize) -> String {
-        let Rank { pipeline, stage, .. } = self.layout.ranks[rank];
+        let (pipeline, stage) = (self.layout.ranks[rank].pipeline, self.layout.ranks[rank].stage);
         format!("p{pipeline} s{stage}")
     }
 
@@ -98,7 +100,7 @@ impl Writer<'_> {
     fn on_devices(&mut self, rank: usize, row: u64, name: String, kind: &str, start: SimTime, end: SimTime) {
         let layout = self.layout;
         let rank = &layout.ranks[rank];
-        let pid = self.process(rank.node);
+        let pid = self.process(rank.node());
         for device in &rank.devices {
             let tid = u64::from(device.index) * ROWS.len() as u64 + row;
             self.events.push(json!({
@@ -127,7 +129,7 @@ impl Writer<'_> {
             let layout = self.layout;
             let rank = &layout.ranks[rank];
             let tid = u64::from(rank.devices[0].index) * ROWS.len() as u64 + row;
-            let pid = self.process(rank.node);
+            let pid = self.process(rank.node());
             self.events.push(json!({
                 "ph": phase, "bp": "e", "name": "transfer", "cat": "transfer", "id": self.arrows, "pid": pid,
                 "tid": tid, "ts": micros(at),

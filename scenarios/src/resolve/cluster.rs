@@ -10,7 +10,7 @@ use sim_models::calibrate::DeviceFile;
 use sim_models::collective::Fabric;
 use sim_models::device::constants::FrameworkConstants;
 use sim_models::device::{Device, Format, Gpu, LayerTable, Roofline};
-use sim_models::layer_times::{LayerTimes, OnDevice};
+use sim_models::layer_times::{LayerTimes, OnDevice, Outside};
 use sim_models::link::{FittedCurve, LinkModel, StreamRate, fitted_between_nodes, fitted_inside_node};
 use sim_models::scenario::NodeGroup;
 use sim_models::workload::{Model, Training};
@@ -84,7 +84,8 @@ fn group(
     let gpus_per_node = t.gpus_per_node.as_ref()?.value.u32();
     let nic = nic(t, file, &gpu, &zone, cx.faults);
     let inside = inside(t, &gpu, gpus_per_node);
-    let layers = layers(t, &gpu, inside.clone(), workload?, cx)?;
+    let outside = nic.as_ref().map(|nic| outside(file, &gpu, &zone, nic, gpus_per_node));
+    let layers = layers(t, &gpu, (inside.clone(), outside), workload?, cx)?;
     Some(NodeGroup {
         name: t.name.as_ref()?.value.0.clone(),
         nodes: t.count.as_ref()?.value.u32(),
@@ -101,7 +102,7 @@ fn group(
 fn layers(
     t: &NodesTable,
     gpu: &Gpu,
-    inside: LinkModel,
+    (inside, outside): (LinkModel, Option<Outside>),
     workload: &Workload<'_>,
     cx: &mut Context<'_>,
 ) -> Option<LayerTimes> {
@@ -114,7 +115,7 @@ fn layers(
     };
     if let Some(file) = &t.device {
         let device = Device::Roofline(calibrated(file, gpu, cx)?);
-        let device = OnDevice { device, model: model.clone(), format, inside };
+        let device = OnDevice { device, model: model.clone(), format, inside, outside };
         return Some(match table {
             Some(table) => LayerTimes::carried_on(table, device),
             None => LayerTimes::modelled(device),
@@ -124,7 +125,7 @@ fn layers(
         return Some(LayerTimes::measured(table));
     }
     let device = Device::of(gpu, model, format, FrameworkConstants::default(), table.as_ref());
-    let device = OnDevice { device, model: model.clone(), format, inside };
+    let device = OnDevice { device, model: model.clone(), format, inside, outside };
     Some(match table {
         Some(table) => LayerTimes::carried_on(table, device),
         None => LayerTimes::modelled(device),
@@ -200,6 +201,19 @@ fn nic(
             None
         }
     }
+}
+
+/// The way of one GPU to another node of its group.
+fn outside(file: &ScenarioFile, gpu: &Gpu, zone: &str, nic: &CapacityProfile, gpus_per_node: u32) -> Outside {
+    let share = nic.highest().as_bytes_per_s() / f64::from(gpus_per_node.max(1));
+    let network = file.network.as_ref().map(|n| &n.value);
+    let latency = network.and_then(|n| n.latency.as_ref()).map_or(0.0, |l| l.value.0.as_secs_f64());
+    let constant = network.and_then(|n| n.rate.as_ref()).map(|r| r.value.0.as_bytes_per_s());
+    let link = match (constant, fitted_between_nodes(zone, &gpu.name, &gpu.name)) {
+        (None, Some(measured)) => curves(measured),
+        (rate, _) => LinkModel::constant(rate.unwrap_or(nic.highest().as_bytes_per_s()), latency),
+    };
+    Outside { link, share }
 }
 
 /// As given, as measured, or as the maker wires the GPU.

@@ -4,6 +4,7 @@ mod changes;
 mod cluster;
 mod gpus;
 mod happen;
+mod model;
 mod network;
 mod plan;
 mod replay;
@@ -13,11 +14,11 @@ pub(crate) use plan::{checked, read as read_plan};
 use crate::Overrides;
 use crate::fault::{At, Faults, Place, Source};
 use crate::files;
-use crate::format::{ModelTable, SCHEMA_VERSION, ScenarioFile, SearchTable, TrainingTable};
-use crate::nearest::suggestion;
+use crate::format::{SCHEMA_VERSION, ScenarioFile, SearchTable, TrainingTable};
+use crate::read::Time;
 use sim_models::scenario::{Scenario, SearchOptions};
 use sim_models::units::Bytes;
-use sim_models::workload::{ActivationModel, Model, Optimizer, Precision, Training};
+use sim_models::workload::{Optimizer, Overheads, Precision, Training};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -57,8 +58,8 @@ pub(crate) fn scenario(file: &ScenarioFile, name: &str, cx: &mut Context<'_>) ->
         let message = format!("the format has no version {}", version.value.0);
         cx.faults.push(version.place, "T0110", message, format!("write `schema_version = {SCHEMA_VERSION}`"));
     }
-    let model = file.model.as_ref().and_then(|t| self::model(t, cx.faults));
-    let training = file.training.as_ref().and_then(|t| self::training(&t.value));
+    let model = file.model.as_ref().and_then(|t| model::model(t, cx));
+    let training = file.training.as_ref().and_then(|t| self::training(&t.value, cx.faults));
     let search_table = file.search.as_ref().map(|t| &t.value);
     let extrapolate = search_table.and_then(|t| t.extrapolate.as_ref()).is_some_and(|e| e.value);
     let workload = model.as_ref().zip(training.as_ref());
@@ -86,60 +87,27 @@ pub(crate) fn scenario(file: &ScenarioFile, name: &str, cx: &mut Context<'_>) ->
     Some(scenario)
 }
 
-fn model(table: &At<ModelTable>, faults: &mut Faults) -> Option<Model> {
-    let t = &table.value;
-    let name = t.name.as_ref()?;
-    // Sizes that make it a model of one's own, wherever they are given.
-    let given = [
-        t.blocks.as_ref().map(|v| v.place),
-        t.hidden.as_ref().map(|v| v.place),
-        t.heads.as_ref().map(|v| v.place),
-        t.ffn_hidden.as_ref().map(|v| v.place),
-        t.seq_len.as_ref().map(|v| v.place),
-        t.vocab.as_ref().map(|v| v.place),
-        t.positions.as_ref().map(|v| v.place),
-        t.tied_embeddings.as_ref().map(|v| v.place),
-    ];
-    match (Model::builtin(&name.value.0), given.into_iter().flatten().min()) {
-        (Some(model), None) => return Some(model),
-        (Some(_), Some(place)) => {
-            let message = format!("`{}` is a built-in model: its sizes are known", name.value.0);
-            let help = "give a model of your own another name: the built-in's layer times are not its";
-            faults.push(place, "T0304", message, help);
+fn training(t: &TrainingTable, faults: &mut Faults) -> Option<Training> {
+    let precision = t.precision.as_ref().map_or(Precision::Fp32, |v| v.value);
+    let gradient_bytes = match &t.gradient_bits {
+        None => precision.activation_bytes(),
+        Some(bits) if matches!(bits.value.0, 16 | 32) => bits.value.0 / 8,
+        Some(bits) => {
+            faults.push(bits.place, "T0107", format!("`{}` is not 16 or 32", bits.value.0), "");
             return None;
         }
-        (None, None) => {
-            let names: Vec<&str> = Model::builtin_names().collect();
-            let help = format!("{} (a model of your own needs its sizes)", suggestion(&name.value.0, &names));
-            faults.push(name.place, "T0304", format!("unknown model `{}`", name.value.0), help);
-            return None;
-        }
-        (None, Some(_)) => {}
-    }
-    for key in ["blocks", "hidden", "heads", "seq_len", "vocab"] {
-        t.lacks(key, faults);
-    }
-    let (hidden, seq_len) = (t.hidden.as_ref()?.value.0, t.seq_len.as_ref()?.value.0);
-    Some(Model {
-        name: name.value.0.clone(),
-        blocks: t.blocks.as_ref()?.value.u32(),
-        hidden,
-        heads: t.heads.as_ref()?.value.0,
-        ffn_hidden: t.ffn_hidden.as_ref().map_or(4 * hidden, |v| v.value.0),
-        seq_len,
-        vocab: t.vocab.as_ref()?.value.0,
-        positions: t.positions.as_ref().map_or(seq_len, |v| v.value.0),
-        tied_embeddings: t.tied_embeddings.as_ref().is_none_or(|v| v.value),
-    })
-}
-
-fn training(t: &TrainingTable) -> Option<Training> {
+    };
+    let seconds = |time: &Option<At<Time>>| time.as_ref().map_or(0.0, |t| t.value.0.as_secs_f64());
     Some(Training {
-        global_batch: t.global_batch.as_ref()?.value.u32(),
-        precision: t.precision.as_ref().map_or(Precision::Fp32, |v| v.value),
         optimizer: t.optimizer.as_ref().map_or(Optimizer::Adam, |v| v.value),
+        gradient_bytes,
         memory_reserve: t.memory_reserve.as_ref().map_or(Bytes(1 << 30), |v| v.value.0),
-        activations: ActivationModel::default(),
+        overheads: Overheads {
+            iteration_s: seconds(&t.iteration_overhead),
+            transfer_s: seconds(&t.transfer_overhead),
+            slowdown: t.overlap_slowdown.as_ref().map_or(0.0, |v| v.value.0),
+        },
+        ..Training::new(t.global_batch.as_ref()?.value.u32(), precision)
     })
 }
 

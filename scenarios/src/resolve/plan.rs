@@ -6,7 +6,7 @@ use crate::files;
 use crate::format::{PipelineTable, PlanChoice, PlanTable, StageTable};
 use crate::node::Node;
 use crate::read::Read;
-use sim_models::plan::{PipelineGroup, Plan, Schedule, Stage};
+use sim_models::plan::{GradientSync, PipelineGroup, Plan, Recompute, Schedule, Stage};
 use sim_models::plan_check;
 use sim_models::scenario::Scenario;
 
@@ -45,6 +45,13 @@ fn plan(t: &PlanTable) -> Option<Plan> {
         micro_batch: t.micro_batch.as_ref()?.value.u32(),
         schedule: t.schedule.as_ref().map_or(Schedule::default(), |s| s.value),
         overlap_p2p: t.overlap_p2p.as_ref().is_some_and(|o| o.value),
+        in_flight: t.in_flight.as_ref().map(|n| n.value.u32()),
+        sequence_parallel: t.sequence_parallel.as_ref().is_some_and(|o| o.value),
+        overlap_tp: t.overlap_tp.as_ref().is_some_and(|o| o.value),
+        zero: t.zero.as_ref().map_or(0, |z| z.value.u32() as u8),
+        gradient_sync: t.gradient_sync.as_ref().map_or(GradientSync::default(), |s| s.value),
+        gradient_bucket: t.gradient_bucket.as_ref().map(|b| b.value.0),
+        overlap_gradients: t.overlap_gradients.as_ref().is_some_and(|o| o.value),
         pipelines: t.pipelines.as_ref()?.value.iter().map(pipeline).collect::<Option<_>>()?,
     })
 }
@@ -61,8 +68,11 @@ fn pipeline(t: &At<PipelineTable>) -> Option<PipelineGroup> {
 fn stage(t: &At<StageTable>) -> Option<Stage> {
     let t = &t.value;
     Some(Stage {
-        layers: t.layers.as_ref()?.value,
+        layers: t.layers.as_ref()?.value.clone(),
         tp: t.tp.as_ref().map_or(1, |tp| tp.value.u32()),
+        cp: t.cp.as_ref().map_or(1, |cp| cp.value.u32()),
+        ep: t.ep.as_ref().map_or(1, |ep| ep.value.u32()),
+        recompute: t.recompute.as_ref().map_or(Recompute::default(), |r| r.value),
         devices: t.devices.as_ref()?.value.iter().map(|d| d.value.clone()).collect(),
     })
 }

@@ -94,7 +94,7 @@ fn the_file() {
     r.spoil("absurd count", "count = 2", "count = 99999999999999999999");
     r.spoil("too many GPUs", "count = 2", "count = 1000000");
     r.spoil("absurd batch", "global_batch = 16", "global_batch = 2147483649");
-    r.spoil("no such choice", "global_batch = 16", "global_batch = 16, precision = \"fp8\"");
+    r.spoil("no such choice", "global_batch = 16", "global_batch = 16, precision = \"fp7\"");
     r.spoil("no such optimizer", "global_batch = 16", "global_batch = 16, optimizer = \"adamw\"");
     r.spoil("empty name", "name = \"a\"", "name = \"\"");
     r.spoil(

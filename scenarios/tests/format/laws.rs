@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use scenarios::trace::{Selection, Series};
 use scenarios::{Fault, Overrides, builtins, load_text, plan_from_text, quantity};
 use sim_models::plan::{DeviceRange, LayerRange, PipelineGroup, Plan, Schedule, Stage};
+use sim_models::units::Bytes;
 
 /// Every fault has a code, a message without a capital or a full stop, and a place inside its text.
 fn check(faults: &[Fault]) -> Result<(), TestCaseError> {
@@ -144,17 +145,31 @@ fn plan() -> impl Strategy<Value = Plan> {
         first,
         last,
     });
-    let stage = (range(30), 1u32..9, proptest::collection::vec(devices, 0..4))
-        .prop_map(|((first, last), tp, devices)| Stage { layers: LayerRange { first, last }, tp, devices });
+    let stage = (range(30), 1u32..9, proptest::collection::vec(devices, 0..4)).prop_map(
+        |((first, last), tp, devices)| Stage {
+            layers: LayerRange { first, last }.into(),
+            tp,
+            devices,
+            ..Stage::default()
+        },
+    );
     let group = (1u32..100, 1u32..100, proptest::collection::vec(stage, 0..4))
         .prop_map(|(replicas, micro_batches, stages)| PipelineGroup { replicas, micro_batches, stages });
-    let schedule = prop_oneof![Just(Schedule::OneFOneB), Just(Schedule::GPipe)];
-    (1u32..100, schedule, any::<bool>(), proptest::collection::vec(group, 1..4)).prop_map(
-        |(micro_batch, schedule, overlap_p2p, pipelines)| Plan {
+    let schedule = proptest::sample::select(Schedule::ALL.to_vec());
+    let bucket = proptest::option::of((1u64..1 << 40).prop_map(Bytes));
+    let flags = any::<[bool; 4]>();
+    (1u32..100, schedule, flags, 0u8..4, bucket, proptest::collection::vec(group, 1..4)).prop_map(
+        |(micro_batch, schedule, flags, zero, gradient_bucket, pipelines)| Plan {
             micro_batch,
             schedule,
-            overlap_p2p,
+            overlap_p2p: flags[0],
+            sequence_parallel: flags[1],
+            overlap_tp: flags[2],
+            overlap_gradients: flags[3],
+            zero,
+            gradient_bucket,
             pipelines,
+            ..Plan::default()
         },
     )
 }

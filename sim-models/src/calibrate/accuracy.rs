@@ -117,17 +117,7 @@ fn draw_plots() {
 fn model(name: &str) -> Model {
     let (blocks, hidden, heads, vocab) =
         if name == "opt-350m" { (24, 1024, 16, 50272) } else { (32, 2560, 20, 50257) };
-    Model {
-        name: name.into(),
-        blocks,
-        hidden,
-        heads,
-        ffn_hidden: 4 * hidden,
-        seq_len: 2048,
-        vocab,
-        positions: 2048,
-        tied_embeddings: false,
-    }
+    Model { tied_embeddings: false, ..Model::gpt(name, blocks, hidden, heads, 2048, vocab) }
 }
 
 /// One ring all-reduce as the catalogue has it: NVLink at six tenths of its rate, a card without one through the host

@@ -44,6 +44,8 @@ impl From<Precision> for Format {
             Precision::Fp32 => Format::Fp32,
             Precision::Fp16 => Format::Fp16,
             Precision::Bf16 => Format::Bf16,
+            Precision::Fp8 => Format::Fp8,
+            Precision::Fp4 => Format::Fp4,
         }
     }
 }

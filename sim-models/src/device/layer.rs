@@ -13,7 +13,7 @@
 use super::catalogue::Format;
 use super::constants::{AttentionKernel, FrameworkConstants};
 use super::operator::{Operator, Stream};
-use crate::workload::{LayerKind, Model};
+use crate::workload::{Latent, LayerKind, Model};
 
 /// Sizes of a layer, on all its ranks together. A block's `vocab` and a head's `ffn_hidden` are not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,14 +26,24 @@ pub struct LayerShape {
     pub heads: u64,
     /// Key-value heads: `heads` without grouped queries.
     pub kv_heads: u64,
+    /// Width of a query or key of one head.
+    pub head_width: u64,
+    /// Latent attention in place of grouped queries.
+    pub latent: Option<Latent>,
+    /// Keys that a query sees at most; 0 for all.
+    pub window: u64,
     /// Width of the MLP, of one expert.
     pub ffn_hidden: u64,
     /// Whether the MLP has a gate: three matrices for two.
     pub gated: bool,
-    /// Experts on one rank; 0 for a dense MLP.
+    /// Experts of the layer, on all its ranks together; 0 for a dense MLP.
     pub experts: u64,
     /// Experts that a token is sent to.
     pub top_k: u64,
+    /// Width of the MLP that every token passes through beside its experts; 0 for none.
+    pub shared_ffn: u64,
+    /// Tokens of the fullest rank's experts over the mean, in thousandths: 1000 is balanced.
+    pub load_permille: u32,
     /// Vocabulary, padded.
     pub vocab: u64,
     /// Parameters on one rank, for the optimizer step.
@@ -41,19 +51,25 @@ pub struct LayerShape {
 }
 
 impl LayerShape {
-    /// Layer `layer` (0-based) of a dense model on one of `tp` ranks.
-    pub fn of(model: &Model, layer: u32, tp: u32) -> LayerShape {
+    /// Layer `layer` (0-based) of a model on one of `tp` x `ep` ranks.
+    pub fn of(model: &Model, layer: u32, tp: u32, ep: u32) -> LayerShape {
+        let (tp, experts) = (tp.max(1), model.experts_of(layer));
         LayerShape {
             kind: model.kind(layer),
             hidden: model.hidden,
             heads: model.heads,
-            kv_heads: model.heads,
-            ffn_hidden: model.ffn_hidden,
-            gated: false,
-            experts: 0,
-            top_k: 0,
-            vocab: model.padded_vocab(tp.max(1)),
-            parameters: model.parameters(layer, tp.max(1)),
+            kv_heads: model.kv_heads,
+            head_width: model.head_width,
+            latent: model.latent,
+            window: model.window,
+            ffn_hidden: experts.map_or(model.ffn_hidden, |e| e.ffn_hidden),
+            gated: model.gated,
+            experts: experts.map_or(0, |e| e.count),
+            top_k: experts.map_or(0, |e| e.top_k),
+            shared_ffn: experts.map_or(0, |e| e.shared_ffn),
+            load_permille: experts.map_or(1000, |e| (1000.0 * e.load()) as u32),
+            vocab: model.padded_vocab(tp),
+            parameters: model.dense_parameters(layer, tp) + model.expert_parameters(layer, tp, ep.max(1)),
         }
     }
 }
@@ -69,20 +85,34 @@ pub struct LayerQuery {
     pub seq_len: u64,
     /// Tensor-parallel ranks.
     pub tp: u32,
+    /// Parts that sequences are cut into (context parallelism).
+    pub cp: u32,
+    /// Ranks that share out the experts.
+    pub ep: u32,
+    /// Whether what is on every tensor-parallel rank is split over the sequence.
+    pub sequence_parallel: bool,
     /// Number format.
     pub format: Format,
 }
 
 impl LayerQuery {
-    /// Layer `layer` of a dense model at its own sequence length.
+    /// Layer `layer` of a model at its own sequence length, split over `tp` ranks and no further.
     pub fn of(model: &Model, layer: u32, micro_batch: u32, tp: u32, format: Format) -> LayerQuery {
         LayerQuery {
-            shape: LayerShape::of(model, layer, tp),
+            shape: LayerShape::of(model, layer, tp, 1),
             micro_batch,
             seq_len: model.seq_len,
             tp,
+            cp: 1,
+            ep: 1,
+            sequence_parallel: false,
             format,
         }
+    }
+
+    /// Tokens of a micro-batch on one rank, without the share of sequence parallelism.
+    fn tokens(&self) -> u64 {
+        u64::from(self.micro_batch).saturating_mul(self.seq_len).div_ceil(u64::from(self.cp.max(1)))
     }
 }
 
@@ -104,6 +134,11 @@ pub struct LayerOperators {
     pub syncs: u32,
     /// Bytes of one of them.
     pub sync_bytes: f64,
+    /// Bytes of keys and values that go around the ring of context-parallel ranks in the forward pass, one rank's share.
+    /// Their gradients go around with them in the backward pass.
+    pub ring_bytes: f64,
+    /// Bytes that a rank sends to the ranks with a token's experts; as many come back.
+    pub expert_bytes: f64,
 }
 
 /// The format of what is not a linear layer: fp32 is TF32 where the framework allows it (the GPU decides if it has it),
@@ -120,8 +155,9 @@ pub fn compute_format(format: Format, framework: &FrameworkConstants) -> Format 
 pub fn operators(q: &LayerQuery, framework: &FrameworkConstants) -> LayerOperators {
     let tp = u64::from(q.tp.max(1));
     let format = compute_format(q.format, framework);
-    let tokens = u64::from(q.micro_batch).saturating_mul(q.seq_len);
-    let stream_bytes = tokens as f64 * q.shape.hidden as f64 * activation_bytes(q.format);
+    let tokens = q.tokens();
+    let element = activation_bytes(q.format);
+    let stream_bytes = tokens as f64 * q.shape.hidden as f64 * element;
     let memory = |kind, bytes| (Operator::Memory { kind, bytes }, format);
     let mut list = LayerOperators::default();
     match q.shape.kind {
@@ -134,36 +170,31 @@ pub fn operators(q: &LayerQuery, framework: &FrameworkConstants) -> LayerOperato
         LayerKind::Block => {
             let (forward, backward) =
                 (framework.replicated_forward_passes, framework.replicated_backward_passes);
-            list.forward.push(memory(Stream::Norm, forward * stream_bytes));
-            list.backward.push(memory(Stream::Norm, backward * stream_bytes));
+            let replicated = if q.sequence_parallel { stream_bytes / tp as f64 } else { stream_bytes };
+            list.forward.push(memory(Stream::Norm, forward * replicated));
+            list.backward.push(memory(Stream::Norm, backward * replicated));
             // Counted for an MLP of four times the hidden width.
-            let width = (6.0 + q.shape.ffn_hidden as f64 / q.shape.hidden.max(1) as f64) / 10.0;
+            let width = (6.0 + mlp_width(&q.shape) / q.shape.hidden.max(1) as f64) / 10.0;
             let split = stream_bytes * width / tp as f64;
             list.forward.push(memory(Stream::Activation, framework.sharded_forward_passes * split));
             list.backward.push(memory(Stream::Activation, framework.sharded_backward_passes * split));
-            let head_width = (q.shape.hidden / q.shape.heads.max(1)).max(1);
-            let key_value = q.shape.kv_heads.saturating_mul(head_width).saturating_mul(2);
-            let qkv = q.shape.hidden.saturating_add(key_value) / tp;
-            let ffn = q.shape.ffn_hidden / tp;
-            let up = if q.shape.gated { ffn.saturating_mul(2) } else { ffn };
-            let h = q.shape.hidden;
             let linear_format = if q.format.bytes() < 2.0 { q.format } else { format };
-            for (n, k) in [(qkv.max(1), h), (h, (h / tp).max(1))] {
-                linear(&mut list, 1, tokens, n, k, linear_format);
-            }
-            // Experts see alike many tokens: `top_k` of each, sent and brought back.
-            let (batch, rows) = if q.shape.experts == 0 {
-                (1, tokens)
-            } else {
-                let sent = stream_bytes * q.shape.top_k as f64;
+            projections(&mut list, q, tokens, tp, linear_format);
+            mlp(&mut list, q, tokens, tp, linear_format);
+            if q.shape.experts > 0 {
+                let sent = stream_bytes * q.shape.top_k as f64 / if q.ep > 1 { tp as f64 } else { 1.0 };
                 list.forward.push(memory(Stream::Gather, 4.0 * sent));
                 list.backward.push(memory(Stream::Gather, 4.0 * sent));
-                (q.shape.experts, tokens.saturating_mul(q.shape.top_k).div_ceil(q.shape.experts))
-            };
-            for (n, k) in [(up.max(1), h), (h, ffn.max(1))] {
-                linear(&mut list, batch, rows, n, k, linear_format);
+                if q.ep > 1 {
+                    list.expert_bytes = sent * f64::from(q.ep - 1) / f64::from(q.ep);
+                }
             }
-            attention(&mut list, q, framework, tp, head_width);
+            attention(&mut list, q, framework, tp);
+            if q.cp > 1 {
+                let [k, v] = key_value_widths(&q.shape);
+                let share = tokens as f64 * k.saturating_add(v).div_ceil(tp) as f64 * element;
+                list.ring_bytes = share * f64::from(q.cp - 1);
+            }
             (list.syncs, list.sync_bytes) = (2, stream_bytes);
         }
         LayerKind::Head => {
@@ -179,6 +210,73 @@ pub fn operators(q: &LayerQuery, framework: &FrameworkConstants) -> LayerOperato
         list.syncs = 0;
     }
     list
+}
+
+/// Width of what a token's MLP computes, its experts and what it shares together.
+fn mlp_width(shape: &LayerShape) -> f64 {
+    if shape.experts == 0 {
+        shape.ffn_hidden as f64
+    } else {
+        shape.ffn_hidden as f64 * shape.top_k as f64 + shape.shared_ffn as f64
+    }
+}
+
+/// Widths of all keys and of all values.
+fn key_value_widths(shape: &LayerShape) -> [u64; 2] {
+    match &shape.latent {
+        Some(latent) => [shape.head_width, latent.value_width].map(|w| shape.heads.saturating_mul(w)),
+        None => [shape.kv_heads.saturating_mul(shape.head_width); 2],
+    }
+}
+
+/// Queries, keys and values from the stream, and the attention's result back into it.
+fn projections(list: &mut LayerOperators, q: &LayerQuery, tokens: u64, tp: u64, format: Format) {
+    let (h, shape) = (q.shape.hidden, &q.shape);
+    let queries = shape.heads.saturating_mul(shape.head_width);
+    let [keys, values] = key_value_widths(shape);
+    let share = |width: u64| (width / tp).max(1);
+    match &shape.latent {
+        None => {
+            linear(list, 1, tokens, share(queries.saturating_add(keys).saturating_add(values)), h, format)
+        }
+        Some(latent) => {
+            if latent.q_rank > 0 {
+                linear(list, 1, tokens, latent.q_rank, h, format);
+                linear(list, 1, tokens, share(queries), latent.q_rank, format);
+            } else {
+                linear(list, 1, tokens, share(queries), h, format);
+            }
+            let rope = latent.rope_width;
+            linear(list, 1, tokens, latent.kv_rank.saturating_add(rope), h, format);
+            let up = keys.saturating_sub(shape.heads.saturating_mul(rope)).saturating_add(values);
+            linear(list, 1, tokens, share(up), latent.kv_rank, format);
+        }
+    }
+    let out = shape.latent.as_ref().map_or(queries, |_| values);
+    linear(list, 1, tokens, h, share(out), format);
+}
+
+/// The MLP: dense, or a share of the experts with what every token passes through. Experts see alike many tokens but for
+/// the stated imbalance; with expert parallelism each is whole, without it each is split over the tensor-parallel ranks.
+fn mlp(list: &mut LayerOperators, q: &LayerQuery, tokens: u64, tp: u64, format: Format) {
+    let (h, shape) = (q.shape.hidden, &q.shape);
+    let mut pair = |batch, rows, width: u64| {
+        let up = if shape.gated { width.saturating_mul(2) } else { width };
+        linear(list, batch, rows, up.max(1), h, format);
+        linear(list, batch, rows, h, width.max(1), format);
+    };
+    if shape.experts == 0 {
+        return pair(1, tokens, shape.ffn_hidden / tp);
+    }
+    let (own, sent, width) = match u64::from(q.ep) {
+        0 | 1 => (shape.experts, tokens, shape.ffn_hidden / tp),
+        ep => (shape.experts.div_ceil(ep), tokens.div_ceil(tp), shape.ffn_hidden),
+    };
+    let rows = sent.saturating_mul(shape.top_k).saturating_mul(u64::from(shape.load_permille)) / 1000;
+    pair(own, rows.div_ceil(own), width);
+    if shape.shared_ffn > 0 {
+        pair(1, tokens, shape.shared_ffn / tp);
+    }
 }
 
 /// Activations are kept in 16 bits at the least: 8-bit formats are for products.
@@ -200,11 +298,15 @@ fn linear(list: &mut LayerOperators, batch: u64, tokens: u64, n: u64, k: u64, fo
     }
 }
 
-fn attention(list: &mut LayerOperators, q: &LayerQuery, framework: &FrameworkConstants, tp: u64, width: u64) {
+fn attention(list: &mut LayerOperators, q: &LayerQuery, framework: &FrameworkConstants, tp: u64) {
+    // Queries and keys may be wider than values: two products, each of half the work of their mean.
+    let width =
+        q.shape.latent.map_or(q.shape.head_width, |l| q.shape.head_width.midpoint(l.value_width)).max(1);
+    let keys = if q.shape.window > 0 { q.seq_len.min(q.shape.window) } else { q.seq_len };
     let format = compute_format(q.format, framework);
     let sequences = u64::from(q.micro_batch);
     let heads = sequences.saturating_mul((q.shape.heads / tp).max(1));
-    let s = q.seq_len;
+    let s = q.seq_len.div_ceil(u64::from(q.cp.max(1)));
     let product = |n, k| (Operator::Gemm { batch: heads, m: s, n, k, accumulate: false }, format);
     let (forward, backward) = match framework.attention_in(q.format) {
         AttentionKernel::Flash => {
@@ -212,7 +314,7 @@ fn attention(list: &mut LayerOperators, q: &LayerQuery, framework: &FrameworkCon
                 heads,
                 kv_heads: sequences.saturating_mul((q.shape.kv_heads / tp).max(1)),
                 queries: s,
-                keys: s,
+                keys,
                 width,
                 causal: framework.causal,
                 backward,
@@ -225,10 +327,15 @@ fn attention(list: &mut LayerOperators, q: &LayerQuery, framework: &FrameworkCon
         AttentionKernel::Eager => (framework.eager_forward_passes, framework.eager_backward_passes),
         AttentionKernel::Fused => (framework.fused_forward_passes, framework.fused_backward_passes),
     };
-    let scores = heads as f64 * s as f64 * s as f64 * activation_bytes(q.format);
+    let scores = heads as f64 * s as f64 * keys as f64 * activation_bytes(q.format);
     let passes = |n: f64| (Operator::Memory { kind: Stream::Scores, bytes: n * scores }, format);
-    list.core = vec![product(s, width), passes(forward), product(width, s)];
+    list.core = vec![product(keys, width), passes(forward), product(width, keys)];
     list.forward.extend_from_slice(&list.core);
-    list.backward.extend([product(s, width), product(width, s), product(width, s), product(width, s)]);
+    list.backward.extend([
+        product(keys, width),
+        product(width, keys),
+        product(width, keys),
+        product(width, keys),
+    ]);
     list.backward.push(passes(backward));
 }

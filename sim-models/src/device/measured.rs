@@ -56,7 +56,7 @@ impl MeasuredLayers {
                 };
                 let base = roofline.layer(&LayerQuery::of(model, layer, micro_batch, tp, format));
                 let ratio = |measured: f64, of: f64| (measured / share).max(1e-9) / of;
-                let LayerCost { forward, backward, update } = cost;
+                let LayerCost { forward, backward, update, .. } = cost;
                 let point = [
                     ratio(forward.as_secs_f64(), base.forward.seconds(0.0)),
                     ratio(backward.as_secs_f64(), base.backward.seconds(0.0)),
@@ -91,6 +91,7 @@ impl MeasuredLayers {
             forward: pass(base.forward, c[0]),
             backward: pass(base.backward, c[1]),
             core_s: base.core_s * c[0],
+            weight_s: base.weight_s * c[1],
             update_s: base.update_s * c[2],
             ..base
         }

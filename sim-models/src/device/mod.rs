@@ -14,7 +14,7 @@ mod table;
 pub use catalogue::{Catalogue, Format, Gpu, UnknownGpu};
 pub use layer::{LayerQuery, LayerShape};
 pub use measured::MeasuredLayers;
-pub use model::{Device, DeviceModel, Estimate, Evidence, LayerEstimate, Pass, check_laws};
+pub use model::{Device, DeviceModel, Estimate, Evidence, LayerEstimate, Pass, Waits, check_laws};
 pub use operator::Operator;
 pub use roofline::Roofline;
 pub use stage::{Stage, StageTime};

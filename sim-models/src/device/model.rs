@@ -68,26 +68,62 @@ pub struct LayerEstimate {
     pub backward: Pass,
     /// The attention between its projections, forward, s.
     pub core_s: f64,
+    /// The part of the backward pass that computes weight gradients, s: it can wait.
+    pub weight_s: f64,
     /// Optimizer step, s.
     pub update_s: f64,
     /// Bytes of one all-reduce.
     pub sync_bytes: f64,
+    /// Bytes around the ring of context-parallel ranks, forward; twice that backward.
+    pub ring_bytes: f64,
+    /// Bytes that one exchange of tokens between experts moves from a rank: two in a pass.
+    pub expert_bytes: f64,
     /// How the passes are known.
     pub evidence: Evidence,
     /// As [`Estimate::spread`].
     pub spread: f64,
 }
 
+/// What a layer's passes wait for beside their kernels, s each.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Waits {
+    /// One all-reduce of the tensor-parallel ranks.
+    pub sync_s: f64,
+    /// One exchange of tokens between the ranks with experts.
+    pub expert_s: f64,
+    /// Keys and values once around the context-parallel ranks.
+    pub ring_s: f64,
+    /// Whether all-reduces run beside the kernels.
+    pub overlap: bool,
+}
+
 impl LayerEstimate {
-    /// As the simulator takes it, when one all-reduce takes `sync_s`.
+    /// As the simulator takes it, with these waits.
     ///
     /// # Errors
     /// A time beyond the range of a [`SimDuration`].
-    pub fn cost(&self, sync_s: f64) -> Result<LayerCost, TimeError> {
+    pub fn cost(&self, waits: &Waits) -> Result<LayerCost, TimeError> {
+        // Keys and values go around while the attention of those at hand is computed.
+        let ring =
+            |bytes: f64, hidden_s: f64| (if bytes > 0.0 { waits.ring_s } else { 0.0 } - hidden_s).max(0.0);
+        let expert = if self.expert_bytes > 0.0 { 2.0 * waits.expert_s } else { 0.0 };
+        let time = |pass: &Pass, ring_s: f64| {
+            let sync = if pass.syncs == 0 { 0.0 } else { f64::from(pass.syncs) * waits.sync_s };
+            let synced = if waits.overlap { pass.device_s.max(sync) } else { pass.device_s + sync };
+            (synced + expert + ring_s).max(pass.host_s)
+        };
+        let waited = |pass: &Pass, all: f64| (all - pass.device_s.max(pass.host_s)).max(0.0);
+        let forward = time(&self.forward, ring(self.ring_bytes, self.core_s));
+        let backward = time(&self.backward, 2.0 * ring(self.ring_bytes, self.core_s));
+        let duration = SimDuration::from_secs_f64;
         Ok(LayerCost {
-            forward: SimDuration::from_secs_f64(self.forward.seconds(sync_s))?,
-            backward: SimDuration::from_secs_f64(self.backward.seconds(sync_s))?,
-            update: SimDuration::from_secs_f64(self.update_s)?,
+            forward: duration(forward)?,
+            backward: duration(backward)?,
+            update: duration(self.update_s)?,
+            core: duration(self.core_s)?,
+            weight: duration(self.weight_s.min(self.backward.device_s))?,
+            forward_wait: duration(waited(&self.forward, forward))?,
+            backward_wait: duration(waited(&self.backward, backward))?,
         })
     }
 }
@@ -105,6 +141,12 @@ pub trait DeviceModel: Send + Sync {
 
     /// A bound of [`Self::layer`], part by part, for this and every larger micro-batch and sequence.
     fn layer_lower(&self, query: &LayerQuery) -> LayerEstimate;
+}
+
+/// The products of weight gradients among the kernels of a backward pass.
+fn weights(backward: &[Kernel]) -> Vec<Kernel> {
+    let accumulates = |(op, _): &&Kernel| matches!(op, Operator::Gemm { accumulate: true, .. });
+    backward.iter().filter(accumulates).copied().collect()
 }
 
 impl Roofline {
@@ -126,8 +168,11 @@ impl Roofline {
                 syncs: if block { ops.syncs } else { 0 },
             },
             core_s: sum(&ops.core),
+            weight_s: sum(&weights(&ops.backward)),
             update_s: sum(&ops.update),
             sync_bytes: ops.sync_bytes,
+            ring_bytes: ops.ring_bytes,
+            expert_bytes: ops.expert_bytes,
             evidence: self.evidence(),
             spread: self.device.spread,
         }

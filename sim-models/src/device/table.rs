@@ -23,6 +23,41 @@ pub struct LayerCost {
     pub backward: SimDuration,
     /// Optimizer step.
     pub update: SimDuration,
+    /// The attention between its projections, forward: what selective recomputation repeats. Zero where only whole layers
+    /// were measured.
+    pub core: SimDuration,
+    /// The part of the backward pass that computes weight gradients; half of it where only whole layers were measured.
+    pub weight: SimDuration,
+    /// The part of the forward pass that waits for other ranks, as far as it is known apart.
+    pub forward_wait: SimDuration,
+    /// The same of the backward pass.
+    pub backward_wait: SimDuration,
+}
+
+impl LayerCost {
+    /// Part by part, saturating.
+    #[must_use]
+    pub fn plus(self, other: LayerCost) -> LayerCost {
+        self.each(other, SimDuration::saturating_add)
+    }
+
+    /// Part by part, saturating.
+    #[must_use]
+    pub fn minus(self, other: LayerCost) -> LayerCost {
+        self.each(other, SimDuration::saturating_sub)
+    }
+
+    fn each(self, other: LayerCost, f: impl Fn(SimDuration, SimDuration) -> SimDuration) -> LayerCost {
+        LayerCost {
+            forward: f(self.forward, other.forward),
+            backward: f(self.backward, other.backward),
+            update: f(self.update, other.update),
+            core: f(self.core, other.core),
+            weight: f(self.weight, other.weight),
+            forward_wait: f(self.forward_wait, other.forward_wait),
+            backward_wait: f(self.backward_wait, other.backward_wait),
+        }
+    }
 }
 
 /// Measured times of one model's layers on one GPU. See the head of this file.
@@ -92,7 +127,8 @@ impl LayerTable {
     /// The shipped table for training `model` on `gpu` in `format`: the shipped ones are of fp32.
     pub fn shipped_for(model: &Model, gpu: &Gpu, format: Format) -> Option<LayerTable> {
         let table = LayerTable::shipped(&model.name, &gpu.name)?;
-        (format == Format::Fp32 && table.layers() == model.layers()).then_some(table)
+        let as_measured = Model::builtin(&model.name).is_some_and(|m| m == *model);
+        (format == Format::Fp32 && as_measured).then_some(table)
     }
 
     /// Reads a table; lines starting with `#` are comments.
@@ -125,10 +161,13 @@ impl LayerTable {
                 }
                 SimDuration::from_secs_f64(us / 1e6).map_err(|e| fail(e.to_string()))
             };
+            let backward = time("backward_us", row.backward_us)?;
             let cost = LayerCost {
                 forward: time("forward_us", row.forward_us)?,
-                backward: time("backward_us", row.backward_us)?,
+                backward,
                 update: time("update_us", row.update_us)?,
+                weight: SimDuration::from_ps(backward.as_ps() / 2),
+                ..LayerCost::default()
             };
             let layers = costs.entry((row.micro_batch, row.tp)).or_default();
             for layer in row.first_layer..=row.last_layer {
@@ -152,11 +191,7 @@ impl LayerTable {
             let mut run = LayerCost::default();
             let mut list = vec![run];
             for cost in layers.values() {
-                run = LayerCost {
-                    forward: run.forward.saturating_add(cost.forward),
-                    backward: run.backward.saturating_add(cost.backward),
-                    update: run.update.saturating_add(cost.update),
-                };
+                run = run.plus(*cost);
                 list.push(run);
             }
             sums.insert((b, t), list);
@@ -183,11 +218,7 @@ impl LayerTable {
     pub fn cost(&self, micro_batch: u32, tp: u32, first: u32, last: u32) -> Option<LayerCost> {
         let sums = self.sums.get(&(micro_batch, tp))?;
         let (low, high) = (sums.get(first as usize)?, sums.get(last as usize + 1)?);
-        Some(LayerCost {
-            forward: high.forward.saturating_sub(low.forward),
-            backward: high.backward.saturating_sub(low.backward),
-            update: high.update.saturating_sub(low.update),
-        })
+        Some(high.minus(*low))
     }
 }
 

@@ -9,17 +9,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 
 fn opt() -> Model {
-    Model {
-        name: "opt-350m".into(),
-        blocks: 24,
-        hidden: 1024,
-        heads: 16,
-        ffn_hidden: 4096,
-        seq_len: 2048,
-        vocab: 50272,
-        positions: 2048,
-        tied_embeddings: false,
-    }
+    Model { tied_embeddings: false, ..Model::gpt("opt-350m", 24, 1024, 16, 2048, 50272) }
 }
 
 fn measured(gpu: &str) -> MeasuredLayers {
@@ -49,15 +39,19 @@ prop_compose! {
         hidden in 1u64..20_000, heads in 1u64..200, groups in 1u64..9, ffn_hidden in 1u64..80_000,
         gated in any::<bool>(), experts in 0u64..64, top_k in 1u64..9, vocab in 1u64..300_000, parameters in 1u64..1_000_000_000,
     ) -> LayerShape {
-        LayerShape { kind, hidden, heads, kv_heads: heads.div_ceil(groups), ffn_hidden, gated, experts, top_k, vocab, parameters }
+        LayerShape {
+            kind, hidden, heads, kv_heads: heads.div_ceil(groups), head_width: (hidden / heads).max(1), latent: None,
+            window: 0, ffn_hidden, gated, experts, top_k, shared_ffn: 0, load_permille: 1000, vocab, parameters,
+        }
     }
 }
 
 prop_compose! {
     fn queries()(
-        shape in shapes(), micro_batch in 1u32..300, seq_len in 1u64..40_000, tp in 1u32..17, format in formats(),
+        shape in shapes(), micro_batch in 1u32..300, seq_len in 1u64..40_000, tp in 1u32..17, cp in 1u32..5,
+        ep in 1u32..9, sequence_parallel in any::<bool>(), format in formats(),
     ) -> LayerQuery {
-        LayerQuery { shape, micro_batch, seq_len, tp, format }
+        LayerQuery { shape, micro_batch, seq_len, tp, cp, ep, sequence_parallel, format }
     }
 }
 
@@ -105,10 +99,15 @@ fn absurd_sizes_are_no_panic() {
         hidden: u64::MAX,
         heads: 1,
         kv_heads: u64::MAX,
+        head_width: u64::MAX,
+        latent: None,
+        window: 0,
         ffn_hidden: u64::MAX,
         gated: true,
         experts: 1,
         top_k: u64::MAX,
+        shared_ffn: u64::MAX,
+        load_permille: u32::MAX,
         vocab: u64::MAX,
         parameters: u64::MAX,
     };
@@ -119,6 +118,9 @@ fn absurd_sizes_are_no_panic() {
                 micro_batch,
                 seq_len,
                 tp,
+                cp: 1,
+                ep: 1,
+                sequence_parallel: false,
                 format: Format::Bf16,
             };
             let time = Device::Table(measured("A100-40")).layer(&query);
@@ -251,7 +253,7 @@ fn a_gpu_from_its_datasheet_alone() {
     assert!(mine.spread > 1.5 * known.spread, "{} {}", mine.spread, known.spread);
     let ratio = mine.backward.seconds(0.0) / known.backward.seconds(0.0);
     assert!((1.0..1.5).contains(&ratio), "0.81 of the peak, and no more: {ratio}");
-    let cost = mine.cost(0.0).unwrap();
+    let cost = mine.cost(&Waits::default()).unwrap();
     assert!(cost.backward > cost.forward);
 }
 

@@ -5,23 +5,28 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Number format of parameters and activations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// Everything in 32 bits.
+    #[default]
     Fp32,
     /// Mixed: 16-bit compute with a 32-bit master copy.
     Fp16,
     /// Mixed: bfloat16 compute with a 32-bit master copy.
     Bf16,
+    /// As bf16, with the products of linear layers in 8 bits (FP8, MXFP8).
+    Fp8,
+    /// As bf16, with the products of linear layers in 4 bits (NVFP4, MXFP4).
+    Fp4,
 }
 
 impl Precision {
-    /// Bytes of an activation element, of a parameter and of a gradient.
+    /// Bytes of an activation element, of a parameter and of a gradient. Formats of less than 16 bits are for products alone.
     pub fn activation_bytes(self) -> u64 {
         match self {
             Precision::Fp32 => 4,
-            Precision::Fp16 | Precision::Bf16 => 2,
+            _ => 2,
         }
     }
 
@@ -29,17 +34,18 @@ impl Precision {
     pub fn optimizer_bytes(self, optimizer: Optimizer) -> u64 {
         let master = match self {
             Precision::Fp32 => 0,
-            Precision::Fp16 | Precision::Bf16 => 4,
+            _ => 4,
         };
         master + optimizer.state_bytes()
     }
 }
 
 /// The optimizer, as far as memory is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Optimizer {
     /// Two moments, 32 bits each.
+    #[default]
     Adam,
     /// Stochastic gradient descent without momentum: no state.
     Sgd,
@@ -54,9 +60,10 @@ impl Optimizer {
     }
 }
 
-/// Elements that one block keeps for its backward pass, a framework's constants: for each of sequence x hidden,
-/// `replicated` on every tensor-parallel rank and `sharded` split over them; for each of heads x sequence^2, `scores`,
-/// split. For the head, `logits` for each of sequence x vocabulary, split.
+/// Elements that one block keeps for its backward pass for each token, a framework's constants: `replicated` for each of the
+/// hidden width, on every tensor-parallel rank; `attention` for each of the widths of queries, keys, values and the
+/// attention's result, and `mlp` for each of the MLP's width (half as many again with a gate), split over the ranks; `scores`
+/// for each key of each head, split. For the head, `logits` for each entry of the vocabulary, split.
 ///
 /// The default is read off the running Megatron-DeepSpeed of Sailor's authors (`Planner/llm_info.json`, MIT): OPT-350M
 /// keeps 43, 23, 13 and 8 x sequence x hidden at TP 1, 2, 4, 8, which is 3 + (8 + heads x sequence / hidden) / TP.
@@ -64,9 +71,11 @@ impl Optimizer {
 pub struct ActivationModel {
     /// Elements a (token, hidden), on every rank.
     pub replicated: f64,
-    /// Elements a (token, hidden), split over the ranks.
-    pub sharded: f64,
-    /// Elements a (head, token, token), split over the ranks.
+    /// Elements a (token, width of queries, keys, values, result), split over the ranks.
+    pub attention: f64,
+    /// Elements a (token, MLP width), split over the ranks.
+    pub mlp: f64,
+    /// Elements a (head, token, token), split over the ranks; none with flash attention.
     pub scores: f64,
     /// Elements a (token, vocabulary entry), split over the ranks.
     pub logits: f64,
@@ -74,7 +83,24 @@ pub struct ActivationModel {
 
 impl Default for ActivationModel {
     fn default() -> Self {
-        ActivationModel { replicated: 3.0, sharded: 8.0, scores: 1.0, logits: 2.0 }
+        ActivationModel { replicated: 3.0, attention: 1.0, mlp: 1.0, scores: 1.0, logits: 2.0 }
+    }
+}
+
+/// What a framework adds to an iteration beside its layers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Overheads {
+    /// Once an iteration, before the optimizer step: data, logging, norms of gradients, s.
+    pub iteration_s: f64,
+    /// For each transfer between stages, s: synchronising sender and receiver.
+    pub transfer_s: f64,
+    /// By how much compute slows down while gradients or parameters move beside it: 0.1 is a tenth.
+    pub slowdown: f64,
+}
+
+impl Default for Overheads {
+    fn default() -> Self {
+        Overheads { iteration_s: 0.0, transfer_s: 0.0, slowdown: 0.0 }
     }
 }
 
@@ -87,8 +113,27 @@ pub struct Training {
     pub precision: Precision,
     /// Optimizer.
     pub optimizer: Optimizer,
+    /// Bytes of a gradient element, kept and sent: 4 where gradients are accumulated in 32 bits.
+    pub gradient_bytes: u64,
     /// Memory a device loses to the CUDA context, the allocator and communication libraries.
     pub memory_reserve: Bytes,
     /// Activation constants of the framework.
     pub activations: ActivationModel,
+    /// What the framework adds to an iteration.
+    pub overheads: Overheads,
+}
+
+impl Training {
+    /// A batch in a number format, with Adam and nothing that a framework adds but 1 GiB of memory.
+    pub fn new(global_batch: u32, precision: Precision) -> Training {
+        Training {
+            global_batch,
+            precision,
+            optimizer: Optimizer::Adam,
+            gradient_bytes: precision.activation_bytes(),
+            memory_reserve: Bytes(1 << 30),
+            activations: ActivationModel::default(),
+            overheads: Overheads::default(),
+        }
+    }
 }

@@ -103,13 +103,13 @@ fn random_cases_reach_what_matters() {
         let zones = |p: &sim_models::layout::Pipeline| {
             let ranks = &layout.ranks[p.stages.clone()];
             ranks.iter().any(|r| {
-                scenario.groups[r.node.group as usize].zone
-                    != scenario.groups[ranks[0].node.group as usize].zone
+                scenario.groups[r.node().group as usize].zone
+                    != scenario.groups[ranks[0].node().group as usize].zone
             })
         };
         let reached = [
             folding.is_folded(),
-            folding.classes.iter().any(|c| c.count > 1 && c.shares.iter().any(|s| *s > 1)),
+            folding.classes.iter().any(|c| c.count > 1 && c.shares.iter().flatten().any(|s| *s > 1)),
             folding.classes.len() > plan.pipelines.len(),
             layout.pipelines.iter().any(zones) && !scenario.zone_links.is_empty(),
             layout

@@ -128,9 +128,9 @@ fn pipelines_with_data_parallelism() {
         (1, 1, &[("0-1", 1, &["a:0"]), ("2-3", 1, &["a:1"])]),
         (1, 1, &[("0", 1, &["a:2"]), ("1-3", 1, &["a:3"])]),
     ]);
-    // Layer 0: 110-112.512. Layer 1 after that on a:0, and a:3: 112.512 + 6.852 = 119.364. Layers 2-3 after that on a:3, and
-    // a:1: 119.364 + 7.372 = 126.736; then the step of layers 1-3, 2.5 ms.
-    check("stages cut at other places", &s, &cut, 126_736_000_000 + 2_500_000_000);
+    // From the last layers on: 2-3 at 97-104.372 on a:1 and a:3; layer 1 at 110 on a:0, and a:3: 110 + 6.852 = 116.852; layer 0
+    // after that on a:0, and a:2: 116.852 + 2.512 = 119.364; then the step of layers 0-1, 1 ms.
+    check("stages cut at other places", &s, &cut, 119_364_000_000 + MS);
     // The copy of a tied embedding on the last stage: 51,200 B after both stages, and both steps after it.
     let mut s = scenario(vec![group("a", "z", 2, 1)]);
     s.model.tied_embeddings = true;
@@ -210,12 +210,12 @@ fn pipelines_share_a_link_between_zones() {
 #[test]
 fn too_many_passes_are_an_error() {
     let mut s = scenario(vec![group("a", "z", 1, 1)]);
-    let n = u32::try_from(MOST_TASKS / 4 + 1).expect("it fits");
+    let n = u32::try_from(MOST_TASKS / 5 + 1).expect("it fits");
     for n in [n, 1 << 31, u32::MAX] {
         let p = plan(&[(1, n, &[("0-3", 1, &["a:0"])])]);
         s.training.global_batch = n;
         let error = simulate(&s, &p, &Options::default()).expect_err("too many");
-        assert_eq!(error, SimulateError::TooMany { tasks: 4 * u64::from(n) });
+        assert_eq!(error, SimulateError::TooMany { tasks: 5 * u64::from(n) });
     }
 }
 

@@ -14,7 +14,8 @@ fn memories(schedule: Schedule, n: u32, change: impl Fn(&mut sim_models::scenari
     let stages: &[_] = &[("0", 1, &["a:0"][..]), ("1-2", 1, &["a:1"]), ("3", 1, &["a:2"])];
     let p = Plan { schedule, ..plan(&[(1, n, stages)]) };
     let mut s = scenario(vec![group("a", "z", 1, 4)]);
-    s.training.activations = ActivationModel { replicated: 2.0, sharded: 1.0, scores: 0.0, logits: 1.0 };
+    s.training.activations =
+        ActivationModel { replicated: 2.0, attention: 0.0, mlp: 0.25, scores: 0.0, logits: 1.0 };
     change(&mut s);
     let s = with_batch_of(s, &p);
     let layout = Layout::new(&s, &p).expect("a plan");
@@ -38,6 +39,7 @@ fn parts_by_hand() {
         ] {
             let got = memories(schedule, n, |s| {
                 (s.training.precision, s.training.optimizer) = (precision, optimizer);
+                s.training.gradient_bytes = precision.activation_bytes();
             });
             let parts = [(12_800, 100_000, 1), (242_600, 600_000, 2), (13_000, 328_000, 1)];
             for (s, (parameters, kept, neighbours)) in parts.into_iter().enumerate() {

@@ -4,7 +4,7 @@ use crate::round::{TIMES, group, plan, scenario, table};
 use proptest::prelude::*;
 use sim_models::iteration::{Options, SimulateError, simulate};
 use sim_models::layout::Layout;
-use sim_models::plan::{DeviceRange, LayerRange, Plan, Schedule, Stage};
+use sim_models::plan::{DeviceRange, LayerRange, Layers, Plan, Schedule, Stage};
 use sim_models::plan_check::check;
 use sim_models::scenario::Scenario;
 
@@ -21,8 +21,8 @@ fn good() -> (Scenario, Plan) {
     (s, p)
 }
 
-fn layers(first: u32, last: u32) -> LayerRange {
-    LayerRange { first, last }
+fn layers(first: u32, last: u32) -> Layers {
+    LayerRange { first, last }.into()
 }
 
 fn devices(group: &str, first: u32, last: u32) -> Vec<DeviceRange> {
@@ -105,21 +105,21 @@ const MUTATIONS: &[Case] = &[
     ),
     (
         "a layer that is not there",
-        |p| p.pipelines[0].stages[1].layers.last = 4,
+        |p| p.pipelines[0].stages[1].layers = layers(2, 4),
         &[("T0205", "pipelines[0].stages[1].layers")],
         "layers `2-4`: the model has layers 0 to 3",
         "the last is the head",
     ),
     (
         "a layer twice",
-        |p| p.pipelines[0].stages[1].layers.first = 1,
+        |p| p.pipelines[0].stages[1].layers = layers(1, 3),
         &[("T0205", "pipelines[0].stages[1].layers")],
         "layer 1 is already in a stage before",
         "starts at layer 2",
     ),
     (
         "a layer missing",
-        |p| p.pipelines[0].stages[1].layers.first = 3,
+        |p| p.pipelines[0].stages[1].layers = layers(3, 3),
         &[("T0205", "pipelines[0].stages[1].layers")],
         "layer 2 is in no stage",
         "starts at layer 2",
@@ -147,7 +147,7 @@ const MUTATIONS: &[Case] = &[
     ),
     (
         "layers up to the largest number",
-        |p| p.pipelines[0].stages[1].layers.last = u32::MAX,
+        |p| p.pipelines[0].stages[1].layers = layers(2, u32::MAX),
         &[("T0205", "pipelines[0].stages[1].layers")],
         "the model has layers 0 to 3",
         "the last is the head",
@@ -233,9 +233,93 @@ const MUTATIONS: &[Case] = &[
                 [devices("a", 0, 0), devices("a", 4, 4), devices("a", 2, 3)].concat();
             p.pipelines[1].stages[0].devices = [devices("a", 5, 7), devices("a", 1, 1)].concat();
         },
-        &[("T0209", "pipelines[0].stages[0].devices"), ("T0209", "pipelines[1].stages[0].devices")],
-        "replica 0: its 2 tensor-parallel devices are on more than one node",
-        "stays inside a node",
+        &[
+            ("T0209", "pipelines[0].stages[0].tp"),
+            ("T0209", "pipelines[1].stages[0].devices"),
+            ("T0209", "pipelines[1].stages[0].tp"),
+        ],
+        "replica 0: `A100-40` was measured inside a node",
+        "on one node",
+    ),
+    (
+        "a degree of ZeRO that there is not",
+        |p| p.zero = 4,
+        &[("T0211", "zero"), ("T0211", "zero")],
+        "`zero` is 4",
+        "0 (nothing shared out) to 3",
+    ),
+    (
+        "gradients shared in every micro-batch by unlike pipelines",
+        |p| p.zero = 2,
+        &[("T0211", "zero")],
+        "pipelines that are not alike",
+        "the same layers and micro-batches",
+    ),
+    (
+        "a limit of another schedule",
+        |p| p.in_flight = Some(4),
+        &[("T0211", "in_flight")],
+        "`in_flight` with the schedule `1f1b`",
+        "only `zero-bubble`",
+    ),
+    (
+        "a limit below the stages",
+        |p| (p.schedule, p.in_flight) = (Schedule::ZeroBubble, Some(1)),
+        &[("T0211", "in_flight"), ("T0211", "in_flight")],
+        "`in_flight` is 1",
+        "at least the 2 stages",
+    ),
+    (
+        "two ranges of layers without interleaving",
+        |p| {
+            let stages = &mut p.pipelines[0].stages;
+            stages[0].layers = "0,2".parse().expect("layers");
+            stages[1].layers = "1,3".parse().expect("layers");
+        },
+        &[("T0212", "pipelines[0].stages[0].layers"), ("T0212", "pipelines[0].stages[1].layers")],
+        "2 ranges of layers with the schedule `1f1b`",
+        "interleaved",
+    ),
+    (
+        "stages of unlike numbers of ranges",
+        |p| {
+            p.schedule = Schedule::Interleaved;
+            p.pipelines[0].stages[1].layers = "1,3".parse().expect("layers");
+        },
+        &[("T0212", "pipelines[0].stages[1].layers"), ("T0205", "pipelines[0].stages[1].layers")],
+        "2 ranges of layers, the first stage has 1",
+        "as many virtual stages",
+    ),
+    (
+        "interleaved micro-batches that do not divide",
+        |p| {
+            p.schedule = Schedule::Interleaved;
+            p.pipelines[0].micro_batches = 1;
+            p.pipelines[1].micro_batches = 4;
+            let stages = &mut p.pipelines[0].stages;
+            stages[0].layers = "0,2".parse().expect("layers");
+            stages[1].layers = "1,3".parse().expect("layers");
+        },
+        &[("T0212", "pipelines[0].micro_batches")],
+        "1 micro-batches over 2 interleaved stages",
+        "a multiple",
+    ),
+    (
+        "experts of a model without any",
+        |p| p.pipelines[0].stages[0].ep = 2,
+        &[("T0213", "pipelines[0].stages[0].ep"), ("T0209", "pipelines[0].stages[0].tp")],
+        "has no experts",
+        "1",
+    ),
+    (
+        "a sequence cut unevenly",
+        |p| {
+            p.pipelines[1].stages[0].cp = 3;
+            p.pipelines[1].stages[0].tp = 1;
+        },
+        &[("T0213", "pipelines[1].stages[0].cp"), ("T0207", "pipelines[1].stages[0].devices")],
+        "cp 3 does not divide the sequence of 1000 tokens",
+        "parts of a sequence",
     ),
     (
         "tp that was not measured",
@@ -275,7 +359,7 @@ fn every_fault_is_found_at_its_place() {
         assert_eq!(error, SimulateError::Plan(faults.clone()));
         codes.extend(found.iter().map(|f| f.0));
     }
-    let all: Vec<String> = (201..=210).map(|n| format!("T0{n}")).collect();
+    let all: Vec<String> = (201..=213).map(|n| format!("T0{n}")).collect();
     assert!(codes.iter().eq(&all), "{codes:?}");
 }
 
@@ -287,8 +371,9 @@ fn number() -> impl Strategy<Value = u32> {
 fn any_stage() -> impl Strategy<Value = Stage> {
     let range = (prop::sample::select(vec!["a", "v", "odd", "w", ""]), number(), number())
         .prop_map(|(group, first, last)| DeviceRange { group: group.into(), first, last });
-    (number(), number(), number(), prop::collection::vec(range, 0..3))
-        .prop_map(|(first, last, tp, devices)| Stage { layers: layers(first, last), tp, devices })
+    (number(), number(), number(), prop::collection::vec(range, 0..3)).prop_map(
+        |(first, last, tp, devices)| Stage { layers: layers(first, last), tp, devices, ..Stage::default() },
+    )
 }
 
 /// One change of a plan.

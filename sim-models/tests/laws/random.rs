@@ -138,7 +138,7 @@ fn plan(tape: &mut Tape<'_>, scenario: &Scenario) -> Plan {
         // The cluster is too small for what was drawn.
         let layers = LayerRange { first: 0, last: scenario.model.layers() - 1 };
         let devices = vec![DeviceRange { group: "a".into(), first: 0, last: 0 }];
-        let stages = vec![Stage { layers, tp: 1, devices }];
+        let stages = vec![Stage { layers: layers.into(), devices, ..Stage::default() }];
         pipelines.push(PipelineGroup { replicas: 1, micro_batches: 1, stages });
     }
     Plan {
@@ -146,6 +146,7 @@ fn plan(tape: &mut Tape<'_>, scenario: &Scenario) -> Plan {
         schedule: tape.of(&[Schedule::OneFOneB, Schedule::GPipe]),
         overlap_p2p: tape.yes(),
         pipelines,
+        ..Plan::default()
     }
 }
 
@@ -163,7 +164,7 @@ fn pipeline_group(tape: &mut Tape<'_>, scenario: &Scenario, free: &mut Free) -> 
             let node = scenario.groups[group as usize].gpus_per_node;
             let tp = [1, 2, 4][tape.below(3) as usize].min(node);
             let layers = LayerRange { first: cut[0], last: cut[1] - 1 };
-            (group as usize, Stage { layers, tp, devices: Vec::new() })
+            (group as usize, Stage { layers: layers.into(), tp, ..Stage::default() })
         })
         .collect();
     let (wanted, spread) = (1 + tape.below(6), tape.yes());

@@ -14,11 +14,10 @@ use sim_core::{CapacityProfile, Rate, SimDuration, SimTime};
 use sim_models::device::{Catalogue, LayerTable};
 use sim_models::layer_times::LayerTimes;
 use sim_models::link::LinkModel;
-use sim_models::plan::{Plan, Schedule};
+use sim_models::plan::Plan;
 use sim_models::replay::Replay;
 use sim_models::scenario::{NodeGroup, Scenario, SearchOptions, ZoneLink};
-use sim_models::units::Bytes;
-use sim_models::workload::{ActivationModel, Model, Optimizer, Precision, Training};
+use sim_models::workload::{Model, Precision, Training};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -55,17 +54,7 @@ pub(crate) fn table(configurations: &[(u32, u32)], layers: &[(f64, f64, f64)]) -
 }
 
 pub(crate) fn model(blocks: u32) -> Model {
-    Model {
-        name: "round".into(),
-        blocks,
-        hidden: 100,
-        heads: 1,
-        ffn_hidden: 400,
-        seq_len: 1000,
-        vocab: 128,
-        positions: 0,
-        tied_embeddings: false,
-    }
+    Model { heads: 1, positions: 0, tied_embeddings: false, ..Model::gpt("round", blocks, 100, 1, 1000, 128) }
 }
 
 /// A group of nodes with fast NICs.
@@ -89,13 +78,7 @@ pub(crate) fn scenario(groups: Vec<NodeGroup>) -> Scenario {
         name: "round".into(),
         about: "round numbers".into(),
         model: model(2),
-        training: Training {
-            global_batch: 1,
-            precision: Precision::Fp32,
-            optimizer: Optimizer::Adam,
-            memory_reserve: Bytes(1 << 30),
-            activations: ActivationModel::default(),
-        },
+        training: Training::new(1, Precision::Fp32),
         groups,
         node_links,
         zone_links: Vec::new(),
@@ -134,11 +117,12 @@ pub(crate) fn plan(groups: &[(u32, u32, &[StageText<'_>])]) -> Plan {
         layers: layers.parse().expect("a range"),
         tp: *tp,
         devices: devices.iter().map(|d| range(d)).collect(),
+        ..sim_models::plan::Stage::default()
     };
     let pipelines = groups.iter().map(|(replicas, micro_batches, stages)| sim_models::plan::PipelineGroup {
         replicas: *replicas,
         micro_batches: *micro_batches,
         stages: stages.iter().map(stage).collect(),
     });
-    Plan { micro_batch: 1, schedule: Schedule::OneFOneB, overlap_p2p: false, pipelines: pipelines.collect() }
+    Plan { micro_batch: 1, pipelines: pipelines.collect(), ..Plan::default() }
 }

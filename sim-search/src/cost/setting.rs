@@ -90,12 +90,12 @@ impl Setting {
         let transfer = |from: &Rank, to: &Rank| {
             let streams = from.tp.min(to.tp);
             let (a, b) =
-                (&scenario.groups[from.node.group as usize], &scenario.groups[to.node.group as usize]);
-            if from.node == to.node {
+                (&scenario.groups[from.node().group as usize], &scenario.groups[to.node().group as usize]);
+            if from.node() == to.node() {
                 return floor_ps(a.inside.transfer_s(bytes, streams));
             }
-            let link = &scenario.node_links[from.node.group as usize][to.node.group as usize];
-            let share = |r: &Rank| f64::from(class.shares[r.stage as usize]);
+            let link = &scenario.node_links[from.node().group as usize][to.node().group as usize];
+            let share = |r: &Rank| f64::from(class.shares[r.stage as usize][0]);
             let nics = lower(
                 a.nic.highest().as_bytes_per_s() / share(from),
                 b.nic.highest().as_bytes_per_s() / share(to),

@@ -3,8 +3,8 @@
 use super::NotMeasured;
 use crate::space::Kind;
 use sim_models::layer_times::LayerSums;
-use sim_models::memory;
-use sim_models::plan::{Plan, Schedule};
+use sim_models::memory::{self, StageMemory};
+use sim_models::plan::{LayerRange, Plan};
 use sim_models::scenario::Scenario;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,20 +75,20 @@ impl StageCost {
         let group = &scenario.groups[kind.group];
         let times = group.layers.at(micro_batch, tp).ok();
         let times = times.filter(|t| t.running().len() == layers + 1).ok_or(NotMeasured)?;
-        let plan =
-            Plan { micro_batch, schedule: Schedule::OneFOneB, overlap_p2p: false, pipelines: Vec::new() };
+        let plan = Plan { micro_batch, ..Plan::default() };
         let (stage, stages) = position.example();
         let (mut one, mut more) =
             (vec![0; (layers + 1) * (layers + 1)], vec![0; (layers + 1) * (layers + 1)]);
         for first in 0..layers {
             for end in first + 1..=layers {
-                let range = (first as u32, end as u32 - 1);
-                let need = memory::of_stage(scenario, &plan, range, tp, stage, stages, 1);
+                let range = LayerRange { first: first as u32, last: end as u32 - 1 }.into();
+                let stage = StageMemory::plain(&range, tp, stage, stages, 1);
+                let need = memory::of_stage(scenario, &plan, &stage);
                 one[first * (layers + 1) + end] = need.total().0;
                 more[first * (layers + 1) + end] = need.activations.0;
             }
         }
-        let element = scenario.training.precision.activation_bytes();
+        let element = scenario.training.gradient_bytes;
         let mut gradients = vec![0u64];
         for l in 0..layers as u32 {
             let bytes = model.parameters(l, tp).saturating_mul(u64::from(tp) * element);

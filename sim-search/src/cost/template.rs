@@ -118,8 +118,8 @@ impl TemplateCost {
         let stage = &self.stages[s];
         let (f, b) = (stage.forward(first, end), stage.backward(first, end));
         let warm_up = match self.schedule {
-            Schedule::OneFOneB => (self.stages.len() - 1 - s) as u64,
             Schedule::GPipe => n - 1,
+            _ => (self.stages.len() - 1 - s) as u64,
         };
         let (sends_down, sends_up) = around.sends(s);
         let below = self.below[s + 1][end] + around.there_and_back(s);

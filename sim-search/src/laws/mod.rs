@@ -1,7 +1,7 @@
 //! What the search rests on, of random scenarios: no bound of a partial plan is above the time of any plan below it, and
 //! the pruned search finds what simulating every plan finds.
 
-pub mod small;
+mod small;
 
 use crate::search::skeleton::Skeleton;
 use crate::space::kinds;

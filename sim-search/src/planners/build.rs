@@ -51,18 +51,15 @@ pub fn plan_of(scenario: &Scenario, micro_batch: u32, pipelines: &[PipelineOf]) 
                 layers: LayerRange {
                     first: first.stages[s].layers.0 as u32,
                     last: first.stages[s].layers.1 as u32 - 1,
-                },
+                }
+                .into(),
                 tp: first.stages[s].devices.len() as u32,
                 devices: ranges(scenario, list.iter().flat_map(|p| p.stages[s].devices.iter().copied())),
+                ..Stage::default()
             })
             .collect(),
     };
-    Plan {
-        micro_batch,
-        schedule: Default::default(),
-        overlap_p2p: false,
-        pipelines: groups.into_iter().map(group).collect(),
-    }
+    Plan { micro_batch, pipelines: groups.into_iter().map(group).collect(), ..Plan::default() }
 }
 
 /// Devices for tensor-parallel groups of `(pool, TP)`, in their order: wider ones are placed first, so that none straddles two

@@ -2,8 +2,8 @@
 //! nothing else on them, and whether layers fit. Contention, changes over time and the events of an iteration are not in it.
 
 use sim_core::{CapacitySource, SimTime};
-use sim_models::memory;
-use sim_models::plan::Plan;
+use sim_models::memory::{self, StageMemory};
+use sim_models::plan::{LayerRange, Plan};
 use sim_models::scenario::{DeviceId, Scenario};
 use sim_models::units::Bytes;
 use std::cell::RefCell;
@@ -84,7 +84,7 @@ type Held = RefCell<BTreeMap<(u32, u32), Rc<(Vec<f64>, Vec<f64>)>>>;
 
 /// A plan that says no more than its micro-batch: what memory asks of one.
 fn bare(micro_batch: u32) -> Plan {
-    Plan { micro_batch, schedule: Default::default(), overlap_p2p: false, pipelines: Vec::new() }
+    Plan { micro_batch, ..Plan::default() }
 }
 
 impl<'a> View<'a> {
@@ -290,16 +290,10 @@ impl<'a> View<'a> {
         micro_batches: u32,
     ) -> bool {
         let plan = bare(micro_batch);
-        let of = |layers, stage, stages, micro_batches: u32| {
-            memory::of_stage(
-                self.scenario,
-                &plan,
-                layers,
-                tp,
-                stage as u32,
-                stages as u32,
-                micro_batches.max(1),
-            )
+        let of = |(first, last): (u32, u32), stage, stages, micro_batches: u32| {
+            let layers = LayerRange { first, last }.into();
+            let stage = StageMemory::plain(&layers, tp, stage as u32, stages as u32, micro_batches.max(1));
+            memory::of_stage(self.scenario, &plan, &stage)
         };
         let memory = self.pools[pool].memory;
         if first == 0 && end == self.layers {
@@ -320,7 +314,8 @@ impl<'a> View<'a> {
         let make = || {
             let (plan, mut sums) = (bare(micro_batch), (vec![0.0], vec![0.0]));
             for l in 0..self.layers {
-                let one = memory::of_stage(self.scenario, &plan, (l as u32, l as u32), tp, 0, 1, 1);
+                let layers = LayerRange { first: l as u32, last: l as u32 }.into();
+                let one = memory::of_stage(self.scenario, &plan, &StageMemory::plain(&layers, tp, 0, 1, 1));
                 sums.0.push(sums.0[l] + (one.parameters + one.gradients + one.optimizer).0 as f64);
                 sums.1.push(sums.1[l] + one.activations.0 as f64);
             }

@@ -8,8 +8,9 @@ use crate::rules::Rule;
 use crate::space::Template;
 use crate::tree::{Choice, Root, SCHEDULE, Tree};
 use sim_models::fold::Folding;
+use sim_models::layer_times::LayerSums;
 use sim_models::layout::{Layout, Pipeline, Rank};
-use sim_models::plan::{LayerRange, Plan};
+use sim_models::plan::{LayerRange, Plan, Recompute};
 use sim_models::scenario::{DeviceId, NodeId};
 use sim_models::units::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -177,7 +178,7 @@ impl<'t> Skeleton<'t> {
                 pipelines.push(place::group(self.tree.scenario, &part, &g.devices));
             }
         }
-        Plan { micro_batch: self.micro_batch, schedule: SCHEDULE, overlap_p2p: false, pipelines }
+        Plan { micro_batch: self.micro_batch, schedule: SCHEDULE, pipelines, ..Plan::default() }
     }
 
     /// What an iteration with these inner borders is likely to take, ps. Decides what is tried first; excludes nothing.
@@ -286,11 +287,14 @@ fn lay_out(
                 layout.ranks.push(Rank {
                     pipeline: layout.pipelines.len(),
                     stage: s as u32,
-                    layers: LayerRange { first: s as u32, last: s as u32 },
+                    layers: LayerRange { first: s as u32, last: s as u32 }.into(),
                     tp: shape.tp,
-                    node: tree.scenario.node(devices[0]),
+                    cp: 1,
+                    ep: 1,
+                    recompute: Recompute::None,
+                    nodes: vec![tree.scenario.node(devices[0])],
                     devices,
-                    cost: sim_models::device::LayerCost::default(),
+                    times: LayerSums::default(),
                 });
             }
             let stages = first..layout.ranks.len();
@@ -317,7 +321,7 @@ impl Hops {
         let mut on_node: BTreeMap<(usize, u32, NodeId), u32> = BTreeMap::new();
         for rank in &layout.ranks {
             let part = owners[layout.pipelines[rank.pipeline].group];
-            *on_node.entry((part, rank.stage, rank.node)).or_default() += 1;
+            *on_node.entry((part, rank.stage, rank.node())).or_default() += 1;
         }
         for ((part, stage, node), count) in on_node {
             let stages = &mut hops.ranks[part];

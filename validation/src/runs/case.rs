@@ -12,11 +12,11 @@ use sim_core::{CapacityProfile, Rate};
 use sim_models::device::{Catalogue, Format, Gpu, LayerTable};
 use sim_models::layer_times::LayerTimes;
 use sim_models::link::{FittedCurve, LinkModel, StreamRate, fitted_between_nodes, fitted_inside_node};
-use sim_models::plan::{DeviceRange, PipelineGroup, Plan, Schedule, Stage};
+use sim_models::plan::{DeviceRange, PipelineGroup, Plan, Stage};
 use sim_models::replay::Replay;
 use sim_models::scenario::{NodeGroup, Scenario, SearchOptions};
 use sim_models::units::Bytes;
-use sim_models::workload::{ActivationModel, Model, Optimizer, Precision, Training};
+use sim_models::workload::{Model, Precision, Training};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -78,13 +78,7 @@ pub fn build(row: &Row, plan_file: Option<&str>) -> Result<Case, Skip> {
     let placed = Placed::new(row, &run)?;
     placed.same_gpus(&gpus)?;
     let plan = placed.plan(&run, micro_batch, global_batch / micro_batch)?;
-    let training = Training {
-        global_batch,
-        precision: Precision::Fp32,
-        optimizer: Optimizer::Adam,
-        memory_reserve: RESERVE,
-        activations: ActivationModel::default(),
-    };
+    let training = Training { memory_reserve: RESERVE, ..Training::new(global_batch, Precision::Fp32) };
     let groups = placed.groups(&model)?;
     let node_links = node_links(&groups)?;
     let scenario = Scenario {
@@ -296,7 +290,12 @@ impl Placed {
                     _ => devices.push(DeviceRange { group, first, last }),
                 }
             }
-            Stage { layers: run.stages[s].layers, tp: self.at[s][members[0]].2, devices }
+            Stage {
+                layers: run.stages[s].layers.into(),
+                tp: self.at[s][members[0]].2,
+                devices,
+                ..Stage::default()
+            }
         };
         let pipelines = groups.iter().map(|(share, members)| PipelineGroup {
             replicas: members.len() as u32,
@@ -304,7 +303,7 @@ impl Placed {
             stages: (0..self.at.len()).map(|s| stage(s, members)).collect(),
         });
         let pipelines = pipelines.collect();
-        Ok(Plan { micro_batch, schedule: Schedule::OneFOneB, overlap_p2p: false, pipelines })
+        Ok(Plan { micro_batch, pipelines, ..Plan::default() })
     }
 
     fn groups(&self, model: &Model) -> Result<Vec<NodeGroup>, Skip> {

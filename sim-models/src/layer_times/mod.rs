@@ -4,36 +4,58 @@
 //!
 //! Answers are running sums over layers, computed once for each micro-batch and TP and shared after that.
 
-use crate::collective::CollectiveKind;
-use crate::device::{Device, DeviceModel, Evidence, Format, LayerCost, LayerQuery, LayerTable};
-use crate::link::LinkModel;
-use crate::plan::LayerRange;
-use crate::units::Bytes;
-use crate::workload::{LayerKind, Model};
-use sim_core::{SimDuration, TimeError};
+mod on_device;
+
+pub use on_device::{OnDevice, Outside};
+
+use crate::device::{Evidence, LayerCost, LayerTable};
+use crate::plan::{LayerRange, Layers};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Micro-batch sizes that a search tries where it is not held to those of a table.
 const TRIED: [u32; 4] = [1, 2, 4, 8];
 
-/// A pass of all layers and an optimizer step take no longer than this: a day. What does is a slip in a datasheet.
-const MOST: SimDuration = SimDuration::from_ps(86_400_000_000_000_000);
-
 /// Of measured times: blocks of one model in Sailor's tables differ by about this much.
 const MEASURED_SPREAD: f64 = 0.02;
 
-/// A model on a device, as a device model is asked for it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OnDevice {
-    /// The device.
-    pub device: Device,
-    /// The model that is trained.
-    pub model: Model,
-    /// In this number format.
-    pub format: Format,
-    /// What joins the GPUs of a node: layers of several tensor-parallel ranks wait for their all-reduces over it.
-    pub inside: LinkModel,
+/// How a layer is split over devices, as far as its times depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LayerConfig {
+    /// Samples of a micro-batch. At least 1.
+    pub micro_batch: u32,
+    /// Tensor-parallel ranks. At least 1.
+    pub tp: u32,
+    /// Context-parallel ranks. At least 1.
+    pub cp: u32,
+    /// Ranks that share out the experts. At least 1.
+    pub ep: u32,
+    /// Whether what is on every tensor-parallel rank is split over the sequence.
+    pub sequence_parallel: bool,
+    /// Whether tensor-parallel communication runs beside the kernels.
+    pub overlap_tp: bool,
+    /// Nodes over which the ranks of one tensor-parallel group, of one context-parallel ring and of one set of experts spread.
+    pub nodes: [u32; 3],
+}
+
+impl LayerConfig {
+    /// Tensor parallelism alone, inside a node.
+    pub fn new(micro_batch: u32, tp: u32) -> LayerConfig {
+        LayerConfig {
+            micro_batch,
+            tp,
+            cp: 1,
+            ep: 1,
+            sequence_parallel: false,
+            overlap_tp: false,
+            nodes: [1; 3],
+        }
+    }
+
+    /// What a table of layers at (micro-batch, TP) can answer.
+    fn is_plain(&self) -> bool {
+        self.cp == 1 && self.ep == 1 && self.nodes[0] == 1
+    }
 }
 
 /// Times of a model's layers at one micro-batch and TP.
@@ -46,20 +68,33 @@ pub struct LayerSums {
     pub spread: f64,
 }
 
+impl Default for LayerSums {
+    /// Of no layers.
+    fn default() -> Self {
+        LayerSums { sums: Arc::new([LayerCost::default()]), evidence: Evidence::Measured, spread: 0.0 }
+    }
+}
+
 impl LayerSums {
     /// Running sums over layers: entry `i` is the cost of layers `0 .. i`, the first of none.
     pub fn running(&self) -> &[LayerCost] {
         &self.sums
     }
 
+    /// Sum over all layers.
+    pub fn total(&self) -> LayerCost {
+        self.sums.last().copied().unwrap_or_default()
+    }
+
     /// Sum over layers; `None` where one of them is not there.
     pub fn cost(&self, layers: LayerRange) -> Option<LayerCost> {
         let (low, high) = (self.sums.get(layers.first as usize)?, self.sums.get(layers.last as usize + 1)?);
-        Some(LayerCost {
-            forward: high.forward.saturating_sub(low.forward),
-            backward: high.backward.saturating_sub(low.backward),
-            update: high.update.saturating_sub(low.update),
-        })
+        Some(high.minus(*low))
+    }
+
+    /// Sum over several ranges of layers; `None` where one of them is not there.
+    pub fn cost_of(&self, layers: &Layers) -> Option<LayerCost> {
+        layers.chunks().iter().try_fold(LayerCost::default(), |sum, r| Some(sum.plus(self.cost(*r)?)))
     }
 }
 
@@ -69,18 +104,24 @@ pub enum NoTimes {
     /// The table does not have them, and nothing carries it on.
     #[error("not measured")]
     NotMeasured,
+    /// The table is of ranks inside a node, and nothing carries it on.
+    #[error("measured inside a node, without context or expert parallelism")]
+    Spread,
     /// The attention heads cannot be shared out.
     #[error("{heads} attention heads cannot be shared out evenly")]
     Heads {
         /// Heads of the model.
         heads: u64,
     },
+    /// A group spreads over nodes, and nothing is known of what joins them.
+    #[error("its ranks are on several nodes, and no link between nodes is known")]
+    NoNetwork,
     /// A pass takes longer than is simulated.
     #[error("one pass of the model takes over a day")]
     TooLong,
 }
 
-type Known = BTreeMap<(u32, u32), Result<LayerSums, NoTimes>>;
+type Known = BTreeMap<LayerConfig, Result<LayerSums, NoTimes>>;
 
 /// Layer times of one model on one kind of GPU. See the head of this file.
 #[derive(Debug)]
@@ -118,8 +159,16 @@ impl LayerTimes {
     /// # Errors
     /// Why there are none.
     pub fn at(&self, micro_batch: u32, tp: u32) -> Result<LayerSums, NoTimes> {
+        self.of(&LayerConfig::new(micro_batch, tp))
+    }
+
+    /// The times of layers split like this.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub fn of(&self, config: &LayerConfig) -> Result<LayerSums, NoTimes> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.entry((micro_batch, tp)).or_insert_with(|| self.find(micro_batch, tp)).clone()
+        known.entry(*config).or_insert_with(|| self.find(config)).clone()
     }
 
     /// (micro-batch, TP) pairs that were measured, in order.
@@ -133,61 +182,15 @@ impl LayerTimes {
         self.configurations().map(|(micro_batch, _)| micro_batch).chain(modelled).collect()
     }
 
-    fn find(&self, micro_batch: u32, tp: u32) -> Result<LayerSums, NoTimes> {
-        match (self.table.as_ref().and_then(|t| t.sums(micro_batch, tp)), &self.device) {
+    fn find(&self, config: &LayerConfig) -> Result<LayerSums, NoTimes> {
+        let table = self.table.as_ref().filter(|_| config.is_plain());
+        match (table.and_then(|t| t.sums(config.micro_batch, config.tp)), &self.device) {
             (Some(sums), _) => {
                 Ok(LayerSums { sums: sums.into(), evidence: Evidence::Measured, spread: MEASURED_SPREAD })
             }
-            (None, Some(device)) if micro_batch > 0 && tp > 0 => device.sums(micro_batch, tp),
+            (None, Some(device)) if config.micro_batch > 0 && config.tp > 0 => device.sums(config),
+            (None, _) if !config.is_plain() => Err(NoTimes::Spread),
             (None, _) => Err(NoTimes::NotMeasured),
         }
-    }
-}
-
-impl OnDevice {
-    fn sums(&self, micro_batch: u32, tp: u32) -> Result<LayerSums, NoTimes> {
-        let heads = self.model.heads;
-        if !heads.is_multiple_of(u64::from(tp)) {
-            return Err(NoTimes::Heads { heads });
-        }
-        let (mut evidence, mut spread) = (Evidence::Measured, 0.0f64);
-        let mut cost = |layer: u32| {
-            let time = self.device.layer(&LayerQuery::of(&self.model, layer, micro_batch, tp, self.format));
-            evidence = evidence.max(time.evidence);
-            spread = spread.max(time.spread);
-            let waits = time.forward.syncs + time.backward.syncs > 0;
-            time.cost(if waits { self.all_reduce_s(tp, time.sync_bytes) } else { 0.0 })
-        };
-        let last = self.model.layers() - 1;
-        // Blocks are alike: one is asked for.
-        let costs = [cost(0), cost(1), cost(last)];
-        let [embedding, block, head] = costs.map(|c: Result<_, TimeError>| c.map_err(|_| NoTimes::TooLong));
-        let (embedding, block, head) = (embedding?, block?, head?);
-        let mut run = LayerCost::default();
-        let mut sums = vec![run];
-        for layer in 0..=last {
-            let next = match self.model.kind(layer) {
-                LayerKind::Embedding => embedding,
-                LayerKind::Block => block,
-                LayerKind::Head => head,
-            };
-            run = LayerCost {
-                forward: run.forward.saturating_add(next.forward),
-                backward: run.backward.saturating_add(next.backward),
-                update: run.update.saturating_add(next.update),
-            };
-            sums.push(run);
-        }
-        if run.forward.saturating_add(run.backward).saturating_add(run.update) > MOST {
-            return Err(NoTimes::TooLong);
-        }
-        Ok(LayerSums { sums: sums.into(), evidence, spread })
-    }
-
-    /// One all-reduce of the tensor-parallel ranks, s, as a ring inside the node.
-    fn all_reduce_s(&self, tp: u32, bytes: f64) -> f64 {
-        let n = f64::from(tp);
-        let rate = self.inside.transfer_rate(Bytes::from_f64(bytes / n), 1);
-        CollectiveKind::AllReduce.bus_factor(tp) * bytes / rate + 2.0 * (n - 1.0) * self.inside.latency_s
     }
 }

@@ -1,0 +1,69 @@
+//! The passes of every simulated rank, in the order of its schedule.
+
+use super::route::Context;
+use super::sync::Pieces;
+use super::{Lowering, RankTasks};
+use crate::layout::Rank;
+use crate::plan::{LayerRange, Schedule};
+use crate::schedule::{Orders, Pass, PassKind};
+use sim_core::SimDuration;
+
+/// Times of the passes of one rank.
+struct Times<'a> {
+    rank: &'a Rank,
+    split_weights: bool,
+    /// By chunk: of a whole pass, forward, backward and weight.
+    whole: Vec<[SimDuration; 3]>,
+}
+
+impl<'a> Times<'a> {
+    fn new(rank: &'a Rank, split_weights: bool) -> Times<'a> {
+        let of = |range: &LayerRange| {
+            [PassKind::Forward, PassKind::Backward, PassKind::Weight]
+                .map(|kind| rank.pass(kind, *range, split_weights))
+        };
+        Times { rank, split_weights, whole: rank.layers.chunks().iter().map(of).collect() }
+    }
+}
+
+impl Lowering {
+    pub(super) fn passes(&mut self, c: &Context<'_>, pieces: &Pieces) {
+        let split_weights = c.plan.schedule == Schedule::ZeroBubble;
+        let slow = 1.0 + c.scenario.training.overheads.slowdown;
+        for class in &c.folding.classes {
+            let pipeline = &c.layout.pipelines[class.pipeline];
+            let orders = self.orders(c.layout.shape(c.plan, pipeline));
+            for r in pipeline.stages.clone() {
+                let rank = c.rank(r);
+                let times = Times::new(rank, split_weights);
+                let stream = [self.builder.stream()];
+                let at = self.map.pass_first.len();
+                for pass in orders.stage(rank.stage) {
+                    self.map.pass_first.push(self.builder.len() as u32);
+                    if pieces.cuts(&orders, rank.stage, *pass) {
+                        let mut layers = pieces.within(rank.layers.chunks()[pass.chunk as usize]);
+                        if pass.kind != PassKind::Forward {
+                            layers.reverse();
+                        }
+                        for range in layers {
+                            let time = times.rank.pass(pass.kind, range, times.split_weights);
+                            let time = SimDuration::from_secs_f64(time.as_secs_f64() * slow).unwrap_or(time);
+                            self.builder.delay(time, &stream, &[]);
+                        }
+                    } else {
+                        let time = times.whole[pass.chunk as usize][pass.kind as usize];
+                        self.builder.delay(time, &stream, &[]);
+                    }
+                }
+                self.map.pass_first.push(self.builder.len() as u32);
+                self.map.passes.push(RankTasks { rank: r, orders: orders.clone(), at });
+            }
+        }
+    }
+}
+
+/// Whether a pass is the last of its kind and chunk in the order of its stage.
+pub(super) fn is_last(orders: &Orders, pass: Pass) -> bool {
+    // Each schedule takes micro-batches in order.
+    pass.micro_batch + 1 == orders.micro_batches()
+}

@@ -1,0 +1,214 @@
+//! What a transfer uses: the way of an activation from one stage to another, and of a collective over many.
+
+use super::Fabric;
+use crate::fold::{Class, Folding};
+use crate::layout::{Layout, Rank};
+use crate::link::LinkModel;
+use crate::plan::Plan;
+use crate::scenario::{NodeId, Scenario};
+use crate::units::Bytes;
+use sim_core::{Rate, ResourceId, SimDuration, Transfer};
+
+/// One activity of the network: bytes over resources at once, after a latency, no faster than a cap.
+pub(super) struct Route {
+    uses: Vec<(ResourceId, u32)>,
+    latency: SimDuration,
+    /// Highest rate of this one transfer, bytes/s.
+    cap: f64,
+    bytes: Bytes,
+}
+
+impl Route {
+    pub(super) fn transfer(&self) -> Transfer<'_> {
+        let cap = Rate::from_bytes_per_s(self.cap).unwrap_or(Rate::MAX);
+        Transfer { bytes: self.bytes.0, latency: self.latency, cap, uses: &self.uses }
+    }
+
+    /// Bytes of the activity.
+    pub(super) fn bytes(&self) -> Bytes {
+        self.bytes
+    }
+}
+
+/// What a collective over replicas does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncKind {
+    /// Sum of gradients, to all.
+    AllReduce,
+    /// Sum of gradients, a part to each.
+    ReduceScatter,
+    /// Parts of gradients or parameters, to all.
+    AllGather,
+}
+
+impl std::fmt::Display for SyncKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            SyncKind::AllReduce => "all-reduce",
+            SyncKind::ReduceScatter => "reduce-scatter",
+            SyncKind::AllGather => "all-gather",
+        })
+    }
+}
+
+impl SyncKind {
+    /// Times that a ring goes around: its steps are so many times one less than its members.
+    fn rounds(self) -> u64 {
+        match self {
+            SyncKind::AllReduce => 2,
+            SyncKind::ReduceScatter | SyncKind::AllGather => 1,
+        }
+    }
+}
+
+/// Who takes part in a collective, and with what.
+pub(super) struct Ring<'a> {
+    pub(super) kind: SyncKind,
+    /// Ranks in order: neighbours exchange.
+    pub(super) ranks: &'a [usize],
+    /// Devices around the ring: more than ranks where a rank has several with the same parameters.
+    pub(super) members: u64,
+    /// Such rings side by side through each node: 1 where the parts of a rank's devices together are `whole`.
+    pub(super) side_by_side: u32,
+    /// Bytes that are reduced or gathered: of a rank's tensor-parallel devices together, or of one where rings are side by side.
+    pub(super) whole: Bytes,
+    /// A ring inside a pipeline stands for those of its whole class.
+    pub(super) of: Option<&'a Class>,
+}
+
+/// What routes are found in.
+pub(super) struct Context<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) fabric: &'a Fabric,
+    pub(super) plan: &'a Plan,
+    pub(super) layout: &'a Layout,
+    pub(super) folding: &'a Folding,
+}
+
+fn lcm(a: u32, b: u32) -> u32 {
+    let (mut x, mut y) = (a, b);
+    while y > 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x * b
+}
+
+impl Context<'_> {
+    pub(super) fn rank(&self, index: usize) -> &Rank {
+        &self.layout.ranks[index]
+    }
+
+    /// The model of the link between two ranks.
+    fn link(&self, a: &Rank, b: &Rank, near: bool) -> &LinkModel {
+        if near {
+            &self.scenario.groups[a.node().group as usize].inside
+        } else {
+            &self.scenario.node_links[a.node().group as usize][b.node().group as usize]
+        }
+    }
+
+    /// The zone link between two nodes: its resource in this direction, and its latency.
+    fn zone(&self, a: NodeId, b: NodeId) -> Option<(ResourceId, SimDuration)> {
+        let (from, to) =
+            (&self.scenario.groups[a.group as usize].zone, &self.scenario.groups[b.group as usize].zone);
+        if from == to {
+            return None;
+        }
+        let (i, link) = self.scenario.zone_link(from, to)?;
+        Some((self.fabric.zone(i, link.zones.0 == *from), link.latency))
+    }
+
+    /// A boundary transfer: the activation is cut over the devices of the narrower side (as Megatron-LM's scatter-gather and
+    /// DeepSpeed's partitioned activations do), so its bytes cross the NICs once, spread over a rank's nodes.
+    pub(super) fn boundary(&self, class: &Class, from: usize, to: usize, bytes: Bytes) -> Route {
+        let (a, b) = (self.rank(from), self.rank(to));
+        let link = self.link(a, b, a.nodes == b.nodes);
+        let streams = (a.tp * a.cp).min(b.tp * b.cp);
+        let overhead = SimDuration::from_secs_f64(self.scenario.training.overheads.transfer_s);
+        let latency = link.latency().saturating_add(overhead.unwrap_or(SimDuration::ZERO));
+        let cap = link.transfer_rate(bytes, streams);
+        let mut route = Route { uses: Vec::new(), latency, cap, bytes };
+        if a.nodes != b.nodes {
+            // So many parts that every node of either side has a whole number of them.
+            let parts = lcm(a.nodes.len() as u32, b.nodes.len() as u32);
+            route.bytes = bytes.share(parts);
+            route.cap = cap / f64::from(parts);
+            let ends = [(a, true), (b, false)];
+            for (rank, out) in ends {
+                let each = parts / rank.nodes.len() as u32;
+                for (slot, node) in rank.nodes.iter().enumerate() {
+                    let node = self.folding.canonical(*node);
+                    let nic = if out { self.fabric.egress(node) } else { self.fabric.ingress(node) };
+                    route.uses.push((nic, class.shares[rank.stage as usize][slot] * each));
+                }
+            }
+            if let Some((zone, latency)) = self.zone(a.node(), b.node()) {
+                route.uses.push((zone, class.count * parts));
+                route.latency = route.latency.saturating_add(latency);
+            }
+        }
+        route
+    }
+
+    /// A ring over ranks in their order: every hop carries (n - 1) / n of the bytes each time around, so the ring goes at the
+    /// pace of its slowest hop of the moment, and every step pays the longest latency. A ring over all pipelines is one
+    /// activity.
+    pub(super) fn ring(&self, ring: &Ring<'_>) -> Route {
+        let n = ring.members.max(1);
+        let rounds = ring.kind.rounds();
+        // Where tensor-parallel groups spread over several nodes, each node carries its part.
+        let spread = ring.ranks.iter().map(|r| self.rank(*r).spread()).min().unwrap_or(1);
+        let whole = u128::from(ring.whole.share(spread).0);
+        let sent = whole * u128::from(rounds) * u128::from(n - 1) / u128::from(n);
+        let bytes = Bytes(u64::try_from(sent).unwrap_or(u64::MAX));
+        let chunk = Bytes((ring.whole.0 / n).max(1));
+        let mut route = Route { uses: Vec::new(), latency: SimDuration::ZERO, cap: f64::INFINITY, bytes };
+        let mut longest = SimDuration::ZERO;
+        // Where the ring stops: each rank, or each part of one whose copies are on several nodes.
+        let stops: Vec<(&Rank, &[NodeId])> = ring
+            .ranks
+            .iter()
+            .map(|r| self.rank(*r))
+            .flat_map(|r| r.nodes.chunks(r.spread() as usize).map(move |nodes| (r, nodes)))
+            .collect();
+        for (i, (a, from)) in stops.iter().enumerate() {
+            let (b, to) = stops[(i + 1) % stops.len()];
+            let near = *from == to;
+            let link = self.link(a, b, near);
+            let rate = link.transfer_rate(chunk, a.tp.min(b.tp)) / f64::from(spread);
+            route.cap = if rate < route.cap { rate } else { route.cap };
+            let mut latency = link.latency();
+            if !near {
+                let ends = [(*a, *from, true), (b, to, false)];
+                for (rank, node, out) in
+                    ends.iter().flat_map(|(r, nodes, out)| nodes.iter().map(move |n| (r, n, *out)))
+                {
+                    if let Some((node, weight)) = self.place(ring, rank, *node) {
+                        let nic = if out { self.fabric.egress(node) } else { self.fabric.ingress(node) };
+                        route.uses.push((nic, weight));
+                    }
+                }
+                if let Some((zone, zone_latency)) = self.zone(from[0], to[0]) {
+                    let rings = ring.of.map_or(ring.side_by_side, |class| class.count);
+                    route.uses.push((zone, rings * spread));
+                    latency = latency.saturating_add(zone_latency);
+                }
+            }
+            longest = longest.max(latency);
+        }
+        route.latency = SimDuration::from_ps(longest.as_ps().saturating_mul(rounds * (n - 1)));
+        route
+    }
+
+    /// The node whose NIC a hop uses, and how often; none where another node stands for it.
+    fn place(&self, ring: &Ring<'_>, rank: &Rank, node: NodeId) -> Option<(NodeId, u32)> {
+        let canonical = self.folding.canonical(node);
+        match ring.of {
+            Some(class) => {
+                let slot = rank.nodes.iter().position(|n| *n == node).unwrap_or(0);
+                Some((canonical, class.shares[rank.stage as usize][slot]))
+            }
+            None => (canonical == node).then_some((canonical, ring.side_by_side)),
+        }
+    }
+}
