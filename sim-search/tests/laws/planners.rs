@@ -60,7 +60,7 @@ fn sailor_finds_what_sailor_found() {
         // And it is the plan that the built-in carries from Sailor's own answers, up to the order of devices.
         let carried = loaded.scenario.plan.clone().unwrap();
         let shape = |plan: &Plan| -> Vec<(u32, Vec<(u32, u32)>)> {
-            let stages = |p: &PipelineGroup| p.stages.iter().map(|s| (s.layers.first, s.tp)).collect();
+            let stages = |p: &PipelineGroup| p.stages.iter().map(|s| (s.layers.first(), s.tp)).collect();
             let mut all: Vec<_> = plan.pipelines.iter().map(|p| (p.replicas, stages(p))).collect();
             all.sort();
             all
