@@ -1,5 +1,4 @@
 //! Small mixed clusters for tests, in words, and their scenarios.
-#![allow(unreachable_pub, reason = "shared by the tests inside the crate and beside it")]
 
 #![allow(unreachable_pub, reason = "read by the tests of the crate and by those beside it")]
 
