@@ -32,6 +32,10 @@ pub(super) fn run(args: &Validate) -> Result<Answer, Failure> {
             let scored = collectives::validate(&text, Parameters::builtin());
             Some(scored.map_err(|e| Failure::new(format!("{}: {e}", path.display()), ""))?)
         }
+        None if shipped => {
+            let scored = collectives::validate(collectives::SHIPPED, Parameters::builtin());
+            Some(scored.map_err(|e| Failure::new(format!("the shipped collectives: {e}"), ""))?)
+        }
         None => None,
     };
     let report = runs::report(&outcomes);
@@ -107,6 +111,7 @@ fn json(
     };
     if let Some(c) = collectives {
         value["collectives_overall"] = serde_json::to_value(c.overall).map_err(fail)?;
+        value["collectives_gpus"] = serde_json::to_value(&c.gpus).map_err(fail)?;
     }
     value["budget_broken"] = json!(broken);
     Ok(value)
@@ -123,7 +128,7 @@ fn text(report: &Report, outcomes: &[Outcome], collectives: Option<&collectives:
         if !text.is_empty() {
             text.push('\n');
         }
-        text += &collectives_table(c).to_string();
+        text += &collectives_tables(c);
     }
     text
 }
@@ -182,17 +187,46 @@ fn skipped(outcomes: &[Outcome]) -> String {
     format!("\n{table}")
 }
 
-fn collectives_table(report: &collectives::Report) -> Table {
-    let mut table = Table::new(["collectives", "rows", "skipped", "mean", "median", "p90"]);
+/// By source, and by family of GPUs.
+fn collectives_tables(report: &collectives::Report) -> String {
+    let mut sources =
+        Table::new(["collectives", "rows", "skipped", "mean", "median", "p90", "from 1 MiB", "by"]);
     for s in &report.sources {
-        table.row([
+        sources.row([
             s.source.clone(),
             s.n.to_string(),
             s.skipped.to_string(),
             percent(s.mape),
             percent(s.median_ape),
             percent(s.p90_ape),
+            percent(s.large.median_ape),
+            match s.scored_by {
+                collectives::ScoredBy::LeaveOneOut => "others' fit".to_string(),
+                collectives::ScoredBy::Shipped => "shipped fit".to_string(),
+            },
         ]);
     }
-    table
+    let mut gpus =
+        Table::new(["collectives by GPU", "rows", "median", "from 1 MiB", "GPU left out", "from 1 MiB"]);
+    for g in &report.gpus {
+        gpus.row([
+            g.gpu.clone(),
+            g.scored.all.n.to_string(),
+            percent(g.scored.all.median_ape),
+            percent(g.scored.large.median_ape),
+            percent(g.leave_one_out.all.median_ape),
+            percent(g.leave_one_out.large.median_ape),
+        ]);
+    }
+    let o = report.overall;
+    let mean = format!(
+        "mean over sources of the median error: {} over {} sources, {} from 1 MiB over {}",
+        percent(o.median_ape),
+        o.sources,
+        percent(o.large_median_ape),
+        o.large_sources
+    );
+    format!(
+        "{sources}\n{gpus}\nErrors of the time in percent of the measured one; {mean}; docs/validate.md\n"
+    )
 }

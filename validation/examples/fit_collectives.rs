@@ -1,16 +1,19 @@
-//! Fits the collective model's parameters to a file of measurements and prints them as `parameters.toml`; with `--report`,
+//! Fits the collective model's parameters to a file of measurements, beside the shipped ones, and prints them as `parameters.toml`; with `--report`,
 //! how well they and those fitted without each source predict it.
 
 use sim_models::collective::Parameters;
 use sim_models::collective::fit::fit;
-use validation::collectives::{rows, samples, validate};
+use validation::collectives::{SHIPPED, rows, training, validate};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let file = arguments.next().ok_or("expected a CSV file of measured collectives")?;
     let text = std::fs::read_to_string(&file)?;
     let parsed = rows(&text)?;
-    let (parameters, fitted) = fit(&samples(&parsed), Parameters::builtin());
+    let shipped = rows(SHIPPED)?;
+    let samples: Vec<_> =
+        training(&parsed, &shipped).iter().filter_map(|row| row.sample.as_ref().ok()).collect();
+    let (parameters, fitted) = fit(&samples, Parameters::builtin());
     if arguments.next().as_deref() != Some("--report") {
         print!("{}", parameters.to_toml());
         return Ok(());
@@ -38,6 +41,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             percent(s.leave_one_out.all.median_ape),
             percent(s.leave_one_out.large.median_ape),
             s.skipped_reasons
+        );
+    }
+    for g in &report.gpus {
+        println!(
+            "{:52} {:6} {:>16} {:>7} | {:>7} {:>7}",
+            g.gpu,
+            g.scored.all.n,
+            percent(g.scored.all.median_ape),
+            percent(g.scored.large.median_ape),
+            percent(g.leave_one_out.all.median_ape),
+            percent(g.leave_one_out.large.median_ape)
         );
     }
     for (name, o) in [("in-sample", report.shipped), ("left out", report.leave_one_out)] {

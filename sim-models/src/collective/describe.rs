@@ -65,6 +65,7 @@ struct Facts {
 struct Transport {
     name: String,
     added_us: f64,
+    rendezvous_us: f64,
     staged: bool,
     collisions: f64,
     relative_share: f64,
@@ -82,8 +83,16 @@ struct Machine {
 #[derive(Deserialize)]
 struct Cloud {
     says: Vec<String>,
+    /// Of which GPUs' machines; empty: of all others.
+    family: String,
     transport: String,
     egress: Vec<(u32, f64)>,
+}
+
+impl Cloud {
+    fn of(&self, gpu: &Gpu) -> bool {
+        self.family.is_empty() || gpu.family.contains(&self.family)
+    }
 }
 
 #[derive(Deserialize)]
@@ -105,7 +114,7 @@ fn facts() -> &'static Facts {
 /// # Errors
 /// See [`DescribeError`].
 pub fn describe(text: &Description<'_>) -> Result<Fabric, DescribeError> {
-    let gpu = find_gpu(text.gpu)?;
+    let gpu = named_gpu(text.gpu)?;
     let gpus_per_node = text.gpus_per_node.max(1);
     let mut fabric = Fabric::of(gpu, gpus_per_node);
     wire(&mut fabric, gpu, text.intra);
@@ -116,7 +125,10 @@ pub fn describe(text: &Description<'_>) -> Result<Fabric, DescribeError> {
 }
 
 /// The GPU a name means; of a remark that names one (`not stated (docs use A100)`), that one.
-fn find_gpu(name: &str) -> Result<&'static Gpu, DescribeError> {
+///
+/// # Errors
+/// [`DescribeError::UnknownGpu`].
+pub fn named_gpu(name: &str) -> Result<&'static Gpu, DescribeError> {
     let catalogue = Catalogue::builtin();
     catalogue.find(name).or_else(|unknown| {
         let words = words(name);
@@ -177,7 +189,7 @@ fn network(text: &Description<'_>, gpu: &Gpu) -> Result<Network, DescribeError> 
     if let Some(port) = said.iter().find_map(|word| facts().port.get(word)) {
         return Ok(transport(name.unwrap_or("infiniband"), usual_cards, *port, false));
     }
-    if let Some(cloud) = facts().cloud.iter().find(|c| mentions(&said, &c.says)) {
+    if let Some(cloud) = facts().cloud.iter().find(|c| c.of(gpu) && mentions(&said, &c.says)) {
         let egress = cloud.egress.iter().rev().find(|(least, _)| *least <= text.used.max(1));
         if let Some((_, gbps)) = egress {
             return Ok(transport(&cloud.transport, 1, *gbps, true));
@@ -194,6 +206,7 @@ fn transport(name: &str, cards: u32, gbps: f64, stated: bool) -> Network {
     let known = facts().transport.iter().find(|t| t.name == name);
     Network {
         added_latency_s: known.map_or(0.0, |t| t.added_us * 1e-6),
+        rendezvous_s: known.map_or(0.0, |t| t.rendezvous_us * 1e-6),
         staged: known.is_some_and(|t| t.staged),
         collisions: known.map_or(1.0, |t| t.collisions),
         relative_share: known.map_or(1.0, |t| t.relative_share),

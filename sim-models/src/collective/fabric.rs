@@ -47,6 +47,8 @@ pub struct Network {
     pub card_rate: f64,
     /// What the transport adds to a hop, s.
     pub added_latency_s: f64,
+    /// What it adds to a hop of the Simple protocol besides, s: large messages wait for the receiver's word.
+    pub rendezvous_s: f64,
     /// Data goes through the host's memory (no GPUDirect RDMA).
     pub staged: bool,
     /// How much flows collide in the fabric: 1 where each keeps its path (static routing), less where paths adapt.
@@ -70,6 +72,7 @@ impl Network {
             cards,
             card_rate,
             added_latency_s: 0.0,
+            rendezvous_s: 0.0,
             staged: false,
             collisions: 0.05,
             relative_share: 1.0,
@@ -206,6 +209,7 @@ impl Fabric {
             positive("network cards", f64::from(network.cards))?;
             positive("rate of a network card", network.card_rate)?;
             natural("latency of the network", network.added_latency_s)?;
+            natural("rendezvous of the network", network.rendezvous_s)?;
             natural("collisions of the network", network.collisions)?;
             positive("relative share of the network", network.relative_share)?;
             positive("oversubscription", network.oversubscription)?;
@@ -278,6 +282,11 @@ impl Fabric {
             Wiring::CubeMesh => self.nvlink / CUBE_MESH_LINKS,
             _ => self.ring_rate(2),
         }
+    }
+
+    /// Whether the library exchanges directly inside a node.
+    pub fn exchanges_directly(&self) -> bool {
+        matches!(self.wiring, Wiring::Mesh(_)) && self.architecture.direct
     }
 
     /// Whether the switch of the node reduces and multicasts.

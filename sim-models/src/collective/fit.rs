@@ -37,8 +37,6 @@ pub struct Sample {
     pub group: Group,
     /// How, where that was said.
     pub algorithm: Option<Algorithm>,
-    /// GPUs of a node that send side by side and share `bytes`; 0 for anything but that.
-    pub pairs: u32,
     /// Measured seconds, finite and above 0.
     pub seconds: f64,
 }
@@ -49,11 +47,10 @@ impl Sample {
         let model = Nccl::with_values(self.fabric, values).ok()?;
         let bytes = Bytes(self.bytes);
         let named = self.algorithm.map(|algorithm| model.time_by(algorithm, self.kind, bytes, self.group));
-        let estimate = match (self.pairs, named) {
-            (0, Some(Ok(named))) => Ok(named),
+        let estimate = match named {
+            Some(Ok(named)) => Ok(named),
             // An algorithm that the fabric cannot run is a misnomer: NCCL chose.
-            (0, _) => model.time(self.kind, bytes, self.group),
-            (pairs, _) => model.side_by_side(bytes, pairs),
+            _ => model.time(self.kind, bytes, self.group),
         };
         estimate.ok().map(|e| e.seconds).filter(|s| *s > 0.0)
     }
@@ -91,7 +88,7 @@ struct Row<'s> {
 
 /// Cells, and of each a few rows with the weight of the cell.
 fn weighted<'s>(samples: &[&'s Sample]) -> Vec<Row<'s>> {
-    type Cell<'s> = (&'s str, CollectiveKind, Group, u32, u64, [u64; 3]);
+    type Cell<'s> = (&'s str, CollectiveKind, Group, u64, [u64; 3]);
     let mut cells: BTreeMap<Cell<'s>, Vec<&'s Sample>> = BTreeMap::new();
     for sample in samples.iter().copied().filter(|s| s.bytes > 0 && s.seconds > 0.0 && s.seconds.is_finite())
     {
@@ -99,14 +96,7 @@ fn weighted<'s>(samples: &[&'s Sample]) -> Vec<Row<'s>> {
         let between = fabric.network.as_ref().map_or(0.0, |net| net.card_rate * f64::from(net.cards));
         let rates = [fabric.ring_rate(sample.group.per_node()), between, fabric.architecture.channel];
         let octave = u64::from(sample.bytes.ilog2());
-        let cell = (
-            sample.source.as_str(),
-            sample.kind,
-            sample.group,
-            sample.pairs,
-            octave,
-            rates.map(f64::to_bits),
-        );
+        let cell = (sample.source.as_str(), sample.kind, sample.group, octave, rates.map(f64::to_bits));
         cells.entry(cell).or_default().push(sample);
     }
     let mut of_source: BTreeMap<&str, f64> = BTreeMap::new();

@@ -18,7 +18,7 @@ pub mod tuning;
 #[cfg(test)]
 mod tests;
 
-pub use describe::{DescribeError, Description, describe};
+pub use describe::{DescribeError, Description, describe, named_gpu};
 pub use fabric::{Fabric, FabricError, Network, Wiring};
 pub use nccl::Nccl;
 pub use parameters::{Name, Parameters};

@@ -113,17 +113,6 @@ impl Nccl {
         })
     }
 
-    /// `pairs` GPUs of one node, each with a partner of another, that send `bytes` together: the time of the whole.
-    ///
-    /// # Errors
-    /// As [`CollectiveModel::time`].
-    pub fn side_by_side(&self, bytes: Bytes, pairs: u32) -> Result<Estimate, CollectiveError> {
-        let pairs = pairs.max(1);
-        let group = Group { nodes: 2, per_node: pairs };
-        self.fabric.holds(group)?;
-        self.time(CollectiveKind::SendRecv, Bytes(bytes.0.div_ceil(u64::from(pairs))), group)
-    }
-
     fn p(&self, name: Name) -> f64 {
         self.values.get(name)
     }
@@ -158,13 +147,13 @@ impl Nccl {
     fn between(&self, net: &Network, group: Group) -> f64 {
         let share =
             if net.tcp { self.p(Name::TcpShare) } else { self.p(Name::RdmaShare) * net.relative_share };
-        let mut rate = net.rate_of(group.per_node(), self.fabric.gpus_per_node);
+        let mut rate = share * net.rate_of(group.per_node(), self.fabric.gpus_per_node);
         if net.staged {
             // One copy to the host's memory, over one PCIe root.
             rate = rate.min(self.fabric.pcie * self.p(Name::PcieShare));
         }
         let doublings = libm::log2(f64::from(group.nodes().max(2)) / 2.0);
-        rate * share / (1.0 + self.p(Name::Contention) * net.collisions * doublings)
+        rate / (1.0 + self.p(Name::Contention) * net.collisions * doublings)
     }
 
     fn estimate<'w>(
@@ -192,14 +181,14 @@ impl Nccl {
     }
 }
 
-/// 1.5 times the median error that sources show which were left out of the fit, by place and size (1 MiB and more,
-/// less); half as much again where something was assumed.
+/// 1.5 times the mean over sources left out of the fit of their median error, by place and size (1 MiB and more, less); half
+/// as much again where something was assumed.
 fn spread(evidence: Evidence, bytes: Bytes, group: Group) -> f64 {
     let known = match (group.nodes() > 1, bytes.0 >= 1 << 20) {
         (false, true) => 0.15,
-        (false, false) => 0.45,
-        (true, true) => 0.3,
-        (true, false) => 0.4,
+        (false, false) => 0.3,
+        (true, true) => 0.25,
+        (true, false) => 0.5,
     };
     if evidence == Evidence::Extrapolated { 1.5 * known } else { known }
 }
@@ -272,10 +261,14 @@ impl Shape<'_> {
                 CollectiveKind::AllToAll | CollectiveKind::SendRecv => {}
             }
         }
-        match kind {
-            CollectiveKind::AllReduce => ways.extend(self.nvls(b)),
-            CollectiveKind::AllGather | CollectiveKind::ReduceScatter => ways.extend(self.pat(b)),
-            _ => {}
+        let passes = match kind {
+            CollectiveKind::AllReduce => 2.0,
+            CollectiveKind::AllGather | CollectiveKind::ReduceScatter => 1.0,
+            _ => return ways,
+        };
+        ways.extend(if kind == CollectiveKind::AllReduce { self.nvls(b) } else { self.pat(b) });
+        if self.nodes == 1.0 && self.model.fabric.exchanges_directly() {
+            ways.extend([Protocol::LL, Protocol::Simple].map(|protocol| self.direct(protocol, passes, b)));
         }
         ways
     }
@@ -317,9 +310,16 @@ impl Shape<'_> {
         self.model.p(Name::StartUs) * self.tuning.start.shares[protocol as usize] * US
     }
 
+    /// What the transport adds to a hop between nodes, seconds.
+    fn added(&self, protocol: Protocol) -> f64 {
+        let waits = if protocol == Protocol::Simple { 1.0 } else { 0.0 };
+        let net = self.model.fabric.network.as_ref();
+        net.map_or(0.0, |net| net.added_latency_s + waits * net.rendezvous_s)
+    }
+
     /// A hop inside the node and one between nodes, of a ring or a tree.
     fn hops(&self, protocol: Protocol, of: fn(&HopLatency) -> &[f64; 3]) -> (f64, f64) {
-        let added = self.model.fabric.network.as_ref().map_or(0.0, |net| net.added_latency_s);
+        let added = self.added(protocol);
         let inside = of(self.hop)[protocol as usize] * self.hop_scale * US;
         let between =
             of(&self.tuning.hop_us.net)[protocol as usize] * self.model.p(Name::NetHop) * US + added;
@@ -349,7 +349,13 @@ impl Shape<'_> {
         let transfer = self.slower(protocol, [carried, carried], b * passes / 2.0);
         // A part of the ring fills one of the steps that a channel's buffer is cut into.
         let parts = self.n / self.tuning.protocol.buffer_steps;
-        self.way(Algorithm::Ring, protocol, latency, transfer).through_buffers(b, parts * self.buffers())
+        let mut way =
+            self.way(Algorithm::Ring, protocol, latency, transfer).through_buffers(b, parts * self.buffers());
+        // Under LL a part is many slots, each with its own wait.
+        if self.nodes > 1.0 && protocol != Protocol::LL {
+            way.fill = self.model.p(Name::RingFill);
+        }
+        way
     }
 
     /// A chain inside each node, trees between nodes.
@@ -358,7 +364,7 @@ impl Shape<'_> {
         let latency = self.start(protocol) + 2.0 * ((self.m - 1.0) * inside + self.depth * between);
         let losses = &self.tuning.protocol;
         let more = if protocol == Protocol::LL { 1.0 / (losses.tree_ll * 2.0) } else { 1.0 };
-        let carried = [2.0 * b / losses.tree * more, crossings * b * more];
+        let carried = [2.0 * b / losses.tree * more, crossings * b / losses.tree * more];
         let transfer = self.slower(protocol, carried, b);
         self.way(algorithm, protocol, latency, transfer).through_buffers(b, self.buffers())
     }
@@ -366,7 +372,7 @@ impl Shape<'_> {
     /// Up and down through two trees that each carry half: of two nodes each is the other's root and leaf, so a card
     /// carries the buffer once each way; of more, an inner node's card receives from two children.
     fn double_tree(&self, protocol: Protocol, b: f64) -> Way {
-        let crossings = if self.nodes > 2.0 { 2.0 } else { 1.0 };
+        let crossings = if self.nodes > 2.0 { 2.0 / self.model.fabric.architecture.incast } else { 1.0 };
         self.tree(Algorithm::DoubleBinaryTree, protocol, b, crossings)
     }
 
@@ -383,11 +389,11 @@ impl Shape<'_> {
             return None;
         }
         let (hops, net) = (&self.tuning.hop_us, self.model.p(Name::NetHop));
-        let added = fabric.network.as_ref().map_or(0.0, |net| net.added_latency_s);
+        let added = self.added(Protocol::Simple);
         let between = hops.net.nvls * net * US + added;
         let latency = self.start(Protocol::Simple) + hops.nvlink.nvls * US + 2.0 * self.depth * between;
         let rate = fabric.nvlink * self.model.p(Name::NvlsShare) * fabric.architecture.nvls;
-        let crossings = if self.nodes > 2.0 { 2.0 } else { 1.0 };
+        let crossings = if self.nodes > 2.0 { 2.0 / fabric.architecture.nvls_incast } else { 1.0 };
         let transfer = (b * (1.0 + 1.0 / self.m) / rate).max(b * crossings / self.between);
         Some(
             self.way(Algorithm::Nvls, Protocol::Simple, latency, transfer).through_buffers(b, self.buffers()),
@@ -423,14 +429,18 @@ impl Shape<'_> {
         self.way(Algorithm::Tree, protocol, latency, transfer)
     }
 
-    /// Each rank to every other: what leaves a GPU inside the node, and what leaves the node.
+    /// Each rank to every other: what leaves a GPU inside the node, and what leaves the node. The sends of a round start
+    /// together and none waits for another's chunks.
     fn all_to_all(&self, protocol: Protocol, b: f64) -> Way {
         let (inside, between) = self.hops(protocol, |hop| &hop.ring);
-        let crossings = if self.nodes > 1.0 { between } else { 0.0 };
-        let latency = self.start(protocol) + (self.n - 1.0) * inside + crossings;
+        let rounds = libm::ceil((self.n - 1.0) / self.tuning.protocol.sends_a_round);
+        let hop = if self.nodes > 1.0 { between } else { inside };
+        let latency = self.start(protocol) + (rounds - 1.0) * inside + hop;
         let carried = [b * (self.m - 1.0) / self.n, b * self.m * (self.n - self.m) / self.n];
         let transfer = self.slower(protocol, carried, b * (self.n - 1.0) / self.n);
-        self.way(Algorithm::Direct, protocol, latency, transfer)
+        let mut way = self.way(Algorithm::Direct, protocol, latency, transfer);
+        way.fill = self.model.p(Name::NodeFill);
+        way
     }
 
     /// From one GPU to another; across nodes every rank of a node to its partner.

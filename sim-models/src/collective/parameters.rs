@@ -33,6 +33,8 @@ pub enum Name {
     NodeFill,
     /// Pipeline filling across nodes.
     NetFill,
+    /// Pipeline filling of a ring across nodes.
+    RingFill,
     /// Collisions, a doubling of the nodes.
     Contention,
     /// Usable share of NVLink between two GPUs.
@@ -41,7 +43,7 @@ pub enum Name {
 
 impl Name {
     /// All of them.
-    pub const ALL: [Name; 14] = [
+    pub const ALL: [Name; 15] = [
         Name::StartUs,
         Name::NvlinkHop,
         Name::PcieHop,
@@ -54,6 +56,7 @@ impl Name {
         Name::NvlsShare,
         Name::NodeFill,
         Name::NetFill,
+        Name::RingFill,
         Name::Contention,
         Name::PairShare,
     ];
@@ -77,6 +80,7 @@ impl Name {
             Name::NvlsShare => "nvls_share",
             Name::NodeFill => "node_fill",
             Name::NetFill => "net_fill",
+            Name::RingFill => "ring_fill",
             Name::Contention => "contention",
             Name::PairShare => "pair_share",
         }

@@ -95,6 +95,8 @@ fn descriptions() {
         ("GB10 (DGX Spark)", 1, "", "1 QSFP cable 200 Gb/s RoCE", Wiring::Pcie, 1, 200.0, 0.0, true),
         ("GH200-96GB", 4, "", "Alps Slingshot", Wiring::Mesh(150e9), 4, 200.0, 3e-6, true),
         ("V100-16GB", 4, "", "GCP VM network", mesh, 1, 50.0, 30e-6, true),
+        ("V100-16GB", 1, "", "GCP VM network", mesh, 1, 16.0, 30e-6, true),
+        ("A100-40GB", 1, "", "GCP VM network", Wiring::Switch, 1, 24.0, 30e-6, true),
         ("H100", 8, "NVSwitch", "InfiniBand NDR", Wiring::Switch, 8, 400.0, 0.0, false),
         ("H100", 8, "NVSwitch", "400 Gbps per GPU RoCEv2", Wiring::Switch, 8, 400.0, 0.0, true),
         ("H100", 8, "NVSwitch", "3.2 Tbps per node InfiniBand", Wiring::Switch, 8, 400.0, 0.0, true),
@@ -169,7 +171,8 @@ fn algorithms_by_name() {
     assert!(matches!(error, CollectiveError::Impossible { possible, .. } if possible.len() == 7));
     // A wide-area link is bound by its window: 1 MiB a round trip of 100 ms.
     let wan = fabric("A100", 8, "", "").with_network(Network::wide_area(1.25e9, 0.1, 1_048_576.0));
-    let sent = Nccl::new(wan).unwrap().side_by_side(Bytes(104_857_600), 1).unwrap();
+    let pair = Group::new(2, 2).unwrap();
+    let sent = Nccl::new(wan).unwrap().time(CollectiveKind::SendRecv, Bytes(104_857_600), pair).unwrap();
     assert!(sent.seconds > 10.0, "{sent:?}");
 }
 
@@ -222,7 +225,6 @@ fn synthetic(values: parameters::Values, outliers: bool) -> Vec<Sample> {
                     bytes: 1 << octave,
                     group: Group::new(ranks, nodes).unwrap(),
                     algorithm: None,
-                    pairs: 0,
                     seconds: 1.0,
                 };
                 let seconds = sample.predicted(values).unwrap();
@@ -238,7 +240,7 @@ fn synthetic(values: parameters::Values, outliers: bool) -> Vec<Sample> {
 fn a_fit_finds_what_made_the_data() {
     let shipped = Parameters::builtin();
     let truth =
-        shipped.bounded(&[20.0, 1.5, 0.8, 1.3, 0.97, 0.7, 0.88, 0.8, 28.0, 0.72, 0.4, 1.0, 0.25, 0.9]);
+        shipped.bounded(&[20.0, 1.5, 0.8, 1.3, 0.97, 0.7, 0.88, 0.8, 24.0, 0.72, 0.4, 1.0, 0.5, 0.25, 0.9]);
     let samples = synthetic(truth, true);
     let list: Vec<&Sample> = samples.iter().collect();
     let (found, fitted) = fit(&list, shipped);
@@ -284,6 +286,7 @@ fn any_fabric() -> impl Strategy<Value = Fabric> {
             cards,
             card_rate,
             added_latency_s,
+            rendezvous_s: added_latency_s / 3.0,
             staged,
             collisions,
             relative_share: 0.9,

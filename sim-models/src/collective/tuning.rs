@@ -58,18 +58,26 @@ pub struct Losses {
     pub buffer_bytes: f64,
     /// Steps it is cut into.
     pub buffer_steps: f64,
+    /// Sends that a round of an all-to-all starts together.
+    pub sends_a_round: f64,
 }
 
 /// What NCCL says of an architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Architecture {
-    /// What a channel copies, GB/s.
+    /// What a channel moves, GB/s.
     pub channel: f64,
     /// The most that LL reaches inside a node, GB/s.
     pub ll: f64,
     /// Reduction in the switch, relative to Hopper's; 0: there is none.
     pub nvls: f64,
+    /// What a tree over more than two nodes keeps of its rate.
+    pub incast: f64,
+    /// What one between switches that reduce keeps.
+    pub nvls_incast: f64,
+    /// The library exchanges directly where a mesh allows it.
+    pub direct: bool,
 }
 
 /// The constants.

@@ -3,8 +3,10 @@
 //!
 //! The file is a CSV with a header. Needed: `source`, `collective`, `gpu`, `gpus`, `nodes`, `size_bytes`, and one of
 //! `time_us`, `busbw_GBps`, `algbw_GBps`; read where present: `algorithm`, `gpus_per_node`, `intra_link`, `inter_link`, `notes`. Sizes are
-//! nccl-tests' ([`sim_models::collective`]). A send between two nodes with `gpus_per_node` = k is k pairs side by side that
-//! share the bytes.
+//! nccl-tests' ([`sim_models::collective`]). A send between two nodes with `gpus_per_node` = k is k pairs side by side, each of
+//! `size_bytes`, and a bandwidth is that of all of them.
+//!
+//! Parameters are fitted on the file's other sources and on the shipped rows ([`SHIPPED`]) of sources that the file has not.
 
 mod row;
 #[cfg(test)]
@@ -16,10 +18,14 @@ use row::read;
 use serde::Serialize;
 use sim_models::collective::Parameters;
 use sim_models::collective::fit::{Sample, fit};
-use std::collections::BTreeMap;
+use sim_models::collective::parameters::Values;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A size from which a collective is bound by its links: 1 MiB.
 const LARGE: u64 = 1 << 20;
+
+/// The measurements that are shipped, as a file.
+pub const SHIPPED: &str = include_str!("../../data/collectives.csv");
 
 /// Why a file cannot be scored at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -104,6 +110,17 @@ pub struct SourceReport {
     pub by_gpu: BTreeMap<String, BySize>,
 }
 
+/// What came of a family of GPUs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GpuReport {
+    /// The family's name in the catalogue.
+    pub gpu: String,
+    /// As its sources were scored.
+    pub scored: BySize,
+    /// With parameters fitted without any row of the family.
+    pub leave_one_out: BySize,
+}
+
 /// Unweighted means over sources of their median errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Overall {
@@ -122,6 +139,8 @@ pub struct Overall {
 pub struct Report {
     /// By source, in the order of their first rows.
     pub sources: Vec<SourceReport>,
+    /// By family of GPUs, by name.
+    pub gpus: Vec<GpuReport>,
     /// The headline figures.
     pub overall: Overall,
     /// With the shipped parameters.
@@ -143,7 +162,13 @@ pub fn samples(rows: &[Row]) -> Vec<&Sample> {
     rows.iter().filter_map(|row| row.sample.as_ref().ok()).collect()
 }
 
-/// Scores a file. Refits once for each of its sources, without it: a few seconds.
+/// What parameters for a file are fitted on: its own samples, and the shipped ones of sources that it has not.
+pub fn training<'r>(rows: &'r [Row], shipped: &'r [Row]) -> Vec<&'r Row> {
+    let own: BTreeSet<&str> = rows.iter().map(|row| row.source.as_str()).collect();
+    rows.iter().chain(shipped.iter().filter(|row| !own.contains(row.source.as_str()))).collect()
+}
+
+/// Scores a file. Refits once for each of its sources and each of its families of GPUs, without it: a few seconds.
 ///
 /// # Errors
 /// See [`CollectivesError`].
@@ -151,26 +176,55 @@ pub fn validate(text: &str, shipped: &Parameters) -> Result<Report, CollectivesE
     let rows = rows(text)?;
     let mut order: Vec<&str> = Vec::new();
     let mut of_source: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    let mut of_family: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
     for row in &rows {
         let list = of_source.entry(&row.source).or_default();
         if list.is_empty() {
             order.push(&row.source);
         }
         list.push(row);
+        if row.sample.is_ok() {
+            of_family.entry(&row.family).or_default().push(row);
+        }
     }
-    let all = samples(&rows);
-    let report = |source: &&str| {
-        let others: Vec<&Sample> = all.iter().copied().filter(|s| s.source != *source).collect();
-        let (without, _) = fit(&others, shipped);
-        source_report(source, &of_source[source], shipped, &without)
+    let carried = read(SHIPPED)?;
+    let all = training(&rows, &carried);
+    let without = |left: &dyn Fn(&Row) -> bool| {
+        let kept = all.iter().filter(|row| !left(row)).filter_map(|row| row.sample.as_ref().ok());
+        fit(&kept.collect::<Vec<&Sample>>(), shipped).0
     };
-    let sources: Vec<SourceReport> = order.iter().map(report).collect();
+    let mut headlines: BTreeMap<&str, Values> = BTreeMap::new();
+    let mut sources = Vec::new();
+    for source in order {
+        let others = without(&|row| row.source == source);
+        let seen = shipped.sources.iter().any(|s| s == source);
+        headlines.insert(source, if seen { others.values() } else { shipped.values() });
+        sources.push(source_report(source, &of_source[source], shipped, &others));
+    }
+    let gpus = of_family.into_iter().map(|(family, rows)| {
+        let others = without(&|row| row.family == family).values();
+        let (mut scored, mut leave_one_out) = (Errors::default(), Errors::default());
+        for (row, sample) in rows.iter().filter_map(|row| Some((row, row.sample.as_ref().ok()?))) {
+            let main = headlines[row.source.as_str()];
+            if let Some((main, without)) = error(sample, main).zip(error(sample, others)) {
+                scored.push(sample.bytes, main);
+                leave_one_out.push(sample.bytes, without);
+            }
+        }
+        GpuReport { gpu: family.to_string(), scored: scored.score(), leave_one_out: leave_one_out.score() }
+    });
     Ok(Report {
+        gpus: gpus.collect(),
         overall: overall(&sources, |s| BySize { all: headline(s), large: s.large }),
         shipped: overall(&sources, |s| s.shipped),
         leave_one_out: overall(&sources, |s| s.leave_one_out),
         sources,
     })
+}
+
+/// Relative error of a prediction; `None` where there is none.
+fn error(sample: &Sample, values: Values) -> Option<f64> {
+    Some((sample.predicted(values)? / sample.seconds - 1.0).abs())
 }
 
 fn headline(s: &SourceReport) -> Score {
@@ -185,8 +239,8 @@ fn source_report(source: &str, rows: &[&Row], shipped: &Parameters, without: &Pa
     let (shipped, without) = (shipped.values(), without.values());
     for row in rows {
         let errors = row.sample.as_ref().map_err(|r| *r).and_then(|sample| {
-            let error = |values| Some((sample.predicted(values)? / sample.seconds - 1.0).abs());
-            error(shipped).zip(error(without)).map(|e| (sample.bytes, e)).ok_or(Reason::Impossible)
+            let both = error(sample, shipped).zip(error(sample, without));
+            both.map(|e| (sample.bytes, e)).ok_or(Reason::Impossible)
         });
         match errors {
             Err(reason) => *skipped_reasons.entry(reason.name()).or_default() += 1,

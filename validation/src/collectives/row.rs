@@ -5,6 +5,7 @@ use csv::{ReaderBuilder, StringRecord};
 use sim_models::collective::fit::Sample;
 use sim_models::collective::{
     Algorithm, CollectiveKind, CollectiveModel, DescribeError, Description, Nccl, Parameters, describe,
+    named_gpu,
 };
 use sim_models::units::Bytes;
 use std::collections::BTreeMap;
@@ -48,6 +49,8 @@ pub struct Row {
     pub source: String,
     /// The GPU as written.
     pub gpu: String,
+    /// The family of the catalogue that it is of; empty where there is none.
+    pub family: String,
     /// What to score.
     pub sample: Result<Sample, Reason>,
 }
@@ -66,7 +69,7 @@ const READ: [&str; 5] = ["algorithm", "gpus_per_node", "intra_link", "inter_link
 /// Reads a file.
 pub(super) fn read(text: &str) -> Result<Vec<Row>, CollectivesError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reader = ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
+    let mut reader = ReaderBuilder::new().flexible(true).comment(Some(b'#')).from_reader(text.as_bytes());
     let csv = |e: csv::Error| CollectivesError::Csv {
         line: e.position().map_or(1, csv::Position::line),
         what: format!("{e}: expected comma-separated values"),
@@ -137,7 +140,8 @@ fn node_sizes(all: &[Cells]) -> BTreeMap<(String, String), u32> {
 fn row(cells: &Cells, nodes: &BTreeMap<(String, String), u32>) -> Row {
     let gpu = cells.text("gpu").to_string();
     let largest = nodes.get(&(cells.source.clone(), gpu.clone())).copied().unwrap_or(0);
-    Row { line: cells.line, source: cells.source.clone(), sample: sample(cells, largest), gpu }
+    let family = named_gpu(&gpu).ok().and_then(|found| found.family.first()).cloned().unwrap_or_default();
+    Row { line: cells.line, source: cells.source.clone(), sample: sample(cells, largest), gpu, family }
 }
 
 fn sample(cells: &Cells, largest_node: u32) -> Result<Sample, Reason> {
@@ -152,8 +156,8 @@ fn sample(cells: &Cells, largest_node: u32) -> Result<Sample, Reason> {
         Err(Reason::MissingField) => used,
         told => told? as u32,
     };
-    // A send between two nodes by k pairs side by side.
-    let pairs = if kind == CollectiveKind::SendRecv && ranks == 2 && nodes == 2 { told } else { 0 };
+    // A send between two nodes is done by every GPU that is said to take part, side by side.
+    let pairs = if kind == CollectiveKind::SendRecv && ranks == 2 && nodes == 2 { told } else { 1 };
     let used = used.max(pairs);
     let fabric = describe(&Description {
         gpu: cells.text("gpu"),
@@ -168,15 +172,15 @@ fn sample(cells: &Cells, largest_node: u32) -> Result<Sample, Reason> {
         DescribeError::UnknownGpu { .. } => Reason::UnknownGpu,
         DescribeError::NoRate { .. } => Reason::MissingField,
     })?;
-    let group = fabric.group(ranks, nodes).map_err(|_| Reason::Impossible)?;
-    let seconds = seconds(cells, kind, bytes, ranks)?;
+    let group = fabric.group(ranks * pairs, nodes).map_err(|_| Reason::Impossible)?;
+    let seconds = seconds(cells, kind, bytes, ranks, pairs)?;
     let model = Nccl::with_values(fabric, Parameters::builtin().values()).map_err(|_| Reason::Impossible)?;
     let wires = model.ideal_time(kind, Bytes(bytes), group).map_err(|_| Reason::Impossible)?;
-    if pairs == 0 && seconds * FASTER_THAN_WIRES < wires {
+    if seconds * FASTER_THAN_WIRES < wires {
         return Err(Reason::Impossible);
     }
     let algorithm = Algorithm::from_name(cells.text("algorithm"));
-    Ok(Sample { source: cells.source.clone(), fabric, kind, bytes, group, algorithm, pairs, seconds })
+    Ok(Sample { source: cells.source.clone(), fabric, kind, bytes, group, algorithm, seconds })
 }
 
 /// Of ranks, nodes and GPUs a node, any two say the third; so do GPUs a node and the two bandwidths, whose ratio is known
@@ -208,9 +212,9 @@ fn ranks_of_bandwidths(cells: &Cells, kind: CollectiveKind, per_node: u32) -> Op
     found.next().filter(|_| found.next().is_none())
 }
 
-/// The time, or what a bandwidth makes of it.
-fn seconds(cells: &Cells, kind: CollectiveKind, bytes: u64, ranks: u32) -> Result<f64, Reason> {
-    let size = bytes as f64;
+/// The time, or what a bandwidth makes of it; the bandwidth of `pairs` side by side is that of them together.
+fn seconds(cells: &Cells, kind: CollectiveKind, bytes: u64, ranks: u32, pairs: u32) -> Result<f64, Reason> {
+    let size = bytes as f64 * f64::from(pairs);
     let of_bus = |gbps: f64| size * kind.bus_factor(ranks) / (gbps * 1e9);
     let of_algorithm = |gbps: f64| size / (gbps * 1e9);
     let timed = cells.number("time_us").map(|us| us * 1e-6);
