@@ -10,16 +10,19 @@
 pub mod describe;
 pub mod fabric;
 pub mod fit;
+pub mod group;
 pub mod messages;
 pub mod nccl;
 pub mod parameters;
 pub mod tuning;
+mod ways;
 
 #[cfg(test)]
 mod tests;
 
 pub use describe::{DescribeError, Description, describe, named_gpu};
 pub use fabric::{Fabric, FabricError, Network, Wiring};
+pub use group::{GroupTime, Wires};
 pub use nccl::Nccl;
 pub use parameters::{Name, Parameters};
 
