@@ -14,6 +14,8 @@
 //!
 //! A prefix of a key is a partial plan. Keys order plans: of two equally fast plans the one with the smaller key is better.
 
+use crate::cost::cuts::View;
+use crate::cost::rings::Hop;
 use crate::cost::{NoFit, Setting, Tables, TemplateCost, rings::Rings, setting::Apart};
 use crate::place::Place;
 use crate::rules::Rule;
@@ -50,41 +52,51 @@ pub(crate) struct Choice {
     pub(crate) pipelines: u32,
     pub(crate) cost: Arc<TemplateCost>,
     /// As good as it can be: sharing gradients in its zones, and across zones.
-    settings: [Setting; 2],
+    pub(crate) timed: [Timed; 2],
     /// The least step of the slowest stage, and the longest transfers of a stage for one micro-batch; ps.
     pub(crate) bottleneck: u64,
     pub(crate) slack: u64,
-    /// Bounds by whether gradients cross zones, and micro-batches.
-    known: Mutex<BTreeMap<(bool, u32), Option<u64>>>,
 }
 
 impl Choice {
-    /// A lower bound of an iteration in which one of the pipelines runs so many micro-batches; `None` when no cut fits.
-    pub(crate) fn time(&self, micro_batches: u32, across: bool) -> Option<u64> {
-        let key = (across, micro_batches);
-        if let Some(time) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return *time;
-        }
-        let setting = &self.settings[usize::from(across)];
-        let time = self.cost.bound(micro_batches, setting, u64::MAX);
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, time);
-        time
-    }
-
     /// No fewer micro-batches than one pipeline can run within `time`.
     pub(crate) fn at_most(&self, time: u64) -> u64 {
         time.saturating_add(self.slack) / self.bottleneck
     }
+}
+
+/// What the pipelines of a choice can do at best, in certain surroundings.
+pub(crate) struct Timed {
+    around: Setting,
+    /// Bounds by micro-batches.
+    known: Mutex<BTreeMap<u32, Option<u64>>>,
+}
+
+impl Timed {
+    pub(crate) fn new(around: Setting) -> Timed {
+        Timed { around, known: Mutex::default() }
+    }
+
+    /// A lower bound of an iteration in which one of the pipelines runs so many micro-batches; `None` when no cut fits.
+    pub(crate) fn time(&self, choice: &Choice, micro_batches: u32) -> Option<u64> {
+        if let Some(time) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&micro_batches) {
+            return *time;
+        }
+        let view = View { micro_batches, around: self.around.clone() };
+        let time = choice.cost.bound(&[view], u64::MAX);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(micro_batches, time);
+        time
+    }
 
     /// The most micro-batches, up to `most`, that one pipeline can run within `limit`.
-    pub(crate) fn capacity(&self, limit: u64, across: bool, most: u32) -> u32 {
-        let within = |n: u32| self.time(n, across).is_some_and(|t| t <= limit);
-        let mut high = u32::try_from(self.at_most(limit)).unwrap_or(u32::MAX).min(most);
+    pub(crate) fn capacity(&self, choice: &Choice, limit: u64, most: u32) -> u32 {
+        let within = |n: u32| self.time(choice, n).is_some_and(|t| t <= limit);
+        let mut high = u32::try_from(choice.at_most(limit)).unwrap_or(u32::MAX).min(most);
         if high == 0 || within(high) {
             return high;
         }
         // Near the end each micro-batch more takes about a bottleneck more.
-        let over = self.time(high, across).map_or(0, |t| (t - limit) / self.bottleneck);
+        let over = self.time(choice, high).map_or(0, |t| (t - limit) / choice.bottleneck);
         let mut low = high.saturating_sub(u32::try_from(over).unwrap_or(u32::MAX)).saturating_sub(1);
         let mut step = 1;
         while low > 0 && !within(low) {
@@ -279,16 +291,15 @@ impl<'a> Tree<'a> {
         let setting = |across| {
             Setting::at_best(&self.rings, &entry.cost, template, frame.micro_batch, apart, pipelines, across)
         };
-        let settings = [setting(false), setting(self.several_zones)];
-        let bottleneck = entry.cost.bottleneck(&settings[0]).max(1);
+        let apart = [setting(false), setting(self.several_zones)];
+        let bottleneck = entry.cost.bottleneck(&apart[0]).max(1);
         Choice {
             template: t,
             pipelines,
             cost: Arc::clone(&entry.cost),
-            slack: settings[0].slack(),
-            settings,
+            slack: apart[0].slack(),
+            timed: apart.map(Timed::new),
             bottleneck,
-            known: Mutex::default(),
         }
     }
 
@@ -329,6 +340,73 @@ impl<'a> Tree<'a> {
         };
         let zones: Vec<BTreeSet<&str>> = parts.iter().map(zones).collect();
         zones.iter().map(|z| zones.iter().any(|other| z.is_disjoint(other))).collect()
+    }
+
+    /// Rate in bytes/s and latency in s of the one link between two zones, if there are two and it is there.
+    pub(crate) fn zone_link(&self) -> Option<(f64, f64)> {
+        let scenario = self.scenario;
+        let first = &scenario.groups[0].zone;
+        let other = &scenario.groups.iter().find(|g| g.zone != *first)?.zone;
+        if scenario.groups.iter().any(|g| g.zone != *first && g.zone != *other) {
+            return None;
+        }
+        let (_, link) = scenario.zone_link(first, other)?;
+        Some((link.capacity.highest().as_bytes_per_s(), link.latency.as_secs_f64()))
+    }
+
+    /// Neighbouring stages of part `i` whose rings go to other zones, because some other part lies wholly there.
+    pub(crate) fn crossing(&self, parts: &[usize], i: usize) -> Option<std::ops::Range<usize>> {
+        let zones = |s: &StageShape| self.kinds[s.kind as usize].zones(self.scenario);
+        let stages = |p: &usize| &self.templates[self.choices[*p].template].stages;
+        let apart = |s: &StageShape| {
+            let mine = zones(s);
+            let elsewhere = |p: &usize| stages(p).iter().flat_map(zones).all(|z| !mine.contains(&z));
+            parts.iter().any(elsewhere)
+        };
+        let crosses: Vec<bool> = stages(&parts[i]).iter().map(apart).collect();
+        let first = crosses.iter().position(|c| *c)?;
+        let count = crosses[first..].iter().take_while(|c| **c).count();
+        Some(first..first + count)
+    }
+
+    /// What the parts of a combination can do at best beside each other: its rings have so many ranks, and where a part has no
+    /// devices in a node group, the ring leaves that group.
+    pub(crate) fn together(&self, parts: &[usize]) -> Vec<Timed> {
+        let of = |c: usize| -> BTreeSet<u32> {
+            let stages = &self.templates[self.choices[c].template].stages;
+            let groups = |s: &StageShape| self.kinds[s.kind as usize].groups();
+            stages.iter().flat_map(groups).map(|g| g as u32).collect()
+        };
+        let groups: Vec<BTreeSet<u32>> = parts.iter().map(|c| of(*c)).collect();
+        let all: BTreeSet<u32> = groups.iter().flatten().copied().collect();
+        let pipelines: u32 = parts.iter().map(|c| self.choices[*c].pipelines).sum();
+        let (across, link) = (self.across(parts), self.zone_link());
+        let timed = |(i, c): (usize, &usize)| {
+            let choice = &self.choices[*c];
+            let ring = |s: usize| {
+                let stage = &choice.cost.stages[s];
+                let mut hops = self.rings.hops(stage, choice.pipelines, across[i]);
+                let mine: Vec<u32> = self.kinds[stage.kind].groups().iter().map(|g| *g as u32).collect();
+                // Some other part is in none of them: from one of them the ring goes elsewhere.
+                let elsewhere =
+                    |(q, other): (usize, &BTreeSet<u32>)| q != i && mine.iter().all(|g| !other.contains(g));
+                if groups.iter().enumerate().any(elsewhere) {
+                    let leave = |a: &u32| {
+                        let a = *a;
+                        all.iter().filter(move |b| **b != a).map(move |b| Hop::Nodes(a, *b))
+                    };
+                    hops.push(mine.iter().flat_map(leave).collect());
+                }
+                self.rings.ring(stage, pipelines, hops)
+            };
+            let rings = (0..choice.cost.stages.len()).map(ring).collect();
+            let around = choice.timed[0].around.with_rings(rings);
+            Timed::new(match (link, self.crossing(parts, i)) {
+                (Some(link), Some(stages)) => around.crossing(&choice.cost, stages, pipelines, link),
+                _ => around,
+            })
+        };
+        parts.iter().enumerate().map(timed).collect()
     }
 
     /// The root of a key.

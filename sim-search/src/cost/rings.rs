@@ -16,8 +16,8 @@ pub struct Ring {
     pipelines: u32,
     /// Latencies of one ring, ps.
     latency: u64,
-    /// The best rate in bytes/s of a ring of at most so many layers: the index.
-    rates: Vec<f64>,
+    /// The least time of a byte of gradients in ps, in rings of at most so many layers: the index.
+    a_byte: Vec<f64>,
 }
 
 impl Ring {
@@ -26,10 +26,9 @@ impl Ring {
         if self.pipelines < 2 {
             return 0;
         }
-        let n = f64::from(self.pipelines);
         // What a rank sends is cut to whole bytes, ring by ring; there are no more rings than layers.
-        let sent = 2.0 * (n - 1.0) / n * stage.gradients(first, end) as f64 - (end - first) as f64;
-        self.latency + floor_ps(higher(sent, 0.0) / self.rates[end - first])
+        let bytes = stage.gradients(first, end).saturating_sub((end - first) as u64);
+        self.latency + (bytes as f64 * self.a_byte[end - first]) as u64
     }
 }
 
@@ -75,6 +74,11 @@ impl<'a> Rings<'a> {
     /// lies wholly in other zones.
     pub fn at_best(&self, cost: &TemplateCost, s: usize, own: u32, across: bool) -> Arc<Ring> {
         let stage = &cost.stages[s];
+        self.ring(stage, own.max(if across { 2 } else { 1 }), self.hops(stage, own, across))
+    }
+
+    /// Hops that the rings of a stage have of which there are `own` replicas; `across` as above.
+    pub fn hops(&self, stage: &StageCost, own: u32, across: bool) -> Vec<OneOf> {
         let kind = &self.kinds[stage.kind];
         let all = 0..self.scenario.groups.len() as u32;
         let mut hops = Vec::new();
@@ -92,7 +96,7 @@ impl<'a> Rings<'a> {
                 |a: u32| all.clone().filter(move |b| zone(a) != zone(*b)).map(move |b| Hop::Nodes(a, b));
             hops.push(all.clone().flat_map(apart).collect());
         }
-        self.ring(stage, own.max(if across { 2 } else { 1 }), hops)
+        hops
     }
 
     /// A ring of at least `pipelines` ranks, one of them of `stage`, with these hops.
@@ -112,7 +116,7 @@ impl<'a> Rings<'a> {
         let least = |one: &OneOf| one.iter().map(|h| self.hop(*h).2).fold(f64::INFINITY, lower);
         let latency = hops.iter().map(least).filter(|l| l.is_finite()).fold(0.0, higher);
         let steps = 2.0 * f64::from(pipelines.saturating_sub(1));
-        let rates = (0..=layers).map(|count| {
+        let a_byte = (0..=layers).map(|count| {
             let window = |first: usize| stage.gradients(first, first + count);
             let most = (0..=layers - count).map(window).max().unwrap_or(0);
             // An eighth more: other pipelines may pad and replicate more at their TP.
@@ -122,9 +126,11 @@ impl<'a> Rings<'a> {
                 lower(link.rate_up_to(chunk, stage.tp), most)
             };
             let best = |one: &OneOf| one.iter().map(rate).fold(0.0, higher);
-            hops.iter().filter(|one| !one.is_empty()).map(best).fold(f64::INFINITY, lower)
+            let rate = hops.iter().filter(|one| !one.is_empty()).map(best).fold(f64::INFINITY, lower);
+            let n = f64::from(pipelines.max(1));
+            if rate > 0.0 { 2.0 * (n - 1.0) / n / rate * 1e12 * (1.0 - 1e-9) } else { 0.0 }
         });
-        Ring { pipelines, latency: floor_ps(steps * latency), rates: rates.collect() }
+        Ring { pipelines, latency: floor_ps(steps * latency), a_byte: a_byte.collect() }
     }
 
     /// The link of a hop, the most that what it shares can carry in bytes/s, and its latency in s.

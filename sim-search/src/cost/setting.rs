@@ -7,6 +7,7 @@ use sim_models::fold::Class;
 use sim_models::layout::{Layout, Rank};
 use sim_models::scenario::Scenario;
 use sim_models::units::Bytes;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// See the head of this file. Times are ps.
@@ -21,6 +22,23 @@ pub struct Setting {
     there_and_back: Vec<u64>,
     /// Gradient synchronisation of each stage.
     rings: Vec<Arc<Ring>>,
+    /// Where rings cross the one link between two zones.
+    pub(super) crossing: Option<Crossing>,
+}
+
+/// Rings of neighbouring stages that all go over one link, one after another.
+#[derive(Clone, Debug)]
+pub struct Crossing {
+    /// The stages.
+    pub stages: Range<usize>,
+    /// The time of a byte of gradients on it, and of the latencies of one ring; ps.
+    pub a_byte: f64,
+    /// See `a_byte`.
+    pub latency: u64,
+    /// `[s][l]`: the least step of the slowest of stages `0 .. s` that hold layers `0 .. l`.
+    pub before: Vec<Vec<u64>>,
+    /// `[s][l]`: the same of stages `s ..` that hold layers `l ..`.
+    pub after: Vec<Vec<u64>>,
 }
 
 /// Whether two neighbouring stages of a pipeline may be on one node.
@@ -47,7 +65,7 @@ impl Setting {
         let (way_down, way_up) = (before(&down), before(&up));
         let all = way_down[down.len()] + way_up[up.len()];
         let there_and_back = (0..rings.len()).map(|s| all - way_down[s] - way_up[s]).collect();
-        Setting { down, up, way_down, way_up, there_and_back, rings }
+        Setting { down, up, way_down, way_up, there_and_back, rings, crossing: None }
     }
 
     /// As good as it can be for `own` pipelines of a template, whatever else the plan holds: the least transfers that any
@@ -111,6 +129,31 @@ impl Setting {
         let down = ranks.windows(2).map(|r| transfer(&r[0], &r[1])).collect();
         let up = ranks.windows(2).map(|r| transfer(&r[1], &r[0])).collect();
         Setting::new(down, up, rings)
+    }
+
+    /// The same transfers with other rings.
+    pub fn with_rings(&self, rings: Vec<Arc<Ring>>) -> Setting {
+        Setting { rings, ..self.clone() }
+    }
+
+    /// With the rings of these stages, of `pipelines` ranks, on one link of so many bytes/s and of such a latency in s.
+    pub fn crossing(
+        mut self,
+        cost: &TemplateCost,
+        stages: Range<usize>,
+        pipelines: u32,
+        (rate, latency_s): (f64, f64),
+    ) -> Setting {
+        let n = f64::from(pipelines.max(1));
+        let (before, after) = cost.slowest(&self);
+        self.crossing = Some(Crossing {
+            stages,
+            a_byte: if rate > 0.0 { 2.0 * (n - 1.0) / n / rate * 1e12 * (1.0 - 1e-9) } else { 0.0 },
+            latency: floor_ps(2.0 * (n - 1.0) * latency_s),
+            before,
+            after,
+        });
+        self
     }
 
     /// The transfers that stage `s` sends: down after a forward pass, up after a backward pass; 0 where it has no neighbour.

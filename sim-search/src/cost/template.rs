@@ -1,5 +1,6 @@
 //! A template at a micro-batch size: bounds of an iteration from one stage's layers, whatever the others hold.
 
+use super::setting::Crossing;
 use super::stage::{Position, StageCost, Tables};
 use super::{NEVER, Setting};
 use crate::space::Template;
@@ -151,7 +152,94 @@ impl TemplateCost {
         let head = &self.stages[0];
         let up = self.backward_before[s][first] + around.way_up(s);
         let up = if s > 0 { up + head.update(0, 1) + around.ring(0).time(head, 0, 1) } else { up };
-        self.passes_end(s, first, end, micro_batches, around).saturating_add(ends.max(up))
+        let done = self.passes_end(s, first, end, micro_batches, around);
+        let crossed = around.crossing.as_ref().map_or(0, |c| {
+            if !c.stages.contains(&s) {
+                0
+            } else if c.stages.start == 0 {
+                // The stages before hold the layers before, and end no sooner than this one.
+                self.released(s, first, end, micro_batches, around, c).max(done) + self.crossed(0, end, c)
+            } else if s == c.stages.start && c.stages.end == self.stages.len() {
+                // This stage and those after it hold all layers from here on; none ends before its pipeline's pace allows.
+                let pace = c.before[s][first].max(c.after[s][first]);
+                let n = u64::from(micro_batches).saturating_sub(self.stages.len() as u64);
+                n.saturating_mul(pace) + self.crossed(first, self.layers, c)
+            } else {
+                done + self.crossed(first, end, c)
+            }
+        });
+        done.saturating_add(ends.max(up)).max(crossed)
+    }
+
+    /// The time that the rings of these layers take on the link that they all cross.
+    fn crossed(&self, first: usize, end: usize, crossing: &Crossing) -> u64 {
+        let least = self.stages.iter().map(|s| s.gradients(first, end)).min().unwrap_or(0);
+        crossing.latency + (least.saturating_sub((end - first) as u64) as f64 * crossing.a_byte) as u64
+    }
+
+    /// When stage `s` has done its last pass, at the soonest, by the pace of the stages before and after it.
+    fn released(
+        &self,
+        s: usize,
+        first: usize,
+        end: usize,
+        micro_batches: u32,
+        around: &Setting,
+        crossing: &Crossing,
+    ) -> u64 {
+        let (n, stages) = (u64::from(micro_batches), self.stages.len() as u64);
+        let own = self.stages[s].both(first, end);
+        // A stage before has done all but its warm-up when it sends the last micro-batch on, which then goes down and back.
+        let before = if s > 0 {
+            let below = self.below[s + 1][end] + around.there_and_back(s);
+            n.saturating_sub(stages).saturating_mul(crossing.before[s][first]) + own + below
+        } else {
+            0
+        };
+        // A stage after has done everything but what it sends.
+        let after = if s + 1 < self.stages.len() {
+            n.saturating_sub(1).saturating_mul(crossing.after[s + 1][end]) + own
+        } else {
+            0
+        };
+        before.max(after)
+    }
+
+    /// `[s][l]`: the least step of the slowest of stages `0 .. s` that hold layers `0 .. l`; and of stages `s ..` that hold
+    /// layers `l ..`.
+    pub(super) fn slowest(&self, around: &Setting) -> (Vec<Vec<u64>>, Vec<Vec<u64>>) {
+        let stages = self.stages.len();
+        let mut before = vec![vec![NEVER; self.layers + 1]; stages + 1];
+        before[0][0] = 0;
+        for s in 0..stages {
+            for end in s + 1..=self.layers {
+                let mut least = NEVER;
+                for first in (s..end).rev() {
+                    let own = self.step(s, first, end, around);
+                    if own >= least {
+                        break;
+                    }
+                    least = least.min(before[s][first].max(own));
+                }
+                before[s + 1][end] = least;
+            }
+        }
+        let mut after = vec![vec![NEVER; self.layers + 1]; stages + 1];
+        after[stages][self.layers] = 0;
+        for s in (0..stages).rev() {
+            for first in s..self.layers {
+                let mut least = NEVER;
+                for end in first + 1..=self.layers {
+                    let own = self.step(s, first, end, around);
+                    if own >= least {
+                        break;
+                    }
+                    least = least.min(after[s + 1][end].max(own));
+                }
+                after[s][first] = least;
+            }
+        }
+        (before, after)
     }
 
     /// The largest bound of the stages of one partition: borders of the stages, first 0, last the number of layers.

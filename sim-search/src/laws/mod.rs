@@ -59,24 +59,30 @@ fn way_down(tree: &Tree<'_>, picks: &Picks) -> Option<Vec<(u64, Key)>> {
     let mut left = tree.micro_batches(root.frame);
     let pipelines: Vec<u32> = parts.iter().map(|p| tree.choices[*p].pipelines).collect();
     let across = tree.across(&parts);
-    let mut bound = 0;
+    let together = tree.together(&parts);
+    let timed: Vec<_> = together.iter().collect();
+    way.push((bounds.within(root, &parts, &timed, root.menus.len(), 1, u64::MAX), key.clone()));
+    let (mut bound, mut beside) = (0, 0);
     for (i, p) in parts.iter().enumerate() {
         let others: u32 = pipelines[i + 1..].iter().sum();
         let most = left.checked_sub(others).filter(|m| *m >= pipelines[i])?;
         let last = i + 1 == parts.len();
         let mine = if last { most } else { pipelines[i] + pick((most - pipelines[i] + 1) as usize) as u32 };
         left -= mine;
-        bound = bound.max(tree.choices[*p].time(mine.div_ceil(pipelines[i]), across[i])?);
+        let n = mine.div_ceil(pipelines[i]);
+        bound = bound.max(tree.choices[*p].timed[usize::from(across[i])].time(&tree.choices[*p], n)?);
+        beside = beside.max(together[i].time(&tree.choices[*p], n)?);
         key.push(mine);
     }
     way.push((bound, key.clone()));
+    way.push((beside, key.clone()));
     let skeleton = Skeleton::new(tree, root, &parts, &key[tree.head()..]).ok()?;
     way.push((skeleton.bound(u64::MAX)?, key.clone()));
-    let mut bound = skeleton.floor;
+    let mut bound = 0;
     let mut inner = Vec::new();
     for p in &skeleton.parts {
         // Cuts as the search lists them.
-        let cuts = p.choice.cost.cuts(p.most, &p.setting, u64::MAX, 1 << 16).ok()?;
+        let cuts = p.choice.cost.cuts(&p.views, u64::MAX, 1 << 16).ok()?;
         let (time, cut) = &cuts[pick(cuts.len())];
         bound = bound.max(*time);
         inner.extend_from_slice(cut);

@@ -1,6 +1,6 @@
 //! Bounds of partial combinations, before shares and cuts are known.
 
-use crate::tree::{Choice, Menu, Root, Tree};
+use crate::tree::{Choice, Menu, Root, Timed, Tree};
 
 /// See the head of this file.
 #[derive(Clone, Copy)]
@@ -39,13 +39,28 @@ impl Bounds<'_> {
     /// The bound of a partial combination by what its parts can run within a time: the least time, to a thousandth, at which
     /// that is the batch; `limit + 1` when it is above that.
     pub(crate) fn combined(&self, root: &Root, parts: &[usize], next: usize, least: u64, limit: u64) -> u64 {
-        let need = self.tree.micro_batches(root.frame);
         let across = self.tree.across(parts);
+        let alone = |(p, across): (&usize, &bool)| &self.tree.choices[*p].timed[usize::from(*across)];
+        let timed: Vec<&Timed> = parts.iter().zip(&across).map(alone).collect();
+        self.within(root, parts, &timed, next, least, limit)
+    }
+
+    /// The same for parts that are timed in surroundings of theirs.
+    pub(crate) fn within(
+        &self,
+        root: &Root,
+        parts: &[usize],
+        timed: &[&Timed],
+        next: usize,
+        least: u64,
+        limit: u64,
+    ) -> u64 {
+        let need = self.tree.micro_batches(root.frame);
         let enough = |time: u64| {
             let mut sum = 0u64;
-            for (p, across) in parts.iter().zip(&across) {
+            for (p, timed) in parts.iter().zip(timed) {
                 let c = &self.tree.choices[*p];
-                let n = c.capacity(time, *across, need);
+                let n = timed.capacity(c, time, need);
                 if n == 0 {
                     return false;
                 }

@@ -2,8 +2,9 @@
 
 use super::{Outcome, Search, Worker};
 use crate::rules::Rule;
-use crate::tree::{Choice, Key, Root};
+use crate::tree::{Choice, Key, Root, Timed};
 use sim_core::SimTime;
+use std::sync::Arc;
 
 /// Children that a node gives at once; then it waits for its turn again.
 const CHILDREN: usize = 512;
@@ -16,12 +17,14 @@ const MOST_CUTS: usize = 1 << 18;
 const BAND: u64 = 800;
 
 /// How far a node is opened: what is below its bound in the queue, and up to `after` of the band, was given.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct State {
     /// Whether it gave children.
     pub(super) opened: bool,
-    /// Whether the bound is that of its shares on their devices.
-    pub(super) placed: bool,
+    /// Whether the bound is the better one: of a combination, of its parts beside each other; of shares, on their devices.
+    pub(super) better: bool,
+    /// The parts of a combination beside each other.
+    pub(super) together: Option<Arc<Vec<Timed>>>,
     /// The last child given of this band.
     pub(super) after: Option<Vec<u32>>,
 }
@@ -43,7 +46,7 @@ pub(super) enum Step {
 /// A part of a combination as its shares see it.
 struct Sharer<'c> {
     choice: &'c Choice,
-    across: bool,
+    timed: &'c Timed,
     /// Micro-batches of all its pipelines within the band, and at most ever.
     within: u32,
     most: u32,
@@ -52,7 +55,7 @@ struct Sharer<'c> {
 impl Sharer<'_> {
     /// The bound with so many micro-batches.
     fn time(&self, total: u32) -> u64 {
-        self.choice.time(total.div_ceil(self.choice.pipelines), self.across).unwrap_or(u64::MAX)
+        self.timed.time(self.choice, total.div_ceil(self.choice.pipelines)).unwrap_or(u64::MAX)
     }
 }
 
@@ -116,29 +119,35 @@ impl<'t> Search<'t> {
     /// The shares of a combination in a band of bounds.
     fn shares(&self, root: &Root, parts: &[usize], key: &Key, bound: u64, state: &State, limit: u64) -> Step {
         let need = self.tree.micro_batches(root.frame);
-        let across = self.tree.across(parts);
         let pipelines: u32 = parts.iter().map(|p| self.tree.choices[*p].pipelines).sum();
         if pipelines > need {
             return Step::Prune(Rule::TooFewMicroBatches, None);
         }
+        let together = state.together.clone().unwrap_or_else(|| Arc::new(self.tree.together(parts)));
+        if !state.better {
+            let timed: Vec<&Timed> = together.iter().collect();
+            let bound = self.bounds().within(root, parts, &timed, root.menus.len(), bound, limit);
+            let better = State { better: true, together: Some(together), ..State::default() };
+            return Step::Open { children: Vec::new(), again: Some((bound, better)) };
+        }
         let mut high = bound.saturating_add(bound / BAND);
         let mut top = 0u64;
         let mut sharers = Vec::with_capacity(parts.len());
-        for (p, across) in parts.iter().zip(across) {
+        for (p, timed) in parts.iter().zip(&*together) {
             let choice = &self.tree.choices[*p];
             // What is left when every other pipeline has one; and what fits, which depends on how many are in flight.
             let left = need - (pipelines - choice.pipelines);
             let mut most = left.div_ceil(choice.pipelines);
-            while most > 0 && choice.time(most, across).is_none() {
+            while most > 0 && timed.time(choice, most).is_none() {
                 most = most.min(choice.cost.stages.len() as u32 + 1) - 1;
             }
-            let Some(time) = choice.time(most.max(1), across) else {
+            let Some(time) = timed.time(choice, most.max(1)) else {
                 let lacks = choice.cost.least_excess(1);
                 return Step::Prune(Rule::Memory, (lacks > 0).then_some((choice.template, lacks)));
             };
             top = top.max(time);
             let most = most.saturating_mul(choice.pipelines).min(left);
-            sharers.push(Sharer { choice, across, within: 0, most });
+            sharers.push(Sharer { choice, timed, within: 0, most });
         }
         if sharers.iter().map(|s| u64::from(s.most)).sum::<u64>() < u64::from(need) {
             // The parts fit, but not with what they would have in flight to run the whole batch.
@@ -146,7 +155,7 @@ impl<'t> Search<'t> {
         }
         high = high.min(limit);
         for s in &mut sharers {
-            let n = s.choice.capacity(high, s.across, s.most.div_ceil(s.choice.pipelines));
+            let n = s.timed.capacity(s.choice, high, s.most.div_ceil(s.choice.pipelines));
             s.within = n.saturating_mul(s.choice.pipelines).min(s.most);
         }
         let mut children = Vec::new();
@@ -155,13 +164,14 @@ impl<'t> Search<'t> {
             children.push((time, [&key[..], shares].concat()));
             children.len() < CHILDREN
         });
+        let better = State { better: true, together: Some(Arc::clone(&together)), ..State::default() };
         let again = if !whole {
             let after = children.last().map(|(_, child)| child[key.len()..].to_vec());
-            Some((bound, State { after, ..State::default() }))
+            Some((bound, State { after, ..better }))
         } else if high >= top || high >= limit {
             None
         } else {
-            Some((high + 1, State::default()))
+            Some((high + 1, better))
         };
         Step::Open { children, again }
     }
@@ -172,10 +182,10 @@ impl<'t> Search<'t> {
             Ok(skeleton) => skeleton,
             Err(rule) => return Step::Prune(*rule, None),
         };
-        if !state.placed {
+        if !state.better {
             return match skeleton.bound(limit) {
                 Some(least) => {
-                    let next = State { placed: true, ..State::default() };
+                    let next = State { better: true, ..State::default() };
                     Step::Open { children: Vec::new(), again: Some((least.max(bound), next)) }
                 }
                 None => match skeleton.lacks() {
@@ -187,8 +197,7 @@ impl<'t> Search<'t> {
         let mut high = bound.saturating_add(bound / BAND).min(limit);
         let lists = loop {
             let most = if high > bound { CUTS } else { MOST_CUTS };
-            let list =
-                |p: &super::skeleton::SkeletonPart<'_>| p.choice.cost.cuts(p.most, &p.setting, high, most);
+            let list = |p: &super::skeleton::SkeletonPart<'_>| p.choice.cost.cuts(&p.views, high, most);
             match skeleton.parts.iter().map(list).collect::<Result<Vec<_>, _>>() {
                 Ok(lists) => {
                     let product = lists.iter().fold(1u64, |n, l| n.saturating_mul(l.len() as u64));
@@ -206,18 +215,18 @@ impl<'t> Search<'t> {
         };
         let mut children = Vec::new();
         let after = state.after.as_deref().unwrap_or(&[]);
-        let whole = product(&lists, (bound, high), skeleton.floor, after, &mut |time, inner| {
+        let whole = product(&lists, (bound, high), after, &mut |time, inner| {
             children.push((time, [&key[..], inner].concat()));
             children.len() < CHILDREN
         });
-        let placed = State { placed: true, ..State::default() };
+        let better = State { better: true, ..State::default() };
         let again = if !whole {
             let after = children.last().map(|(_, child)| child[key.len()..].to_vec());
-            Some((bound, State { after, ..placed }))
+            Some((bound, State { after, ..better }))
         } else if high >= limit || skeleton.holds_all(&lists) {
             None
         } else {
-            Some((high + 1, placed))
+            Some((high + 1, better))
         };
         Step::Open { children, again }
     }
@@ -272,7 +281,6 @@ fn walk(
 fn product(
     lists: &[Vec<crate::cost::cuts::Cut>],
     band: (u64, u64),
-    floor: u64,
     after: &[u32],
     give: &mut dyn FnMut(u64, &[u32]) -> bool,
 ) -> bool {
@@ -283,7 +291,7 @@ fn product(
     let mut inner = Vec::new();
     loop {
         inner.clear();
-        let mut time = floor;
+        let mut time = 0;
         for (list, i) in lists.iter().zip(&at) {
             time = time.max(list[*i].0);
             inner.extend_from_slice(&list[*i].1);

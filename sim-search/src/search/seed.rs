@@ -33,7 +33,7 @@ impl Search<'_> {
                     with_worker(&this.workers, |worker| {
                         let skeleton = worker.skeleton(this.tree, key).as_ref().ok()?;
                         let inner = skeleton.best_cuts()?;
-                        let time = skeleton.estimate(&inner).max(skeleton.floor);
+                        let time = skeleton.estimate(&inner);
                         Some((time, [&key[..], &inner].concat()))
                     })
                 })
@@ -119,7 +119,8 @@ impl Search<'_> {
         for (p, across) in parts.iter().zip(across) {
             let choice = &self.tree.choices[*p];
             let n = ((f64::from(total) / all / choice.bottleneck as f64) as u32).clamp(1, total);
-            let time = choice.time(n, across).or_else(|| choice.time(1, across))?;
+            let timed = &choice.timed[usize::from(across)];
+            let time = timed.time(choice, n).or_else(|| timed.time(choice, 1))?;
             let one = time.saturating_sub(u64::from(n - 1).saturating_mul(choice.bottleneck));
             sharers.push(Sharer { pipelines: choice.pipelines, one, each: choice.bottleneck });
         }

@@ -1,6 +1,7 @@
 //! A plan but for its cuts: micro-batches shared out, devices placed, alike pipelines folded. What it costs at least is
 //! known better than of a combination: who shares which NIC, and over which links rings go.
 
+use crate::cost::cuts::View;
 use crate::cost::rings::{Hop, OneOf};
 use crate::cost::{Setting, floor_ps, lower};
 use crate::place::{self, Part};
@@ -13,26 +14,22 @@ use sim_models::layout::{Layout, Pipeline, Rank};
 use sim_models::plan::{LayerRange, Plan, Recompute};
 use sim_models::scenario::{DeviceId, NodeId};
 use sim_models::units::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// See the head of this file.
 pub(crate) struct Skeleton<'t> {
     tree: &'t Tree<'t>,
     micro_batch: u32,
     pub(crate) parts: Vec<SkeletonPart<'t>>,
-    /// No plan with these shares is faster, by what the links between zones carry; ps.
-    pub(crate) floor: u64,
-    /// Whether all rings share one link between zones.
-    shared: bool,
+    /// Whether all rings that cross zones share one link.
+    one_link: bool,
 }
 
 /// The pipelines of one choice.
 pub(crate) struct SkeletonPart<'t> {
     pub(crate) choice: &'t Choice,
-    /// Micro-batches of those that have most.
-    pub(crate) most: u32,
-    /// Around those.
-    pub(crate) setting: Setting,
+    /// Those of equal shares as their cuts see them, the larger share first.
+    pub(crate) views: Vec<View>,
     groups: Vec<Group>,
 }
 
@@ -78,67 +75,50 @@ impl<'t> Skeleton<'t> {
         let folding = Folding::of(&layout);
         let hops = Hops::new(&layout, &owners, parts.len());
         let pipelines = layout.pipelines.len() as u32;
-        let mut skeleton =
-            Skeleton { tree, micro_batch: frame.micro_batch, parts: Vec::new(), floor: 0, shared: false };
+        let mut skeleton = Skeleton {
+            tree,
+            micro_batch: frame.micro_batch,
+            parts: Vec::new(),
+            one_link: tree.zone_link().is_some(),
+        };
+        let link = tree.zone_link();
         for (p, choice) in choices.iter().enumerate() {
-            let first = owners.iter().position(|o| *o == p).unwrap_or(0);
-            let of_first = folding.classes.iter().filter(|c| layout.pipelines[c.pipeline].group == first);
-            let class =
-                of_first.max_by_key(|c| (c.count, std::cmp::Reverse(c.pipeline))).ok_or(Rule::Devices)?;
             let ring = |s: usize| tree.rings.ring(&choice.cost.stages[s], pipelines, hops.of(p, s));
-            let rings = (0..choice.cost.stages.len()).map(ring).collect();
-            let setting = Setting::of_class(tree.scenario, &layout, class, frame.micro_batch, rings);
-            skeleton.parts.push(SkeletonPart { choice, most: counts[first].1, setting, groups: Vec::new() });
+            let rings: Vec<_> = (0..choice.cost.stages.len()).map(ring).collect();
+            let mut views = Vec::new();
+            for (group, _) in owners.iter().enumerate().filter(|(_, o)| **o == p) {
+                // Of the classes that it folds into, the one with most pipelines.
+                let mine = folding.classes.iter().filter(|c| layout.pipelines[c.pipeline].group == group);
+                let class =
+                    mine.max_by_key(|c| (c.count, std::cmp::Reverse(c.pipeline))).ok_or(Rule::Devices)?;
+                let mut around =
+                    Setting::of_class(tree.scenario, &layout, class, frame.micro_batch, rings.clone());
+                if let (Some(link), Some(stages)) = (link, tree.crossing(parts, p)) {
+                    around = around.crossing(&choice.cost, stages, pipelines, link);
+                }
+                views.push(View { micro_batches: counts[group].1, around });
+            }
+            skeleton.parts.push(SkeletonPart { choice, views, groups: Vec::new() });
         }
         for ((owner, (replicas, micro_batches)), devices) in owners.iter().zip(counts).zip(devices) {
             skeleton.parts[*owner].groups.push(Group { replicas, micro_batches, devices });
         }
-        skeleton.cross_zones(parts, pipelines);
         Ok(skeleton)
-    }
-
-    /// Where every ring crosses the one link between two zones, that link carries all gradients after the first of them
-    /// are there.
-    fn cross_zones(&mut self, parts: &[usize], pipelines: u32) {
-        let scenario = self.tree.scenario;
-        let zones: BTreeSet<&str> = scenario.groups.iter().map(|g| g.zone.as_str()).collect();
-        let zones: Vec<&str> = zones.into_iter().collect();
-        let [a, b] = zones[..] else { return };
-        let Some((_, link)) = scenario.zone_link(a, b) else { return };
-        if !self.tree.across(parts).contains(&true) {
-            return;
-        }
-        self.shared = true;
-        let n = f64::from(pipelines);
-        let bytes = |p: &SkeletonPart<'_>| p.choice.cost.stages[0].gradients(0, p.choice.cost.layers);
-        let bytes = self.parts.iter().map(bytes).min().unwrap_or(0) as f64;
-        // Cut to whole bytes, ring by ring.
-        let sent = 2.0 * (n - 1.0) / n * bytes - f64::from(scenario.model.layers());
-        let rings = floor_ps(
-            sent / link.capacity.highest().as_bytes_per_s() + 2.0 * (n - 1.0) * link.latency.as_secs_f64(),
-        );
-        let released = |p: &SkeletonPart<'_>| {
-            let stages = p.choice.cost.stages.len() as u64;
-            u64::from(p.most).saturating_sub(stages + 1).saturating_mul(p.choice.bottleneck)
-        };
-        self.floor = self.parts.iter().map(released).max().unwrap_or(0).saturating_add(rings);
     }
 
     /// No plan with these shares is faster, over all cuts that fit; `None` when that is above `limit` or none fits.
     pub(crate) fn bound(&self, limit: u64) -> Option<u64> {
-        let mut bound = self.floor;
-        if bound > limit {
-            return None;
-        }
+        let mut bound = 0;
         for p in &self.parts {
-            bound = bound.max(p.choice.cost.bound(p.most, &p.setting, limit)?);
+            bound = bound.max(p.choice.cost.bound(&p.views, limit)?);
         }
         Some(bound)
     }
 
     /// A part none of whose cuts fits, and what the nearest lacks in bytes.
     pub(crate) fn lacks(&self) -> Option<(usize, i128)> {
-        let of = |p: &SkeletonPart<'_>| (p.choice.template, p.choice.cost.least_excess(p.most));
+        let of =
+            |p: &SkeletonPart<'_>| (p.choice.template, p.choice.cost.least_excess(p.views[0].micro_batches));
         self.parts.iter().map(of).find(|(_, lacks)| *lacks > 0)
     }
 
@@ -146,7 +126,7 @@ impl<'t> Skeleton<'t> {
     pub(crate) fn best_cuts(&self) -> Option<Vec<u32>> {
         let mut key = Vec::new();
         for p in &self.parts {
-            let borders = p.choice.cost.partition(p.most, &p.setting)?;
+            let borders = p.choice.cost.partition(&p.views)?;
             key.extend(borders[1..borders.len() - 1].iter().map(|b| *b as u32));
         }
         Some(key)
@@ -188,28 +168,35 @@ impl<'t> Skeleton<'t> {
         let mut cuts: Vec<usize> = borders.iter().flatten().copied().collect();
         cuts.sort_unstable();
         cuts.dedup();
-        let rings: Vec<(usize, u64)> =
-            cuts.windows(2).map(|c| (c[0], self.likely_ring((c[0], c[1]), &borders))).collect();
+        let rings: Vec<(usize, u64, bool)> = cuts
+            .windows(2)
+            .map(|c| {
+                let (time, crosses) = self.likely_ring((c[0], c[1]), &borders);
+                (c[0], time, crosses)
+            })
+            .collect();
         let (mut most, mut released) = (0u64, vec![(0u64, 0u64); rings.len()]);
         for (p, borders) in self.parts.iter().zip(&borders) {
             let cost = &p.choice.cost;
             for (s, stage) in borders.windows(2).enumerate() {
-                let end = cost.passes_end(s, stage[0], stage[1], p.most, &p.setting);
+                let end = |v: &View| cost.passes_end(s, stage[0], stage[1], v.micro_batches, &v.around);
+                let end = p.views.iter().map(end).max().unwrap_or(0);
                 let mut after = cost.stages[s].update(stage[0], stage[1]);
-                for ((layer, time), released) in rings.iter().zip(&mut released) {
+                for ((layer, time, crosses), released) in rings.iter().zip(&mut released) {
                     if (stage[0]..stage[1]).contains(layer) {
                         after = after.saturating_add(*time);
-                        *released = (released.0.max(end), *time);
+                        *released = (released.0.max(end), if *crosses { *time } else { 0 });
                     }
                 }
                 most = most.max(end.saturating_add(after));
             }
         }
-        if self.shared { most.max(one_after_another(released)) } else { most }
+        if self.one_link { most.max(one_after_another(released)) } else { most }
     }
 
-    /// The ring of layers `layers.0 .. layers.1` at its slowest hop, each step paying the longest latency.
-    fn likely_ring(&self, layers: (usize, usize), borders: &[Vec<usize>]) -> u64 {
+    /// The ring of layers `layers.0 .. layers.1` at its slowest hop, each step paying the longest latency; and whether it
+    /// crosses zones.
+    fn likely_ring(&self, layers: (usize, usize), borders: &[Vec<usize>]) -> (u64, bool) {
         let scenario = self.tree.scenario;
         let (mut ranks, mut whole) = (Vec::new(), 0);
         for (p, borders) in self.parts.iter().zip(borders) {
@@ -222,7 +209,7 @@ impl<'t> Skeleton<'t> {
             }
         }
         if ranks.len() < 2 {
-            return 0;
+            return (0, false);
         }
         ranks.sort_unstable();
         let n = ranks.len() as f64;
@@ -232,7 +219,7 @@ impl<'t> Skeleton<'t> {
             let (to, other) = ranks[(i + 1) % ranks.len()];
             hops.insert((from.group, to.group, *from == to, (*tp).min(other)));
         }
-        let (mut rate, mut longest) = (f64::INFINITY, 0.0);
+        let (mut rate, mut longest, mut crosses) = (f64::INFINITY, 0.0, false);
         for (from, to, inside, streams) in hops {
             let (a, b) = (&scenario.groups[from as usize], &scenario.groups[to as usize]);
             let link = if inside { &a.inside } else { &scenario.node_links[from as usize][to as usize] };
@@ -244,11 +231,12 @@ impl<'t> Skeleton<'t> {
                 if let Some((_, zone)) = scenario.zone_link(&a.zone, &b.zone).filter(|_| a.zone != b.zone) {
                     rate = lower(rate, zone.capacity.highest().as_bytes_per_s());
                     latency += zone.latency.as_secs_f64();
+                    crosses = true;
                 }
             }
             longest = if latency > longest { latency } else { longest };
         }
-        floor_ps(2.0 * (n - 1.0) * (whole as f64 / n / rate + longest))
+        (floor_ps(2.0 * (n - 1.0) * (whole as f64 / n / rate + longest)), crosses)
     }
 }
 
@@ -304,50 +292,68 @@ fn lay_out(
     layout
 }
 
-/// By node group, the nodes that ranks are on and how many of them one node has at most.
-type ByGroup = BTreeMap<u32, (BTreeSet<NodeId>, u32)>;
+/// Where the ranks of a stage of a part are in one node group: whether on several nodes, and whether some share one.
+struct Spread {
+    group: u32,
+    several_nodes: bool,
+    neighbours: bool,
+}
 
 /// Where the ranks of each part and stage are.
 struct Hops {
-    /// By part and stage.
-    ranks: Vec<Vec<ByGroup>>,
-    /// Node groups of each part.
-    groups: Vec<BTreeSet<u32>>,
+    /// By part and stage, group by group.
+    ranks: Vec<Vec<Vec<Spread>>>,
+    /// Node groups of each part, in order.
+    groups: Vec<Vec<u32>>,
 }
 
 impl Hops {
     fn new(layout: &Layout, owners: &[usize], parts: usize) -> Hops {
-        let mut hops = Hops { ranks: vec![Vec::new(); parts], groups: vec![BTreeSet::new(); parts] };
-        let mut on_node: BTreeMap<(usize, u32, NodeId), u32> = BTreeMap::new();
+        let mut nodes: Vec<Vec<Vec<NodeId>>> = vec![Vec::new(); parts];
         for rank in &layout.ranks {
-            let part = owners[layout.pipelines[rank.pipeline].group];
-            *on_node.entry((part, rank.stage, rank.node())).or_default() += 1;
+            let stages = &mut nodes[owners[layout.pipelines[rank.pipeline].group]];
+            if stages.len() <= rank.stage as usize {
+                stages.resize(rank.stage as usize + 1, Vec::new());
+            }
+            stages[rank.stage as usize].push(rank.node());
         }
-        for ((part, stage, node), count) in on_node {
-            let stages = &mut hops.ranks[part];
-            stages.resize_with(stages.len().max(stage as usize + 1), BTreeMap::new);
-            let (nodes, most) = stages[stage as usize].entry(node.group).or_default();
-            nodes.insert(node);
-            *most = count.max(*most);
-            hops.groups[part].insert(node.group);
-        }
-        hops
+        let spread = |mut list: Vec<NodeId>| -> Vec<Spread> {
+            list.sort_unstable();
+            let of = |same: &[NodeId]| Spread {
+                group: same[0].group,
+                several_nodes: same[0] != same[same.len() - 1],
+                neighbours: same.windows(2).any(|n| n[0] == n[1]),
+            };
+            list.chunk_by(|a, b| a.group == b.group).map(of).collect()
+        };
+        let ranks: Vec<Vec<Vec<Spread>>> =
+            nodes.into_iter().map(|stages| stages.into_iter().map(spread).collect()).collect();
+        let groups = |stages: &Vec<Vec<Spread>>| {
+            let mut groups: Vec<u32> = stages.iter().flatten().map(|s| s.group).collect();
+            groups.sort_unstable();
+            groups.dedup();
+            groups
+        };
+        let groups = ranks.iter().map(groups).collect();
+        Hops { ranks, groups }
     }
 
     /// Hops that every ring of a stage of a part has, whatever stages of the other parts are in it.
     fn of(&self, part: usize, stage: usize) -> Vec<OneOf> {
         let mine = &self.ranks[part][stage];
-        let all: BTreeSet<u32> = self.groups.iter().flatten().copied().collect();
+        let mut all: Vec<u32> = self.groups.iter().flatten().copied().collect();
+        all.sort_unstable();
+        all.dedup();
         let mut hops = Vec::new();
-        for (g, (nodes, most)) in mine {
+        for Spread { group: g, several_nodes, neighbours } in mine {
             // Ranks of a node are neighbours in the ring, and nodes of a group are.
-            if *most > 1 {
+            if *neighbours {
                 hops.push(vec![Hop::Inside(*g)]);
             }
-            if nodes.len() > 1 {
+            if *several_nodes {
                 hops.push(vec![Hop::Nodes(*g, *g)]);
             }
-            let elsewhere = |(q, groups): (usize, &BTreeSet<u32>)| q != part && !groups.contains(g);
+            let elsewhere = |(q, groups): (usize, &Vec<u32>)| q != part && !groups.contains(g);
             if mine.len() > 1 || self.groups.iter().enumerate().any(elsewhere) {
                 let leave = |h: &u32| Hop::Nodes(*g, *h);
                 hops.push(all.iter().filter(|h| *h != g).map(leave).collect());
@@ -361,7 +367,7 @@ impl Skeleton<'_> {
     /// Whether these lists of cuts hold all that fit.
     pub(crate) fn holds_all(&self, lists: &[Vec<crate::cost::cuts::Cut>]) -> bool {
         let all = |(p, list): (&SkeletonPart<'_>, &Vec<_>)| {
-            p.choice.cost.cuts(p.most, &p.setting, u64::MAX, list.len()).is_ok()
+            p.choice.cost.cuts(&p.views, u64::MAX, list.len()).is_ok()
         };
         self.parts.iter().zip(lists).all(all)
     }
