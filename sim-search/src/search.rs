@@ -16,10 +16,10 @@
 mod bounds;
 mod expand;
 mod seed;
-pub(crate) mod skeleton;
 
 pub(crate) use bounds::Bounds;
 
+use crate::cost::placed::Placed;
 use crate::rules::Rule;
 use crate::space::kinds;
 use crate::tree::{Key, Tree};
@@ -32,7 +32,6 @@ use sim_models::layout::Layout;
 use sim_models::lower::Fabric;
 use sim_models::plan::Plan;
 use sim_models::scenario::Scenario;
-use skeleton::Skeleton;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
@@ -210,10 +209,10 @@ pub fn search(scenario: &Scenario, options: &Options, stop: &mut Stop<'_>) -> Fo
     }
 }
 
-/// What one thread keeps between plans: memory, and the last skeleton it built.
+/// What one thread keeps between plans: memory, and the last shares that it placed.
 pub(crate) struct Worker<'t> {
     simulator: Simulator<'t>,
-    last: Option<(Key, Result<Skeleton<'t>, Rule>)>,
+    last: Option<(Key, Result<Placed<'t>, Rule>)>,
 }
 
 /// How a plan ended.
@@ -260,17 +259,17 @@ pub(crate) fn with_worker<'t, R>(workers: &[Mutex<Worker<'t>>], f: impl FnOnce(&
 }
 
 impl<'t> Worker<'t> {
-    /// The skeleton of a node with shares; `key` may go on with borders.
-    pub(crate) fn skeleton(&mut self, tree: &'t Tree<'t>, key: &[u32]) -> &Result<Skeleton<'t>, Rule> {
+    /// The placed of a node with shares; `key` may go on with borders.
+    pub(crate) fn placed(&mut self, tree: &'t Tree<'t>, key: &[u32]) -> &Result<Placed<'t>, Rule> {
         let root = tree.root(key).expect("a node is below a root");
         let parts = tree.parts(root, key);
         let head = tree.head() + parts.len();
         if self.last.as_ref().is_none_or(|(of, _)| of[..] != key[..head]) {
-            let skeleton = Skeleton::new(tree, root, &parts, &key[tree.head()..head]);
-            self.last = Some((key[..head].to_vec(), skeleton));
+            let placed = tree.place(root, &parts, &key[tree.head()..head]);
+            self.last = Some((key[..head].to_vec(), placed));
         }
         match &self.last {
-            Some((_, skeleton)) => skeleton,
+            Some((_, placed)) => placed,
             None => unreachable!("it was just set"),
         }
     }
@@ -284,12 +283,12 @@ impl<'t> Worker<'t> {
         cutoff: Option<SimTime>,
     ) -> Outcome {
         let pruned = |rule| Outcome { ended: Ended::Pruned(rule), plan: None };
-        let head = match self.skeleton(tree, key) {
-            Ok(skeleton) => tree.head() + skeleton.parts.len(),
+        let head = match self.placed(tree, key) {
+            Ok(placed) => tree.head() + placed.parts.len(),
             Err(rule) => return pruned(*rule),
         };
         let plan = match &self.last {
-            Some((_, Ok(skeleton))) => skeleton.plan(&key[head..]),
+            Some((_, Ok(placed))) => placed.plan(&key[head..]),
             _ => return pruned(Rule::Devices),
         };
         let Ok(layout) = Layout::new(tree.scenario, &plan) else { return pruned(Rule::Devices) };

@@ -14,8 +14,9 @@
 //!
 //! A prefix of a key is a partial plan. Keys order plans: of two equally fast plans the one with the smaller key is better.
 
+use crate::cost::beside::{self, PartOf};
 use crate::cost::cuts::View;
-use crate::cost::rings::Hop;
+use crate::cost::placed::Placed;
 use crate::cost::{NoFit, Setting, Tables, TemplateCost, rings::Rings, setting::Apart};
 use crate::place::Place;
 use crate::rules::Rule;
@@ -329,84 +330,31 @@ impl<'a> Tree<'a> {
         !parts.is_empty() && (self.frames[root.frame].place == Place::Stages || parts.iter().any(differs))
     }
 
+    /// These choices as the costs see them.
+    pub(crate) fn parts_of(&self, parts: &[usize]) -> Vec<PartOf<'_>> {
+        let of = |p: &usize| {
+            let choice = &self.choices[*p];
+            let template = &self.templates[choice.template];
+            PartOf { template, cost: &choice.cost, pipelines: choice.pipelines }
+        };
+        parts.iter().map(of).collect()
+    }
+
     /// Whether some other part lies wholly in other zones, for each part.
     pub(crate) fn across(&self, parts: &[usize]) -> Vec<bool> {
-        if !self.several_zones {
-            return vec![false; parts.len()];
-        }
-        let zones = |c: &usize| -> BTreeSet<&str> {
-            let stages = &self.templates[self.choices[*c].template].stages;
-            stages.iter().flat_map(|s| self.kinds[s.kind as usize].zones(self.scenario)).collect()
-        };
-        let zones: Vec<BTreeSet<&str>> = parts.iter().map(zones).collect();
-        zones.iter().map(|z| zones.iter().any(|other| z.is_disjoint(other))).collect()
+        beside::across(&self.rings, &self.parts_of(parts))
     }
 
-    /// Rate in bytes/s and latency in s of the one link between two zones, if there are two and it is there.
-    pub(crate) fn zone_link(&self) -> Option<(f64, f64)> {
-        let scenario = self.scenario;
-        let first = &scenario.groups[0].zone;
-        let other = &scenario.groups.iter().find(|g| g.zone != *first)?.zone;
-        if scenario.groups.iter().any(|g| g.zone != *first && g.zone != *other) {
-            return None;
-        }
-        let (_, link) = scenario.zone_link(first, other)?;
-        Some((link.capacity.highest().as_bytes_per_s(), link.latency.as_secs_f64()))
-    }
-
-    /// Neighbouring stages of part `i` whose rings go to other zones, because some other part lies wholly there.
-    pub(crate) fn crossing(&self, parts: &[usize], i: usize) -> Option<std::ops::Range<usize>> {
-        let zones = |s: &StageShape| self.kinds[s.kind as usize].zones(self.scenario);
-        let stages = |p: &usize| &self.templates[self.choices[*p].template].stages;
-        let apart = |s: &StageShape| {
-            let mine = zones(s);
-            let elsewhere = |p: &usize| stages(p).iter().flat_map(zones).all(|z| !mine.contains(&z));
-            parts.iter().any(elsewhere)
-        };
-        let crosses: Vec<bool> = stages(&parts[i]).iter().map(apart).collect();
-        let first = crosses.iter().position(|c| *c)?;
-        let count = crosses[first..].iter().take_while(|c| **c).count();
-        Some(first..first + count)
-    }
-
-    /// What the parts of a combination can do at best beside each other: its rings have so many ranks, and where a part has no
-    /// devices in a node group, the ring leaves that group.
+    /// What the parts of a combination can do at best beside each other.
     pub(crate) fn together(&self, parts: &[usize]) -> Vec<Timed> {
-        let of = |c: usize| -> BTreeSet<u32> {
-            let stages = &self.templates[self.choices[c].template].stages;
-            let groups = |s: &StageShape| self.kinds[s.kind as usize].groups();
-            stages.iter().flat_map(groups).map(|g| g as u32).collect()
-        };
-        let groups: Vec<BTreeSet<u32>> = parts.iter().map(|c| of(*c)).collect();
-        let all: BTreeSet<u32> = groups.iter().flatten().copied().collect();
-        let pipelines: u32 = parts.iter().map(|c| self.choices[*c].pipelines).sum();
-        let (across, link) = (self.across(parts), self.zone_link());
-        let timed = |(i, c): (usize, &usize)| {
-            let choice = &self.choices[*c];
-            let ring = |s: usize| {
-                let stage = &choice.cost.stages[s];
-                let mut hops = self.rings.hops(stage, choice.pipelines, across[i]);
-                let mine: Vec<u32> = self.kinds[stage.kind].groups().iter().map(|g| *g as u32).collect();
-                // Some other part is in none of them: from one of them the ring goes elsewhere.
-                let elsewhere =
-                    |(q, other): (usize, &BTreeSet<u32>)| q != i && mine.iter().all(|g| !other.contains(g));
-                if groups.iter().enumerate().any(elsewhere) {
-                    let leave = |a: &u32| {
-                        let a = *a;
-                        all.iter().filter(move |b| **b != a).map(move |b| Hop::Nodes(a, *b))
-                    };
-                    hops.push(mine.iter().flat_map(leave).collect());
-                }
-                self.rings.ring(stage, pipelines, hops)
-            };
-            let rings = (0..choice.cost.stages.len()).map(ring).collect();
-            let around = choice.timed[0].around.with_rings(rings);
-            Timed::new(match (link, self.crossing(parts, i)) {
-                (Some(link), Some(stages)) => around.crossing(&choice.cost, stages, pipelines, link),
-                _ => around,
-            })
-        };
-        parts.iter().enumerate().map(timed).collect()
+        let alone: Vec<&Setting> = parts.iter().map(|p| &self.choices[*p].timed[0].around).collect();
+        beside::settings(&self.rings, &self.parts_of(parts), &alone).into_iter().map(Timed::new).collect()
+    }
+
+    /// A combination with so many micro-batches for each part, on its devices.
+    pub(crate) fn place(&'a self, root: &Root, parts: &[usize], shares: &[u32]) -> Result<Placed<'a>, Rule> {
+        let frame = self.frames[root.frame];
+        Placed::new(&self.rings, (frame.micro_batch, frame.place), &self.parts_of(parts), shares)
     }
 
     /// The root of a key.

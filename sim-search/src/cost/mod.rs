@@ -1,10 +1,13 @@
 //! What the search must know of a pipeline in O(1) per question: stage times and memory over any layers ([`stage`]), lower
 //! bounds of an iteration for any layers of one stage whatever the other stages have ([`template`]), the transfers and
-//! gradient rings around it ([`setting`], [`rings`]), and the cuts of the layers in the order of their bounds ([`cuts`]).
+//! gradient rings around it ([`setting`], [`rings`], [`beside`], [`placed`]), and the cuts of the layers in the order of their
+//! bounds ([`cuts`]).
 //!
 //! Nothing here is above a simulated time: tests/laws holds bounds against simulated plans. docs/search.md says why.
 
+pub mod beside;
 pub mod cuts;
+pub mod placed;
 pub mod rings;
 pub mod setting;
 pub mod stage;

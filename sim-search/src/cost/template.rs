@@ -207,6 +207,7 @@ impl TemplateCost {
 
     /// `[s][l]`: the least step of the slowest of stages `0 .. s` that hold layers `0 .. l`; and of stages `s ..` that hold
     /// layers `l ..`.
+    #[allow(clippy::needless_range_loop, reason = "an index into several tables")]
     pub(super) fn slowest(&self, around: &Setting) -> (Vec<Vec<u64>>, Vec<Vec<u64>>) {
         let stages = self.stages.len();
         let mut before = vec![vec![NEVER; self.layers + 1]; stages + 1];

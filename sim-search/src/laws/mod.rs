@@ -3,7 +3,6 @@
 
 mod small;
 
-use crate::search::skeleton::Skeleton;
 use crate::space::kinds;
 use crate::tree::{Key, Tree};
 use crate::{Method, Options, Stopped, search};
@@ -28,7 +27,7 @@ fn cases(variable: &str, usual: u32) -> ProptestConfig {
 type Picks = Vec<prop::sample::Index>;
 
 /// A way down the tree to a plan: every node on it with its bound.
-fn way_down(tree: &Tree<'_>, picks: &Picks) -> Option<Vec<(u64, Key)>> {
+fn way_down<'t>(tree: &'t Tree<'t>, picks: &Picks) -> Option<Vec<(u64, Key)>> {
     let mut picks = picks.iter();
     let mut pick = |n: usize| picks.next().map_or(0, |p| p.index(n));
     if tree.roots.is_empty() {
@@ -76,13 +75,13 @@ fn way_down(tree: &Tree<'_>, picks: &Picks) -> Option<Vec<(u64, Key)>> {
     }
     way.push((bound, key.clone()));
     way.push((beside, key.clone()));
-    let skeleton = Skeleton::new(tree, root, &parts, &key[tree.head()..]).ok()?;
-    way.push((skeleton.bound(u64::MAX)?, key.clone()));
+    let placed = tree.place(root, &parts, &key[tree.head()..]).ok()?;
+    way.push((placed.bound(u64::MAX)?, key.clone()));
     let mut bound = 0;
     let mut inner = Vec::new();
-    for p in &skeleton.parts {
+    for p in &placed.parts {
         // Cuts as the search lists them.
-        let cuts = p.choice.cost.cuts(&p.views, u64::MAX, 1 << 16).ok()?;
+        let cuts = p.of.cost.cuts(&p.views, u64::MAX, 1 << 16).ok()?;
         let (time, cut) = &cuts[pick(cuts.len())];
         bound = bound.max(*time);
         inner.extend_from_slice(cut);
@@ -112,8 +111,8 @@ fn no_bound_of_a_partial_plan_is_above_a_plan_below_it() {
             let root = tree.root(key).expect("a root");
             let parts = tree.parts(root, key);
             let shares = &key[head..head + parts.len()];
-            let skeleton = Skeleton::new(&tree, root, &parts, shares).expect("it was placed");
-            let plan = skeleton.plan(&key[head + parts.len()..]);
+            let placed = tree.place(root, &parts, shares).expect("it was placed");
+            let plan = placed.plan(&key[head + parts.len()..]);
             let at = SimTime::from_ps(start.index(30) as u64 * 1_000_000_000_000);
             let iteration = simulate(&scenario, &plan, &iteration::Options { at, fold: true });
             let iteration = iteration.map_err(|e| TestCaseError::fail(format!("{e}: {key:?}")))?;

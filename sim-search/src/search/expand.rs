@@ -1,6 +1,7 @@
 //! What becomes of one node: thrown out, opened, or simulated.
 
 use super::{Outcome, Search, Worker};
+use crate::cost::placed::PlacedPart;
 use crate::rules::Rule;
 use crate::tree::{Choice, Key, Root, Timed};
 use sim_core::SimTime;
@@ -178,18 +179,21 @@ impl<'t> Search<'t> {
 
     /// The cuts of a node with shares in a band of bounds.
     fn cuts(&self, worker: &mut Worker<'t>, key: &Key, bound: u64, state: &State, limit: u64) -> Step {
-        let skeleton = match worker.skeleton(self.tree, key) {
-            Ok(skeleton) => skeleton,
+        let placed = match worker.placed(self.tree, key) {
+            Ok(placed) => placed,
             Err(rule) => return Step::Prune(*rule, None),
         };
         if !state.better {
-            return match skeleton.bound(limit) {
+            return match placed.bound(limit) {
                 Some(least) => {
                     let next = State { better: true, ..State::default() };
                     Step::Open { children: Vec::new(), again: Some((least.max(bound), next)) }
                 }
-                None => match skeleton.lacks() {
-                    Some(lacks) => Step::Prune(Rule::Memory, Some(lacks)),
+                None => match placed.lacks() {
+                    Some((template, lacks)) => {
+                        let at = self.tree.templates.iter().position(|t| t == template);
+                        Step::Prune(Rule::Memory, at.map(|t| (t, lacks)))
+                    }
                     None => Step::Bounded,
                 },
             };
@@ -197,8 +201,8 @@ impl<'t> Search<'t> {
         let mut high = bound.saturating_add(bound / BAND).min(limit);
         let lists = loop {
             let most = if high > bound { CUTS } else { MOST_CUTS };
-            let list = |p: &super::skeleton::SkeletonPart<'_>| p.choice.cost.cuts(&p.views, high, most);
-            match skeleton.parts.iter().map(list).collect::<Result<Vec<_>, _>>() {
+            let list = |p: &PlacedPart<'_>| p.of.cost.cuts(&p.views, high, most);
+            match placed.parts.iter().map(list).collect::<Result<Vec<_>, _>>() {
                 Ok(lists) => {
                     let product = lists.iter().fold(1u64, |n, l| n.saturating_mul(l.len() as u64));
                     if product <= MOST_CUTS as u64 {
@@ -223,7 +227,7 @@ impl<'t> Search<'t> {
         let again = if !whole {
             let after = children.last().map(|(_, child)| child[key.len()..].to_vec());
             Some((bound, State { after, ..better }))
-        } else if high >= limit || skeleton.holds_all(&lists) {
+        } else if high >= limit || placed.holds_all(&lists) {
             None
         } else {
             Some((high + 1, better))

@@ -31,9 +31,9 @@ impl Search<'_> {
                 .par_iter()
                 .filter_map(|(_, key)| {
                     with_worker(&this.workers, |worker| {
-                        let skeleton = worker.skeleton(this.tree, key).as_ref().ok()?;
-                        let inner = skeleton.best_cuts()?;
-                        let time = skeleton.estimate(&inner);
+                        let placed = worker.placed(this.tree, key).as_ref().ok()?;
+                        let inner = placed.best_cuts()?;
+                        let time = placed.estimate(&inner);
                         Some((time, [&key[..], &inner].concat()))
                     })
                 })

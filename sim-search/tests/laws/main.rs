@@ -5,7 +5,7 @@ mod peers;
 mod planners;
 mod promises;
 #[path = "../../src/laws/small.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the tests inside the crate")]
+#[allow(dead_code, reason = "shared with the tests inside the crate")]
 mod small;
 
 use small::{Small, any_small};

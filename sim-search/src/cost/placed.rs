@@ -1,35 +1,37 @@
 //! A plan but for its cuts: micro-batches shared out, devices placed, alike pipelines folded. What it costs at least is
 //! known better than of a combination: who shares which NIC, and over which links rings go.
 
-use crate::cost::cuts::View;
-use crate::cost::rings::{Hop, OneOf};
-use crate::cost::{Setting, floor_ps, lower};
-use crate::place::{self, Part};
+use super::beside::{self, PartOf};
+use super::cuts::{Cut, View};
+use super::rings::{Hop, OneOf, Rings};
+use super::{Setting, floor_ps, lower};
+use crate::place::{self, Part, Place};
 use crate::rules::Rule;
 use crate::space::Template;
-use crate::tree::{Choice, Root, SCHEDULE, Tree};
 use sim_models::fold::Folding;
 use sim_models::layer_times::LayerSums;
 use sim_models::layout::{Layout, Pipeline, Rank};
 use sim_models::plan::{LayerRange, Plan, Recompute};
-use sim_models::scenario::{DeviceId, NodeId};
+use sim_models::scenario::{DeviceId, NodeId, Scenario};
 use sim_models::units::Bytes;
 use std::collections::BTreeSet;
 
 /// See the head of this file.
-pub(crate) struct Skeleton<'t> {
-    tree: &'t Tree<'t>,
+pub struct Placed<'t> {
+    rings: &'t Rings<'t>,
     micro_batch: u32,
-    pub(crate) parts: Vec<SkeletonPart<'t>>,
+    /// Its parts, in the order of the combination.
+    pub parts: Vec<PlacedPart<'t>>,
     /// Whether all rings that cross zones share one link.
     one_link: bool,
 }
 
-/// The pipelines of one choice.
-pub(crate) struct SkeletonPart<'t> {
-    pub(crate) choice: &'t Choice,
+/// The pipelines of one template.
+pub struct PlacedPart<'t> {
+    /// Which, and how many.
+    pub of: PartOf<'t>,
     /// Those of equal shares as their cuts see them, the larger share first.
-    pub(crate) views: Vec<View>,
+    pub views: Vec<View>,
     groups: Vec<Group>,
 }
 
@@ -47,86 +49,81 @@ fn split(pipelines: u32, total: u32) -> Vec<(u32, u32)> {
     [(more, each + 1), (pipelines - more, each)].into_iter().filter(|(n, _)| *n > 0).collect()
 }
 
-impl<'t> Skeleton<'t> {
+impl<'t> Placed<'t> {
     /// Of a combination with so many micro-batches for each part.
-    pub(crate) fn new(
-        tree: &'t Tree<'t>,
-        root: &Root,
-        parts: &[usize],
+    ///
+    /// # Errors
+    /// The rule that throws it out.
+    pub fn new(
+        rings: &'t Rings<'t>,
+        (micro_batch, how): (u32, Place),
+        parts: &[PartOf<'t>],
         shares: &[u32],
-    ) -> Result<Skeleton<'t>, Rule> {
-        let frame = tree.frames[root.frame];
-        let choices: Vec<&Choice> = parts.iter().map(|p| &tree.choices[*p]).collect();
+    ) -> Result<Placed<'t>, Rule> {
+        let scenario = rings.scenario();
         let mut shapes: Vec<(&Template, u32)> = Vec::new();
         let mut owners = Vec::new();
         let mut counts = Vec::new();
-        for (p, (choice, total)) in choices.iter().zip(shares).enumerate() {
-            for (replicas, micro_batches) in split(choice.pipelines, *total) {
+        for (p, (part, total)) in parts.iter().zip(shares).enumerate() {
+            for (replicas, micro_batches) in split(part.pipelines, *total) {
                 if micro_batches == 0 {
                     return Err(Rule::TooFewMicroBatches);
                 }
-                shapes.push((&tree.templates[choice.template], replicas));
+                shapes.push((part.template, replicas));
                 owners.push(p);
                 counts.push((replicas, micro_batches));
             }
         }
-        let devices = place::devices(tree.kinds, &shapes, frame.place).ok_or(Rule::Devices)?;
-        let layout = lay_out(tree, &shapes, &counts, &devices);
+        let devices = place::devices(rings.kinds(), &shapes, how).ok_or(Rule::Devices)?;
+        let layout = lay_out(scenario, &shapes, &counts, &devices);
         let folding = Folding::of(&layout);
         let hops = Hops::new(&layout, &owners, parts.len());
         let pipelines = layout.pipelines.len() as u32;
-        let mut skeleton = Skeleton {
-            tree,
-            micro_batch: frame.micro_batch,
-            parts: Vec::new(),
-            one_link: tree.zone_link().is_some(),
-        };
-        let link = tree.zone_link();
-        for (p, choice) in choices.iter().enumerate() {
-            let ring = |s: usize| tree.rings.ring(&choice.cost.stages[s], pipelines, hops.of(p, s));
-            let rings: Vec<_> = (0..choice.cost.stages.len()).map(ring).collect();
+        let link = beside::zone_link(scenario);
+        let mut placed = Placed { rings, micro_batch, parts: Vec::new(), one_link: link.is_some() };
+        for (p, part) in parts.iter().enumerate() {
+            let ring = |s: usize| rings.ring(&part.cost.stages[s], pipelines, hops.of(p, s));
+            let own: Vec<_> = (0..part.cost.stages.len()).map(ring).collect();
             let mut views = Vec::new();
             for (group, _) in owners.iter().enumerate().filter(|(_, o)| **o == p) {
                 // Of the classes that it folds into, the one with most pipelines.
                 let mine = folding.classes.iter().filter(|c| layout.pipelines[c.pipeline].group == group);
                 let class =
                     mine.max_by_key(|c| (c.count, std::cmp::Reverse(c.pipeline))).ok_or(Rule::Devices)?;
-                let mut around =
-                    Setting::of_class(tree.scenario, &layout, class, frame.micro_batch, rings.clone());
-                if let (Some(link), Some(stages)) = (link, tree.crossing(parts, p)) {
-                    around = around.crossing(&choice.cost, stages, pipelines, link);
+                let mut around = Setting::of_class(scenario, &layout, class, micro_batch, own.clone());
+                if let (Some(link), Some(stages)) = (link, beside::crossing(rings, parts, p)) {
+                    around = around.crossing(part.cost, stages, pipelines, link);
                 }
                 views.push(View { micro_batches: counts[group].1, around });
             }
-            skeleton.parts.push(SkeletonPart { choice, views, groups: Vec::new() });
+            placed.parts.push(PlacedPart { of: *part, views, groups: Vec::new() });
         }
         for ((owner, (replicas, micro_batches)), devices) in owners.iter().zip(counts).zip(devices) {
-            skeleton.parts[*owner].groups.push(Group { replicas, micro_batches, devices });
+            placed.parts[*owner].groups.push(Group { replicas, micro_batches, devices });
         }
-        Ok(skeleton)
+        Ok(placed)
     }
 
     /// No plan with these shares is faster, over all cuts that fit; `None` when that is above `limit` or none fits.
-    pub(crate) fn bound(&self, limit: u64) -> Option<u64> {
+    pub fn bound(&self, limit: u64) -> Option<u64> {
         let mut bound = 0;
         for p in &self.parts {
-            bound = bound.max(p.choice.cost.bound(&p.views, limit)?);
+            bound = bound.max(p.of.cost.bound(&p.views, limit)?);
         }
         Some(bound)
     }
 
     /// A part none of whose cuts fits, and what the nearest lacks in bytes.
-    pub(crate) fn lacks(&self) -> Option<(usize, i128)> {
-        let of =
-            |p: &SkeletonPart<'_>| (p.choice.template, p.choice.cost.least_excess(p.views[0].micro_batches));
+    pub fn lacks(&self) -> Option<(&'t Template, i128)> {
+        let of = |p: &PlacedPart<'t>| (p.of.template, p.of.cost.least_excess(p.views[0].micro_batches));
         self.parts.iter().map(of).find(|(_, lacks)| *lacks > 0)
     }
 
     /// Inner borders of each part, as they stand in a key, for the cuts with the least bound.
-    pub(crate) fn best_cuts(&self) -> Option<Vec<u32>> {
+    pub fn best_cuts(&self) -> Option<Vec<u32>> {
         let mut key = Vec::new();
         for p in &self.parts {
-            let borders = p.choice.cost.partition(&p.views)?;
+            let borders = p.of.cost.partition(&p.views)?;
             key.extend(borders[1..borders.len() - 1].iter().map(|b| *b as u32));
         }
         Some(key)
@@ -137,10 +134,10 @@ impl<'t> Skeleton<'t> {
         let mut rest = inner;
         let mut list = Vec::new();
         for p in &self.parts {
-            let (mine, after) = rest.split_at(p.choice.cost.stages.len() - 1);
+            let (mine, after) = rest.split_at(p.of.cost.stages.len() - 1);
             let mut borders = vec![0];
             borders.extend(mine.iter().map(|b| *b as usize));
-            borders.push(p.choice.cost.layers);
+            borders.push(p.of.cost.layers);
             list.push(borders);
             rest = after;
         }
@@ -148,22 +145,27 @@ impl<'t> Skeleton<'t> {
     }
 
     /// The plan with these inner borders.
-    pub(crate) fn plan(&self, inner: &[u32]) -> Plan {
+    pub fn plan(&self, inner: &[u32]) -> Plan {
         let borders = self.borders(inner);
         let mut pipelines = Vec::new();
         for (p, borders) in self.parts.iter().zip(&borders) {
-            let template = &self.tree.templates[p.choice.template];
+            let template = p.of.template;
             for g in &p.groups {
                 let part = Part { template, borders, replicas: g.replicas, micro_batches: g.micro_batches };
-                pipelines.push(place::group(self.tree.scenario, &part, &g.devices));
+                pipelines.push(place::group(self.rings.scenario(), &part, &g.devices));
             }
         }
-        Plan { micro_batch: self.micro_batch, schedule: SCHEDULE, pipelines, ..Plan::default() }
+        Plan {
+            micro_batch: self.micro_batch,
+            schedule: self.parts[0].of.cost.schedule,
+            pipelines,
+            ..Plan::default()
+        }
     }
 
     /// What an iteration with these inner borders is likely to take, ps. Decides what is tried first; excludes nothing.
     /// Pipelines cut at unlike layers share gradients in many small rings, each as slow as its slowest hop.
-    pub(crate) fn estimate(&self, inner: &[u32]) -> u64 {
+    pub fn estimate(&self, inner: &[u32]) -> u64 {
         let borders = self.borders(inner);
         let mut cuts: Vec<usize> = borders.iter().flatten().copied().collect();
         cuts.sort_unstable();
@@ -177,7 +179,7 @@ impl<'t> Skeleton<'t> {
             .collect();
         let (mut most, mut released) = (0u64, vec![(0u64, 0u64); rings.len()]);
         for (p, borders) in self.parts.iter().zip(&borders) {
-            let cost = &p.choice.cost;
+            let cost = &p.of.cost;
             for (s, stage) in borders.windows(2).enumerate() {
                 let end = |v: &View| cost.passes_end(s, stage[0], stage[1], v.micro_batches, &v.around);
                 let end = p.views.iter().map(end).max().unwrap_or(0);
@@ -197,11 +199,11 @@ impl<'t> Skeleton<'t> {
     /// The ring of layers `layers.0 .. layers.1` at its slowest hop, each step paying the longest latency; and whether it
     /// crosses zones.
     fn likely_ring(&self, layers: (usize, usize), borders: &[Vec<usize>]) -> (u64, bool) {
-        let scenario = self.tree.scenario;
+        let scenario = self.rings.scenario();
         let (mut ranks, mut whole) = (Vec::new(), 0);
         for (p, borders) in self.parts.iter().zip(borders) {
             let s = borders.partition_point(|b| *b <= layers.0) - 1;
-            let stage = &p.choice.cost.stages[s];
+            let stage = &p.of.cost.stages[s];
             whole = whole.max(stage.gradients(layers.0, layers.1));
             for g in &p.groups {
                 let nodes = g.devices[s].chunks(stage.tp as usize).map(|d| (scenario.node(d[0]), stage.tp));
@@ -254,7 +256,7 @@ fn one_after_another(mut rings: Vec<(u64, u64)>) -> u64 {
 
 /// Pipelines on their devices, without layers: what folding looks at.
 fn lay_out(
-    tree: &Tree<'_>,
+    scenario: &Scenario,
     shapes: &[(&Template, u32)],
     counts: &[(u32, u32)],
     devices: &[Vec<Vec<DeviceId>>],
@@ -280,7 +282,7 @@ fn lay_out(
                     cp: 1,
                     ep: 1,
                     recompute: Recompute::None,
-                    nodes: vec![tree.scenario.node(devices[0])],
+                    nodes: vec![scenario.node(devices[0])],
                     devices,
                     times: LayerSums::default(),
                 });
@@ -363,12 +365,11 @@ impl Hops {
     }
 }
 
-impl Skeleton<'_> {
+impl Placed<'_> {
     /// Whether these lists of cuts hold all that fit.
-    pub(crate) fn holds_all(&self, lists: &[Vec<crate::cost::cuts::Cut>]) -> bool {
-        let all = |(p, list): (&SkeletonPart<'_>, &Vec<_>)| {
-            p.choice.cost.cuts(&p.views, u64::MAX, list.len()).is_ok()
-        };
+    pub fn holds_all(&self, lists: &[Vec<Cut>]) -> bool {
+        let all =
+            |(p, list): (&PlacedPart<'_>, &Vec<_>)| p.of.cost.cuts(&p.views, u64::MAX, list.len()).is_ok();
         self.parts.iter().zip(lists).all(all)
     }
 }

@@ -1,0 +1,101 @@
+//! Templates beside each other: what one makes of the rings of another, before devices are given out.
+
+use super::rings::{Hop, Rings};
+use super::{Setting, TemplateCost};
+use crate::space::{StageShape, Template};
+use sim_models::scenario::Scenario;
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// So many pipelines of a template.
+#[derive(Clone, Copy, Debug)]
+pub struct PartOf<'t> {
+    /// The template.
+    pub template: &'t Template,
+    /// Its costs at the micro-batch size.
+    pub cost: &'t TemplateCost,
+    /// How many pipelines.
+    pub pipelines: u32,
+}
+
+/// Zones of a stage's kind.
+fn zones<'s>(rings: &Rings<'s>, stage: &StageShape) -> Vec<&'s str> {
+    rings.kinds()[stage.kind as usize].zones(rings.scenario())
+}
+
+/// Whether some other part lies wholly in other zones, for each part.
+pub fn across(rings: &Rings<'_>, parts: &[PartOf<'_>]) -> Vec<bool> {
+    let groups = &rings.scenario().groups;
+    if groups.iter().all(|g| g.zone == groups[0].zone) {
+        return vec![false; parts.len()];
+    }
+    let of = |p: &PartOf<'_>| -> BTreeSet<&str> {
+        p.template.stages.iter().flat_map(|s| zones(rings, s)).collect()
+    };
+    let of: Vec<BTreeSet<&str>> = parts.iter().map(of).collect();
+    of.iter().map(|mine| of.iter().any(|other| mine.is_disjoint(other))).collect()
+}
+
+/// Rate in bytes/s and latency in s of the one link between two zones, if there are two and it is there.
+pub fn zone_link(scenario: &Scenario) -> Option<(f64, f64)> {
+    let first = &scenario.groups[0].zone;
+    let other = &scenario.groups.iter().find(|g| g.zone != *first)?.zone;
+    if scenario.groups.iter().any(|g| g.zone != *first && g.zone != *other) {
+        return None;
+    }
+    let (_, link) = scenario.zone_link(first, other)?;
+    Some((link.capacity.highest().as_bytes_per_s(), link.latency.as_secs_f64()))
+}
+
+/// Neighbouring stages of part `i` whose rings go to other zones, because some other part lies wholly there.
+pub fn crossing(rings: &Rings<'_>, parts: &[PartOf<'_>], i: usize) -> Option<Range<usize>> {
+    let apart = |s: &StageShape| {
+        let mine = zones(rings, s);
+        let elsewhere = |p: &PartOf<'_>| {
+            p.template.stages.iter().flat_map(|s| zones(rings, s)).all(|z| !mine.contains(&z))
+        };
+        parts.iter().any(elsewhere)
+    };
+    let crosses: Vec<bool> = parts[i].template.stages.iter().map(apart).collect();
+    let first = crosses.iter().position(|c| *c)?;
+    let count = crosses[first..].iter().take_while(|c| **c).count();
+    Some(first..first + count)
+}
+
+/// What surrounds the pipelines of each part at best beside the others: rings have as many ranks, and where a part has no
+/// devices in a node group, the ring leaves that group. `alone` has the transfers of each.
+pub fn settings(rings: &Rings<'_>, parts: &[PartOf<'_>], alone: &[&Setting]) -> Vec<Setting> {
+    let kinds = rings.kinds();
+    let of = |p: &PartOf<'_>| -> BTreeSet<u32> {
+        let groups = |s: &StageShape| kinds[s.kind as usize].groups();
+        p.template.stages.iter().flat_map(groups).map(|g| g as u32).collect()
+    };
+    let groups: Vec<BTreeSet<u32>> = parts.iter().map(of).collect();
+    let all: BTreeSet<u32> = groups.iter().flatten().copied().collect();
+    let pipelines: u32 = parts.iter().map(|p| p.pipelines).sum();
+    let (across, link) = (across(rings, parts), zone_link(rings.scenario()));
+    let setting = |(i, (part, alone)): (usize, (&PartOf<'_>, &&Setting))| {
+        let ring = |s: usize| {
+            let stage = &part.cost.stages[s];
+            let mut hops = rings.hops(stage, part.pipelines, across[i]);
+            let mine: Vec<u32> = kinds[stage.kind].groups().iter().map(|g| *g as u32).collect();
+            // Some other part is in none of them: from one of them the ring goes elsewhere.
+            let elsewhere =
+                |(q, other): (usize, &BTreeSet<u32>)| q != i && mine.iter().all(|g| !other.contains(g));
+            if groups.iter().enumerate().any(elsewhere) {
+                let leave = |a: &u32| {
+                    let a = *a;
+                    all.iter().filter(move |b| **b != a).map(move |b| Hop::Nodes(a, *b))
+                };
+                hops.push(mine.iter().flat_map(leave).collect());
+            }
+            rings.ring(stage, pipelines, hops)
+        };
+        let around = alone.with_rings((0..part.cost.stages.len()).map(ring).collect());
+        match (link, crossing(rings, parts, i)) {
+            (Some(link), Some(stages)) => around.crossing(part.cost, stages, pipelines, link),
+            _ => around,
+        }
+    };
+    parts.iter().zip(alone).enumerate().map(setting).collect()
+}
