@@ -34,9 +34,11 @@ pub(crate) enum Command {
     Calibrate(Calibrate),
     /// Turn other tools' measurements into our tables.
     Import(Import),
+    /// Run a job through a trace, by policy.
+    Replay(Replay),
     /// Look at a trace, turn another tool's into ours, make one up.
     Trace(Trace),
-    /// What there is: scenarios, devices.
+    /// What there is: scenarios, devices, policies.
     List(List),
     /// The JSON Schema of a scenario file, or of a plan.
     Schema(Schema),
@@ -287,6 +289,47 @@ pub(crate) struct Import {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tideplan replay quickstart\n  tideplan replay my.toml --policy static,reactive --until \"2 h\" --html replay.html\n  tideplan replay quickstart --sweep \"link wan scale 0.25..4\" --sweep \"switch 2 s..600 s\"\n  tideplan replay quickstart --timeline t.json --window \"600 s..660 s\"     open t.json in https://ui.perfetto.dev\n\n`--at` is where the replay begins. `tideplan list policies` says what each policy does; docs/replay.md how."
+)]
+pub(crate) struct Replay {
+    /// A scenario file, or the name of a built-in.
+    pub(crate) scenario: String,
+    #[command(flatten)]
+    pub(crate) over: Over,
+    /// Policies [default: all]; the oracle is always there.
+    #[arg(long, value_name = "A,B,...", value_delimiter = ',')]
+    pub(crate) policy: Vec<String>,
+    /// Where it ends, on the clock of the traces [default: the scenario's, or where the traces end].
+    #[arg(long, value_name = "T")]
+    pub(crate) until: Option<String>,
+    /// What if: `link NAME scale 0.25..4` (break-even bandwidths of plans), `switch 2 s..600 s` (cost of a switch).
+    #[arg(long, value_name = "...")]
+    pub(crate) sweep: Vec<String>,
+    /// Repeat with measured jitter, for a 90 % interval.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) seeds: Option<u64>,
+    /// Write a page with charts.
+    #[arg(long, value_name = "F.html")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write tokens over time, a column a policy.
+    #[arg(long, value_name = "F.csv")]
+    pub(crate) csv: Option<PathBuf>,
+    /// Write a timeline of a window that opens in Perfetto.
+    #[arg(long, value_name = "F.json")]
+    pub(crate) timeline: Option<PathBuf>,
+    /// The window of the timeline [default: the first minute].
+    #[arg(long, value_name = "A..B", requires = "timeline")]
+    pub(crate) window: Option<String>,
+    /// Worker threads of searches [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Simulate every iteration, even one that would be the same as another. The answer is the same.
+    #[arg(long)]
+    pub(crate) no_reuse: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Trace {
     #[command(subcommand)]
     pub(crate) what: TraceOf,
@@ -475,6 +518,7 @@ pub(crate) enum What {
     Scenarios,
     Devices,
     Planners,
+    Policies,
 }
 
 #[derive(Debug, Args)]

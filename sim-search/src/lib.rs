@@ -10,6 +10,7 @@ pub mod judge;
 mod laws;
 pub mod place;
 pub mod planners;
+pub mod replay;
 pub mod rules;
 mod search;
 pub mod shares;

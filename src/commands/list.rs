@@ -13,6 +13,7 @@ pub(super) fn run(args: &List) -> Result<Answer, Failure> {
         What::Scenarios => ("scenarios", scenarios()?),
         What::Devices => ("devices", devices()),
         What::Planners => ("planners", planners()),
+        What::Policies => ("policies", policies()),
     };
     if args.json {
         print_json(&json!({ key: rows }))?;
@@ -31,6 +32,10 @@ fn scenarios() -> Result<Vec<Value>, Failure> {
         )
     };
     scenarios::builtins().iter().map(row).collect()
+}
+
+fn policies() -> Vec<Value> {
+    sim_search::replay::POLICIES.iter().map(|(name, about)| json!({ "name": name, "about": about })).collect()
 }
 
 fn devices() -> Vec<Value> {

@@ -8,6 +8,7 @@ mod import;
 mod list;
 mod plan;
 mod planned;
+mod replay;
 mod schema;
 mod simulate;
 mod trace;
@@ -27,6 +28,7 @@ pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
         Command::Validate(args) => validate::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::List(args) => list::run(&args),
         Command::Schema(args) => schema::run(&args),

@@ -184,7 +184,7 @@ fn text(scenario: &Scenario, found: &Found, best: Option<&Best>, search_time_s: 
                     table.row([
                         seconds(r.time_ps as f64 / 1e12),
                         r.plan.micro_batch.to_string(),
-                        shape(&r.plan),
+                        report::plan::shape(&r.plan),
                     ]);
                 }
                 text += &table.to_string();
@@ -223,21 +223,4 @@ fn text(scenario: &Scenario, found: &Found, best: Option<&Best>, search_time_s: 
     }
     text += &table.to_string();
     text
-}
-
-/// A plan in a line: `24 x (V100.. tp 4 | A100.. tp 1)`.
-fn shape(plan: &Plan) -> String {
-    let group = |g: &sim_models::plan::PipelineGroup| {
-        let stages: Vec<String> = g
-            .stages
-            .iter()
-            .map(|s| {
-                let mut names: Vec<&str> = s.devices.iter().map(|d| d.group.as_str()).collect();
-                names.dedup();
-                format!("{} tp {} layers {}", names.join("+"), s.tp, s.layers)
-            })
-            .collect();
-        format!("{} x {} of ({})", g.replicas, g.micro_batches, stages.join(" | "))
-    };
-    plan.pipelines.iter().map(group).collect::<Vec<_>>().join(", ")
 }

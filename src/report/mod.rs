@@ -4,6 +4,7 @@ pub(crate) mod compare;
 pub(crate) mod compare_html;
 pub(crate) mod json;
 pub(crate) mod plan;
+pub(crate) mod replay;
 pub(crate) mod svg;
 pub(crate) mod table;
 pub(crate) mod timeline;

@@ -97,3 +97,20 @@ pub(crate) fn time(scenario: &Scenario, layout: &Layout, iteration: &Iteration) 
     );
     text
 }
+
+/// A plan in a line: `24 x (V100.. tp 4 | A100.. tp 1)`.
+pub(crate) fn shape(plan: &Plan) -> String {
+    let group = |g: &sim_models::plan::PipelineGroup| {
+        let stages: Vec<String> = g
+            .stages
+            .iter()
+            .map(|s| {
+                let mut names: Vec<&str> = s.devices.iter().map(|d| d.group.as_str()).collect();
+                names.dedup();
+                format!("{} tp {} layers {}", names.join("+"), s.tp, s.layers)
+            })
+            .collect();
+        format!("{} x {} of ({})", g.replicas, g.micro_batches, stages.join(" | "))
+    };
+    plan.pipelines.iter().map(group).collect::<Vec<_>>().join(", ")
+}
