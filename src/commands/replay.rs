@@ -40,7 +40,7 @@ pub(super) fn run(args: &cli::Replay) -> Result<Answer, Failure> {
     options.memoise = !args.no_reuse;
     let sweeps: Vec<Asked> = args.sweep.iter().map(|text| asked(scenario, text)).collect::<Result<_, _>>()?;
     let bar = progress_bar();
-    let mut go = |options: &Options| {
+    let go = |options: &Options| {
         let report = replay_with(scenario, options, &mut |name| bar.set_message(name.to_string()));
         report.map_err(|e| Failure::new(e.to_string(), "`--until` and `[replay]` say where a replay ends"))
     };

@@ -103,6 +103,15 @@ impl<'a> Book<'a> {
         plans.filter_map(|plan| self.plans.meet(self.frame, &plan)).collect()
     }
 
+    /// Takes in a plan of one's own; `None` when it is none for the scenario.
+    pub fn know(&mut self, plan: &Plan) -> Option<PlanId> {
+        let id = self.plans.meet(self.frame, plan)?;
+        if !self.known.plans.contains(&id) {
+            self.known.plans.push(id);
+        }
+        Some(id)
+    }
+
     /// The length of an iteration of what runs of a plan in this state, ns; `None` when nothing does, or it never ends.
     pub fn time(&mut self, plan: PlanId, state: &State) -> Option<u64> {
         let at = self.plans.variant(self.frame, plan, &state.down, &state.latencies)?;

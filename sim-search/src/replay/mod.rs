@@ -148,11 +148,25 @@ pub fn replay_with(
     options: &Options,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Report, ReplayError> {
-    let replay = &scenario.replay.options;
     let mut chosen: Vec<Box<dyn Policy>> = Vec::new();
     for name in options.policies.iter().filter(|p| *p != "oracle") {
-        chosen.push(policy(name, replay).ok_or_else(|| ReplayError::Policy(name.clone()))?);
+        let policy = policy(name, &scenario.replay.options);
+        chosen.push(policy.ok_or_else(|| ReplayError::Policy(name.clone()))?);
     }
+    replay_policies(scenario, options, chosen, progress)
+}
+
+/// Like [`replay_with`], under policies of one's own; [`Options::policies`] is passed by.
+///
+/// # Errors
+/// A replay of no length.
+pub fn replay_policies(
+    scenario: &Scenario,
+    options: &Options,
+    mut chosen: Vec<Box<dyn Policy>>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Report, ReplayError> {
+    let replay = &scenario.replay.options;
     let start = options.start.unwrap_or(replay.start);
     let end = match scenario.replay.end() {
         0 => start.saturating_add(AN_HOUR),

@@ -4,6 +4,7 @@
 mod peers;
 mod planners;
 mod promises;
+mod replay;
 #[path = "../../src/laws/small.rs"]
 #[allow(dead_code, reason = "shared with the tests inside the crate")]
 mod small;
