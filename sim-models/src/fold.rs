@@ -1,7 +1,7 @@
 //! Folding: pipelines that cannot be told apart are simulated once.
 //!
 //! Two pipelines are alike when they are of one plan group (same layers, TP, micro-batches), stand on nodes of the same
-//! groups, and those nodes carry the same mix of alike pipelines' stages. This is colour refinement of the graph of
+//! groups that change alike, and those nodes carry the same mix of alike pipelines' stages. This is colour refinement of the graph of
 //! pipelines and nodes: the colours are refined until every node of a colour carries the same number of stages of each
 //! colour. Then, if alike pipelines are in the same state, every shared resource of a colour has the same load, max-min
 //! fair rates (which are unique) are the same, and they stay in the same state: the folded run has the unfolded run's
@@ -142,6 +142,6 @@ fn node_colours(layout: &Layout, colours: &[u32]) -> BTreeMap<NodeId, u32> {
     for list in carried.values_mut() {
         list.sort_unstable();
     }
-    let (numbers, _) = number(carried.iter().map(|(node, list)| (node.group, list)));
+    let (numbers, _) = number(carried.iter().map(|(node, list)| (node.group, layout.apart.get(node), list)));
     carried.keys().copied().zip(numbers).collect()
 }

@@ -6,7 +6,9 @@ use crate::plan::{LayerRange, Layers, Plan, Recompute, Stage};
 use crate::plan_check::{self, PlanFault};
 use crate::scenario::{DeviceId, NodeId, Scenario};
 use crate::schedule::{PassKind, Shape};
+use crate::timeline::Timeline;
 use sim_core::SimDuration;
+use std::collections::BTreeMap;
 
 /// One pipeline of the plan.
 #[derive(Clone, Debug)]
@@ -62,6 +64,8 @@ pub struct Layout {
     pub ranks: Vec<Rank>,
     /// Gradient synchronisation: layer ranges in order, only those on more than one device.
     pub syncs: Vec<SyncGroup>,
+    /// Nodes whose NIC or GPUs change on their own, each with a number that those which change alike share.
+    pub apart: BTreeMap<NodeId, u32>,
     /// How its layer times are known: the worst of them.
     pub evidence: Evidence,
     /// Standard deviation of the logarithm of true over given layer time: the widest of them.
@@ -153,6 +157,30 @@ impl Rank {
     }
 }
 
+/// The nodes that [`Layout::apart`] numbers.
+pub fn apart(scenario: &Scenario) -> BTreeMap<NodeId, u32> {
+    type Changes<'a> = (Option<&'a Timeline>, Vec<(u32, &'a Timeline)>);
+    let replay = &scenario.replay;
+    let mut changes: BTreeMap<NodeId, Changes<'_>> = BTreeMap::new();
+    for (node, nic) in &replay.nics {
+        changes.entry(*node).or_default().0 = Some(nic);
+    }
+    for (device, speed) in &replay.speeds {
+        let place = device.index % scenario.group(*device).gpus_per_node;
+        changes.entry(scenario.node(*device)).or_default().1.push((place, speed));
+    }
+    let mut seen: Vec<&Changes<'_>> = Vec::new();
+    let mut numbers = BTreeMap::new();
+    for (node, change) in &changes {
+        let at = seen.iter().position(|s| *s == change).unwrap_or_else(|| {
+            seen.push(change);
+            seen.len() - 1
+        });
+        numbers.insert(*node, at as u32);
+    }
+    numbers
+}
+
 impl Layout {
     /// Lays `plan` out.
     ///
@@ -167,6 +195,7 @@ impl Layout {
             pipelines: Vec::new(),
             ranks: Vec::new(),
             syncs: Vec::new(),
+            apart: apart(scenario),
             evidence: Evidence::Measured,
             spread: 0.0,
         };

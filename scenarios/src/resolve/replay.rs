@@ -225,7 +225,8 @@ fn of_group(
                 let raw = |v: f64| {
                     let rate = v * scale * unit;
                     let rate = if quantity == Quantity::Load { (full - rate).max(0.0) } else { rate };
-                    Rate::from_bytes_per_s(rate).map_or(u64::MAX, Rate::raw)
+                    let most = group.nic.at(SimTime::ZERO).raw();
+                    Rate::from_bytes_per_s(rate).map_or(most, |r| r.raw().min(most))
                 };
                 let nic = line(list.into_iter().map(|(at, v)| (at, raw(v))).collect()).ok()?;
                 replay.nics.insert(NodeId { group: group_id, index }, nic);

@@ -83,6 +83,8 @@ pub struct GraphBuilder {
     edges: Vec<(u32, u32)>,
     /// The last task on each stream.
     tails: Vec<u32>,
+    /// What paces delays from now on.
+    pace: Vec<Use>,
     error: Option<GraphError>,
 }
 
@@ -109,6 +111,7 @@ impl GraphBuilder {
         self.uses.clear();
         self.edges.clear();
         self.tails.clear();
+        self.pace.clear();
         self.error = None;
     }
 
@@ -119,8 +122,30 @@ impl GraphBuilder {
         StreamId(id)
     }
 
-    /// A task that takes a fixed time. It occupies `streams` and waits for `deps`.
+    /// Delays added from now on go at the pace of these resources, as those change: a picosecond of theirs is a byte that goes
+    /// over all of them, at [`GraphBuilder::FULL_PACE`] at most. None: they take their time.
+    pub fn pace(&mut self, uses: &[Use]) {
+        self.pace.clear();
+        self.pace.extend_from_slice(uses);
+    }
+
+    /// The capacity at which a paced delay takes its own time: 10^12 B/s.
+    pub const FULL_PACE: Rate = Rate::from_raw(1_000_000_000_000 << 16);
+
+    /// A task that takes a fixed time, unless it is paced. It occupies `streams` and waits for `deps`.
     pub fn delay(&mut self, time: SimDuration, streams: &[StreamId], deps: &[TaskId]) -> TaskId {
+        if !self.pace.is_empty() {
+            let uses = std::mem::take(&mut self.pace);
+            let paced = Transfer {
+                bytes: time.as_ps(),
+                latency: SimDuration::ZERO,
+                cap: Self::FULL_PACE,
+                uses: &uses,
+            };
+            let task = self.transfer(paced, streams, deps);
+            self.pace = uses;
+            return task;
+        }
         self.task(Kind::Delay, time.as_ps(), streams, deps)
     }
 

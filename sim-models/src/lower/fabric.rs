@@ -1,9 +1,11 @@
-//! The resources that transfers share: a NIC each way for every node, and each way of every zone link.
+//! The resources that transfers share: a NIC each way for every node, each way of every zone link, and the speed of every GPU
+//! that is slowed at times.
 
-use crate::scenario::{NodeId, Scenario};
+use crate::scenario::{DeviceId, NodeId, Scenario};
 use sim_core::{Network, NetworkBuilder, ResourceId};
+use std::collections::BTreeMap;
 
-/// The resources of a scenario's network: a NIC each way for every node, and each way of every zone link.
+/// The resources of a scenario: see the head of this file.
 #[derive(Clone, Debug)]
 pub struct Fabric {
     /// The network, for the executor.
@@ -11,6 +13,7 @@ pub struct Fabric {
     /// Number of the first node of each group, over all nodes.
     first_node: Vec<u32>,
     nodes: u32,
+    speeds: BTreeMap<DeviceId, ResourceId>,
 }
 
 impl Fabric {
@@ -18,19 +21,36 @@ impl Fabric {
     pub fn new(scenario: &Scenario) -> Fabric {
         let mut builder = NetworkBuilder::new();
         let (mut first_node, mut nodes) = (Vec::new(), 0u32);
-        for group in &scenario.groups {
+        let replay = &scenario.replay;
+        for (g, group) in scenario.groups.iter().enumerate() {
             first_node.push(nodes);
             nodes += group.nodes;
-            for _ in 0..group.nodes {
-                builder.resource(group.nic.clone());
-                builder.resource(group.nic.clone());
+            for index in 0..group.nodes {
+                let own = replay.nics.get(&NodeId { group: g as u32, index }).map(|line| line.profile(0));
+                let nic = own.unwrap_or_else(|| group.nic.clone());
+                builder.resource(nic.clone());
+                builder.resource(nic);
             }
         }
         for link in &scenario.zone_links {
             builder.resource(link.capacity.clone());
             builder.resource(link.capacity.clone());
         }
-        Fabric { network: builder.build(), first_node, nodes }
+        let speeds = replay.speeds.iter().map(|(d, line)| (*d, builder.resource(line.profile(0)))).collect();
+        Fabric { network: builder.build(), first_node, nodes, speeds }
+    }
+
+    /// The speed of a GPU, where it is slowed at times.
+    pub fn speed(&self, device: DeviceId) -> Option<ResourceId> {
+        self.speeds.get(&device).copied()
+    }
+
+    /// What paces the compute of devices that run in lock step: the slowest of those that are slowed at times.
+    pub(crate) fn pace(&self, devices: &[DeviceId]) -> Vec<(ResourceId, u32)> {
+        if self.speeds.is_empty() {
+            return Vec::new();
+        }
+        devices.iter().filter_map(|d| self.speed(*d)).map(|r| (r, 1)).collect()
     }
 
     fn node(&self, node: NodeId) -> u32 {

@@ -37,6 +37,7 @@ impl Lowering {
                 let rank = c.rank(r);
                 let times = Times::new(rank, split_weights);
                 let stream = [self.builder.stream()];
+                self.builder.pace(&c.fabric.pace(&rank.devices));
                 let at = self.map.pass_first.len();
                 for pass in orders.stage(rank.stage) {
                     self.map.pass_first.push(self.builder.len() as u32);
@@ -56,6 +57,7 @@ impl Lowering {
                     }
                 }
                 self.map.pass_first.push(self.builder.len() as u32);
+                self.builder.pace(&[]);
                 self.map.passes.push(RankTasks { rank: r, orders: orders.clone(), at });
             }
         }

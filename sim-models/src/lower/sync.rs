@@ -351,7 +351,9 @@ impl Lowering {
             let own = SimDuration::from_ps(rank.update().as_ps().div_ceil(parts));
             let mut deps = [self.last[i], self.last_pass(i)].to_vec();
             deps.dedup();
+            self.builder.pace(&c.fabric.pace(&rank.devices));
             let task = self.builder.delay(own.saturating_add(once), &[], &deps);
+            self.builder.pace(&[]);
             self.map.updates.push(task);
         }
     }

@@ -265,6 +265,7 @@ fn lay_out(
         pipelines: Vec::new(),
         ranks: Vec::new(),
         syncs: Vec::new(),
+        apart: sim_models::layout::apart(tree.scenario),
         evidence: sim_models::device::Evidence::Measured,
         spread: 0.0,
     };

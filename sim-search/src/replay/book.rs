@@ -226,6 +226,7 @@ fn scenario_at(frame: &Frame, state: &State) -> Option<(Scenario, Vec<Alive>)> {
         return None;
     }
     scenario.replay.speeds.clear();
+    scenario.replay.nics.clear();
     scenario.plan = None;
     scenario.groups = alive
         .iter()

@@ -241,7 +241,7 @@ impl Plans {
         if memory_needs(scenario, plan, &layout).iter().any(|(need, has)| need > has) {
             return None;
         }
-        let folding = fold(frame, &layout);
+        let folding = Folding::of(&layout);
         self.lowering.lower(scenario, &frame.fabric, plan, &layout, &folding).ok()?;
         let graph = std::mem::take(&mut self.lowering.graph);
         let mut channels = BTreeSet::new();
@@ -371,24 +371,6 @@ fn last_of_each(classes: &[usize], broken: &[u32]) -> Vec<u32> {
     }
     out.reverse();
     out
-}
-
-/// Alike pipelines together, unless a channel tells their nodes apart.
-fn fold(frame: &Frame, layout: &Layout) -> Folding {
-    use super::world::Of;
-    let apart = |d: &sim_models::scenario::DeviceId| {
-        let node = frame.scenario.node(*d);
-        frame.of.iter().any(|of| match of {
-            Of::Nic(n) => *n == node,
-            Of::Speed(d) => frame.scenario.node(*d) == node,
-            Of::Link(_) => false,
-        })
-    };
-    if layout.ranks.iter().flat_map(|r| &r.devices).any(apart) {
-        Folding::none(layout)
-    } else {
-        Folding::of(layout)
-    }
 }
 
 fn within(footprint: Rc<Footprint>, start: u64, limit: u64) -> Ran {

@@ -6,7 +6,7 @@
 
 use sim_core::{CapacityProfile, Network, NetworkBuilder, Rate, ResourceId, SimDuration};
 use sim_models::lower::Fabric;
-use sim_models::replay::{FULL_SPEED, Replay};
+use sim_models::replay::Replay;
 use sim_models::scenario::{DeviceId, NodeId, Scenario};
 use sim_models::timeline::Timeline;
 use std::collections::BTreeSet;
@@ -99,7 +99,7 @@ impl World {
             channels.push(Channel { of: Of::Nic(node), resources, line: line.clone() });
         }
         for (&device, line) in &replay.speeds {
-            if let Some(resource) = speed_of(&fabric, device) {
+            if let Some(resource) = fabric.speed(device) {
                 let resources = vec![resource];
                 channels.push(Channel { of: Of::Speed(device), resources, line: line.clone() });
             }
@@ -123,10 +123,12 @@ impl World {
         }
         let mut still = scenario.clone();
         let options = still.replay.options.clone();
-        // Speeds stay, at their start: they say which GPUs compute over a resource of their own.
-        let mut speeds = std::mem::take(&mut still.replay.speeds);
-        speeds.values_mut().for_each(|line| *line = Timeline::constant(FULL_SPEED));
-        still.replay = Replay { options, speeds, ..Replay::default() };
+        // What has a channel of its own stays there, so that its nodes are not taken to be alike; what its values are does not.
+        let (mut speeds, mut nics) =
+            (std::mem::take(&mut still.replay.speeds), std::mem::take(&mut still.replay.nics));
+        hide(speeds.values_mut());
+        hide(nics.values_mut());
+        still.replay = Replay { options, speeds, nics, ..Replay::default() };
         let of = channels.iter().map(|c| c.of).collect();
         let frame = Frame { scenario: still, fabric, channel_of, of };
         World { frame, channels, latencies, up, history }
@@ -234,6 +236,18 @@ impl World {
     }
 }
 
+/// In place of each timeline a number; equal ones have equal numbers.
+fn hide<'a>(lines: impl Iterator<Item = &'a mut Timeline>) {
+    let mut seen: Vec<Timeline> = Vec::new();
+    for line in lines {
+        let number = seen.iter().position(|s| s == line).unwrap_or_else(|| {
+            seen.push(line.clone());
+            seen.len() - 1
+        });
+        *line = Timeline::constant(number as u64);
+    }
+}
+
 /// A capacity that does not change, or its first value.
 fn at_start(profile: &CapacityProfile) -> u64 {
     use sim_core::CapacitySource;
@@ -251,8 +265,4 @@ pub(crate) fn with_latencies(scenario: &Scenario, latencies: &[u64]) -> Option<S
         link.latency = SimDuration::from_ps(*ps);
     }
     Some(changed)
-}
-
-fn speed_of(_: &Fabric, _: DeviceId) -> Option<ResourceId> {
-    None
 }

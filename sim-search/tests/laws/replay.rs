@@ -121,6 +121,18 @@ fn a_change_in_the_midst_of_an_all_reduce() {
 }
 
 #[test]
+fn a_gpu_that_slows_down_in_the_midst_of_a_pass() {
+    // 20 ms at half the speed do 10 ms of work.
+    let slow = "[[events]]\nat = \"50 ms\"\nuntil = \"70 ms\"\ngpus = \"e:0\"\nslowdown = 2\n";
+    let (outcome, _) = told(&scenario(slow, WHOLE), ALONE, None, 416 * MS);
+    assert_eq!(lengths(&outcome), [213 * MS, 203 * MS]);
+    // A quarter as fast throughout.
+    let slow = "[[events]]\nat = \"0 s\"\nnodes = \"e:0\"\nslowdown = 4\n";
+    let (outcome, _) = told(&scenario(slow, WHOLE), ALONE, None, 812 * MS);
+    assert_eq!(lengths(&outcome), [812 * MS]);
+}
+
+#[test]
 fn a_link_that_is_down_for_ever_stalls_the_job_and_is_said() {
     let (outcome, _) = told(&scenario("", "0,wan,8e8\n1,wan,0\n"), ACROSS, None, 100_000 * MS);
     assert_eq!(lengths(&outcome).len(), 8);
@@ -211,18 +223,30 @@ fn random_trace() -> impl Strategy<Value = String> {
 const QUICK: &str = "[search]\nmax_simulations = 50\n[replay]\nuntil = \"20 s\"\ndecide_every = \"500 ms\"\n\
     period = \"1 s\"\nwindow = \"1 s\"\nswitch_cost = \"200 ms\"\nsimulations = 20\n";
 
+/// A policy, what it did by then as (start, length, plan), and when it switched.
+type Before = (String, Vec<(u64, u64, PlanId)>, Vec<u64>);
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn nobody_beats_the_oracle_nor_the_oracle_the_bound(
         trace in random_trace(), lost in proptest::option::of((100u64..9000, 100u64..4000)), wrap in any::<bool>(),
+        slow in proptest::option::of((100u64..9000, 100u64..4000)), nics in any::<bool>(),
     ) {
         let mut more = String::from(QUICK);
         if let Some((at, length)) = lost {
             more += &format!("[[events]]\nat = \"{at} ms\"\nuntil = \"{} ms\"\nnodes = \"w:0\"\ndown = true\n", at + length);
         }
+        if let Some((at, length)) = slow {
+            more += &format!("[[events]]\nat = \"{at} ms\"\nuntil = \"{} ms\"\ngpus = \"e:0\"\nslowdown = 3\n", at + length);
+        }
         let mut s = scenario(&more, &trace);
+        if nics {
+            let points = vec![(0, 100_000_000 << 16), (1_300 * MS, 20_000_000 << 16), (7_100 * MS, 90_000_000 << 16)];
+            let line = sim_models::timeline::Timeline::steps(points).expect("increasing");
+            s.replay.nics.insert(sim_models::scenario::NodeId { group: 1, index: 0 }, line);
+        }
         if wrap {
             s.replay.options.start = 700 * MS;
         }
@@ -267,7 +291,7 @@ proptest! {
         };
         let start = format!("{QUICK}history = \"500 ms\"\n");
         let options = Options { threads: 1, ..Options::default() };
-        let before = |future: &str| -> Vec<(String, Vec<(u64, u64, PlanId)>, Vec<u64>)> {
+        let before = |future: &str| -> Vec<Before> {
             let report = all(&scenario(&start, &joined(future)), &options);
             let policies = report.outcomes.iter().filter(|o| o.policy != "oracle");
             policies
