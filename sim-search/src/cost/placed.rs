@@ -265,7 +265,7 @@ fn lay_out(
         pipelines: Vec::new(),
         ranks: Vec::new(),
         syncs: Vec::new(),
-        apart: sim_models::layout::apart(tree.scenario),
+        apart: sim_models::layout::apart(scenario),
         evidence: sim_models::device::Evidence::Measured,
         spread: 0.0,
     };
