@@ -4,6 +4,7 @@
 //! the rest in parallel rounds, and says how far the best it found may be from the best there is.
 
 pub mod cost;
+pub mod exchange;
 mod exhaustive;
 pub mod judge;
 #[cfg(test)]

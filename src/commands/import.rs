@@ -1,4 +1,4 @@
-//! `tideplan import`: other tools' measurements as our tables.
+//! `tideplan import`: other tools' measurements as our tables, their plans as ours, their clusters as scenarios.
 
 use super::calibrate::{sizes_of, unreadable};
 use super::print;
@@ -11,6 +11,12 @@ use sim_models::import::{Context, Kind, layers_to_csv, nccl, operators_to_csv, r
 const LOGS: [&str; 2] = ["nccl-tests", "nccl-inspector"];
 
 pub(super) fn run(args: &Import) -> Result<Answer, Failure> {
+    if super::exchange::PLANS.contains(&args.kind.as_str()) {
+        return super::exchange::plans(args);
+    }
+    if super::exchange::CLUSTERS.contains(&args.kind.as_str()) {
+        return super::exchange::clusters(args);
+    }
     let model = super::calibrate::model_of(args.model.as_deref())?;
     let (mut operators, mut layers, mut collectives) = (Vec::new(), Vec::new(), Vec::new());
     for path in &args.files {
@@ -34,6 +40,8 @@ pub(super) fn run(args: &Import) -> Result<Answer, Failure> {
         let kind = Kind::from_name(&args.kind).ok_or_else(|| {
             let mut names: Vec<&str> = Kind::ALL.iter().map(|(name, _)| *name).collect();
             names.extend(LOGS);
+            names.extend(super::exchange::PLANS);
+            names.extend(super::exchange::CLUSTERS);
             Failure::new(format!("nothing of kind `{}` can be imported", args.kind), names.join(", "))
         })?;
         let profile = read(kind, &bytes, &context).map_err(failed)?;

@@ -3,6 +3,7 @@
 mod calibrate;
 mod collective;
 mod compare;
+mod exchange;
 mod explain;
 mod import;
 mod list;
@@ -25,6 +26,7 @@ pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
         Command::Simulate(args) => simulate::run(&args),
         Command::Collective(args) => collective::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Export(args) => exchange::export(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Import(args) => import::run(&args),

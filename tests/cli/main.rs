@@ -7,6 +7,7 @@ mod collective;
 mod compare;
 mod datasheet;
 mod docs;
+mod exchange;
 mod lists;
 mod plan;
 mod simulate;

@@ -1,6 +1,7 @@
 //! What the search promises: no plan of the space beats the lower bound, the counts add up, and the answer does not depend
 //! on threads. What it rests on is held in `src/laws`.
 
+mod exchange;
 mod peers;
 mod planners;
 mod promises;
