@@ -4,6 +4,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use sim_models::collective::messages::{Algorithm, Convention, Fabric, Op};
 use std::path::PathBuf;
+use validation::runs::Tier;
+use validation::runs::group::By;
 
 /// Plan and simulate distributed training on mixed GPUs over a network that changes.
 #[derive(Debug, Parser)]
@@ -202,7 +204,7 @@ pub(crate) struct Compare {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tideplan validate\n  tideplan validate --runs runs.csv --plans plans/sailor --predictions out.csv\n\nThe columns of a runs file are in docs/validate.md."
+    after_help = "Examples:\n  tideplan validate\n  tideplan validate --by gpu --tier datasheet\n  tideplan validate --runs runs.csv --plans plans/sailor --predictions out.csv --html report.html\n  tideplan validate --runs runs.csv --oom failed.csv --json\n\nThe columns of a runs file and every figure are in docs/validate.md."
 )]
 pub(crate) struct Validate {
     /// Measured runs, CSV; without it, the shipped rows.
@@ -211,6 +213,18 @@ pub(crate) struct Validate {
     /// Folder of plans in Sailor's format, `ID.json` for the row of that id.
     #[arg(long, value_name = "DIR", requires = "runs")]
     pub(crate) plans: Option<PathBuf>,
+    /// Configurations that ran out of memory, CSV: is it foreseen, and how often is it foreseen of runs of the same source?
+    #[arg(long, value_name = "F.csv")]
+    pub(crate) oom: Option<PathBuf>,
+    /// Put rows together by gpu, framework, parallelism, scale or tier too.
+    #[arg(long, value_name = "K")]
+    pub(crate) by: Option<By>,
+    /// Predict every row from profiled, calibrated or datasheet figures [default: the best that each row has].
+    #[arg(long, value_name = "T")]
+    pub(crate) tier: Option<Tier>,
+    /// Write the report as a page with pictures.
+    #[arg(long, value_name = "F.html")]
+    pub(crate) html: Option<PathBuf>,
     /// Measured collectives, CSV; given alone, no runs are scored.
     #[arg(long, value_name = "F.csv")]
     pub(crate) collectives: Option<PathBuf>,

@@ -103,6 +103,9 @@ pub(crate) fn layer_config(
         ep: stage.ep,
         sequence_parallel: plan.sequence_parallel && stage.tp > 1,
         overlap_tp: plan.overlap_tp && stage.tp > 1,
+        piped: stage.tp > 1
+            && plan.pipelines.iter().any(|p| p.stages.len() > 1)
+            && scenario.groups.iter().map(|g| u64::from(g.nodes)).sum::<u64>() > 1,
         nodes: [nodes(stage.tp, 1), nodes(stage.cp, stage.tp), nodes(stage.ep, 1)],
     }
 }
@@ -124,8 +127,8 @@ impl Rank {
         let again = match self.recompute {
             Recompute::None => SimDuration::ZERO,
             Recompute::Selective => cost.core,
-            // The inputs of embedding and head are kept anyway; their own pass is small beside the blocks'.
-            Recompute::Full => cost.forward,
+            // Embedding and head are not done again.
+            Recompute::Full => self.blocks(layers).forward,
         };
         match kind {
             PassKind::Forward => cost.forward,
@@ -144,6 +147,13 @@ impl Rank {
             cost.forward_wait.saturating_add(cost.backward_wait).saturating_add(again)
         };
         self.layers.chunks().iter().fold(SimDuration::ZERO, |sum, r| sum.saturating_add(of(self.cost(*r))))
+    }
+
+    /// Sum over the blocks among some of its layers.
+    fn blocks(&self, layers: LayerRange) -> LayerCost {
+        let head = self.times.running().len().saturating_sub(2) as u32;
+        let (first, last) = (layers.first.max(1), layers.last.min(head.saturating_sub(1)));
+        if first <= last { self.cost(LayerRange { first, last }) } else { LayerCost::default() }
     }
 
     /// Sum over some of its layers.

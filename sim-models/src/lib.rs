@@ -8,6 +8,7 @@ pub mod calibrate;
 pub mod collective;
 pub mod device;
 pub mod fold;
+pub mod framework;
 pub mod import;
 pub mod iteration;
 pub mod layer_times;

@@ -12,7 +12,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use validation::collectives;
-use validation::runs::{self, Figures, Outcome, Report, Row, budget};
+use validation::runs::group::By;
+use validation::runs::oom::{self, Oom};
+use validation::runs::{self, Figures, Noisy, Outcome, Report, Row, Settings, budget};
 
 /// Largest file that is read: a hundred times the rows that are known of.
 const MOST_BYTES: u64 = 1 << 28;
@@ -20,10 +22,12 @@ const MOST_BYTES: u64 = 1 << 28;
 const MOST_PLAN_BYTES: u64 = 1 << 24;
 
 pub(super) fn run(args: &Validate) -> Result<Answer, Failure> {
-    let shipped = args.runs.is_none() && args.collectives.is_none();
+    let alone = args.collectives.is_some() && args.runs.is_none() && args.oom.is_none();
+    let shipped = args.runs.is_none() && !alone;
+    let settings = Settings { tier: args.tier, ..Settings::default() };
     let outcomes = match &args.runs {
-        Some(path) => given(path, args.plans.as_deref())?,
-        None if shipped => runs::evaluate(runs::shipped(), |_| None),
+        Some(path) => given(path, args.plans.as_deref(), &settings)?,
+        None if shipped => runs::mark_fitted(runs::evaluate(runs::shipped(), &settings, |_| None)),
         None => Vec::new(),
     };
     let collectives = match &args.collectives {
@@ -38,16 +42,24 @@ pub(super) fn run(args: &Validate) -> Result<Answer, Failure> {
         }
         None => None,
     };
-    let report = runs::report(&outcomes);
-    // The budget is for the shipped rows.
-    let broken = if shipped { budget::broken(&report, &budget::committed()) } else { Vec::new() };
+    let mut report = runs::report(&outcomes);
+    if let Some(path) = &args.oom {
+        report.oom = out_of_memory(path, &outcomes, &settings)?;
+    }
+    // The budget is for the shipped rows as they come.
+    let kept = shipped && args.tier.is_none();
+    let broken = if kept { budget::broken(&report, &budget::committed()) } else { Vec::new() };
     if let Some(path) = &args.predictions {
         write::whole(path, runs::predictions_csv(&outcomes).as_bytes())?;
     }
+    if let Some(path) = &args.html {
+        write::whole(path, runs::html(&report, &outcomes).as_bytes())?;
+    }
+    let groups = args.by.map(|by| (by, runs::group::by(&outcomes, by)));
     if args.json {
-        print_json(&json(&report, collectives.as_ref(), &broken)?)?;
+        print_json(&json(&report, groups.as_ref(), collectives.as_ref(), &broken)?)?;
     } else {
-        print(&text(&report, &outcomes, collectives.as_ref()))?;
+        print(&text(&report, &outcomes, groups.as_ref(), collectives.as_ref()))?;
     }
     for line in &broken {
         eprintln!("error budget broken: {line}");
@@ -55,8 +67,21 @@ pub(super) fn run(args: &Validate) -> Result<Answer, Failure> {
     Ok(if broken.is_empty() { Answer::Yes } else { Answer::No })
 }
 
+/// Rows put together by something else than their source.
+type Groups = (By, Vec<(String, Figures)>);
+
+/// Whether the failures of a file are foreseen; a model's shape is taken from the runs given, or from the shipped ones.
+fn out_of_memory(path: &Path, outcomes: &[Outcome], settings: &Settings<'_>) -> Result<Oom, Failure> {
+    let shipped = runs::shipped();
+    let known = outcomes.iter().map(|o| &o.row).chain(&shipped);
+    let rows = oom::read(&read(path, MOST_BYTES)?, known).map_err(|e| {
+        Failure::new(format!("{}: {e}", path.display()), "the columns are in docs/validate.md")
+    })?;
+    Ok(oom::score(&runs::fit_in_memory(rows, settings), outcomes))
+}
+
 /// The rows of a file, simulated.
-fn given(path: &Path, plans: Option<&Path>) -> Result<Vec<Outcome>, Failure> {
+fn given(path: &Path, plans: Option<&Path>, settings: &Settings<'_>) -> Result<Vec<Outcome>, Failure> {
     let rows = runs::read(&read(path, MOST_BYTES)?).map_err(|e| {
         Failure::new(format!("{}: {e}", path.display()), "the columns are in docs/validate.md")
     })?;
@@ -75,7 +100,7 @@ fn given(path: &Path, plans: Option<&Path>) -> Result<Vec<Outcome>, Failure> {
             }
         }
     }
-    Ok(runs::evaluate(rows, |row: &Row| files.get(&row.id).cloned()))
+    Ok(runs::evaluate(rows, settings, |row: &Row| files.get(&row.id).cloned()))
 }
 
 /// An id that stays inside its folder.
@@ -100,6 +125,7 @@ fn read(path: &Path, most: u64) -> Result<String, Failure> {
 
 fn json(
     report: &Report,
+    groups: Option<&Groups>,
     collectives: Option<&collectives::Report>,
     broken: &[String],
 ) -> Result<Value, Failure> {
@@ -113,16 +139,45 @@ fn json(
         value["collectives_overall"] = serde_json::to_value(c.overall).map_err(fail)?;
         value["collectives_gpus"] = serde_json::to_value(&c.gpus).map_err(fail)?;
     }
+    if let Some((by, groups)) = groups {
+        let group = |(name, figures): &(String, Figures)| {
+            let mut value = serde_json::to_value(figures).map_err(fail)?;
+            value[by.name()] = json!(name);
+            Ok(value)
+        };
+        value["by"] = groups.iter().map(group).collect::<Result<Vec<_>, Failure>>()?.into();
+    }
     value["budget_broken"] = json!(broken);
     Ok(value)
 }
 
-fn text(report: &Report, outcomes: &[Outcome], collectives: Option<&collectives::Report>) -> String {
+fn text(
+    report: &Report,
+    outcomes: &[Outcome],
+    groups: Option<&Groups>,
+    collectives: Option<&collectives::Report>,
+) -> String {
     let mut text = String::new();
     if !outcomes.is_empty() {
-        text += &runs_table(report).to_string();
-        text += "\nErrors of the iteration time in percent of the measured one; tau and regret within sweeps; docs/validate.md\n";
+        let sources = report.sources.iter().map(|s| (s.source.as_str(), &s.figures));
+        text += &figures_table("source", sources.chain([("all", &report.overall)])).to_string();
+        text += "\nErrors of the iteration time in percent of the measured one, rows not fitted on; tau and regret within sweeps;\n`in 90 %`: how often the measured time was inside its interval; docs/validate.md\n";
+        if let Some((by, groups)) = groups {
+            let rows = groups.iter().map(|(name, figures)| (name.as_str(), figures));
+            text += &format!("\n{}", figures_table(by.name(), rows));
+        }
         text += &skipped(outcomes);
+    }
+    if report.oom.n > 0 {
+        let o = &report.oom;
+        text += &format!(
+            "\nout of memory: {} failures, precision {}, recall {} %, {} false alarms among {} runs\n",
+            o.failures,
+            percent(o.precision),
+            percent(o.recall),
+            o.false_alarms,
+            o.n - o.failures
+        );
     }
     if let Some(c) = collectives {
         if !text.is_empty() {
@@ -133,13 +188,13 @@ fn text(report: &Report, outcomes: &[Outcome], collectives: Option<&collectives:
     text
 }
 
-fn runs_table(report: &Report) -> Table {
+fn figures_table<'a>(first: &str, rows: impl Iterator<Item = (&'a str, &'a Figures)>) -> Table {
     let mut table = Table::new([
-        "source", "rows", "skipped", "mean", "median", "p90", "bias", "tau", "regret", "memory", "noise",
-        "trust C",
+        first, "rows", "skipped", "mean", "median", "p90", "bias", "tau", "regret", "memory", "noise",
+        "in 90 %", "fitted", "trust C",
     ]);
-    let mut row = |name: &str, f: &Figures| {
-        let noisy = f.noisy.mape.map_or("-".into(), |m| format!("{} ({})", f.noisy.n, percent(Some(m))));
+    for (name, f) in rows {
+        let apart = |n: &Noisy| n.mape.map_or("-".into(), |m| format!("{} ({})", n.n, percent(Some(m))));
         table.row([
             name.to_string(),
             f.n.to_string(),
@@ -152,13 +207,11 @@ fn runs_table(report: &Report) -> Table {
             percent(f.top1_regret),
             percent(f.memory_mape),
             percent(f.noise_floor),
-            noisy,
+            percent(f.interval_coverage),
+            apart(&f.fitted),
+            apart(&f.noisy),
         ]);
-    };
-    for s in &report.sources {
-        row(&s.source, &s.figures);
     }
-    row("all", &report.overall);
     table
 }
 

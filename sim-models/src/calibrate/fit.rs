@@ -49,6 +49,15 @@ const STEP: f64 = 1e-4;
 ///
 /// A residual that is not finite counts as a large one. Without parameters or residuals the start is returned.
 pub fn fit(parameters: &[Parameter], residuals: impl Fn(&[f64]) -> Vec<f64>) -> Vec<Fitted> {
+    fit_within(parameters, 1e-9, residuals)
+}
+
+/// The same, ended by a step that improves the sum by less than this share.
+pub fn fit_within(
+    parameters: &[Parameter],
+    tolerance: f64,
+    residuals: impl Fn(&[f64]) -> Vec<f64>,
+) -> Vec<Fitted> {
     let n = parameters.len();
     let clean = |logs: &[f64]| -> Vec<f64> {
         let values: Vec<f64> = logs.iter().map(|l| libm::exp(*l)).collect();
@@ -75,7 +84,7 @@ pub fn fit(parameters: &[Parameter], residuals: impl Fn(&[f64]) -> Vec<f64>) -> 
             let next_r = clean(&next);
             let next_cost = loss(&next_r);
             if next_cost < cost {
-                moved = (cost - next_cost) > cost * 1e-9;
+                moved = (cost - next_cost) > cost * tolerance;
                 (x, r, cost) = (next, next_r, next_cost);
                 damping = (damping * 0.3_f64).max(1e-9);
                 break;

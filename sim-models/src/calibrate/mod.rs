@@ -12,7 +12,7 @@ mod plot;
 mod report;
 
 pub use file::{DeviceFile, DeviceFileError};
-pub use fit::{Fitted, Parameter, fit};
+pub use fit::{Fitted, Parameter, fit, fit_within};
 pub use layers::{LayerFit, LayerTime, errors as layer_errors, layers};
 pub use operators::{OperatorFit, error as operator_error, operators};
 pub use plot::scatter_svg;

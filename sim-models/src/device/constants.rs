@@ -14,8 +14,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeviceConstants {
-    /// Large matrix products in 16 and 8 bits, share of the format's peak.
+    /// Large matrix products in 16 bits, share of the format's peak.
     pub matmul: f64,
+    /// The same in 8 bits.
+    pub matmul_fp8: f64,
+    /// The same in 4 bits.
+    pub matmul_fp4: f64,
     /// The same for TF32.
     pub matmul_tf32: f64,
     /// The same for fp32 without tensor cores.
@@ -30,6 +34,9 @@ pub struct DeviceConstants {
     pub launch_s: f64,
     /// A tile of a product costs as much as its sum being this much longer: loading and storing it.
     pub tile_overhead_k: f64,
+    /// The same of a linear layer's products, as a factor on it: in training their operands come from memory, not from the
+    /// cache of a benchmark that repeats itself.
+    pub linear_overhead: f64,
     /// Share of the last, half-empty wave of tiles that is felt: 0 none, 1 all.
     pub wave: f64,
     /// Standard deviation of the log of measured over predicted operator times: 0.1 is about 10 %.
@@ -43,6 +50,8 @@ impl Default for DeviceConstants {
     fn default() -> Self {
         DeviceConstants {
             matmul: 0.72,
+            matmul_fp8: 0.68,
+            matmul_fp4: 0.55,
             matmul_tf32: 0.75,
             matmul_fp32: 0.88,
             stream: 0.8,
@@ -52,6 +61,7 @@ impl Default for DeviceConstants {
             // percentage point when each has its own.
             launch_s: 4e-6,
             tile_overhead_k: 64.0,
+            linear_overhead: 1.0,
             wave: 0.25,
             spread: 0.25,
             fitted: false,
@@ -90,6 +100,8 @@ impl DeviceConstants {
             MATMUL.iter().find(|(names, ..)| names.contains(&gpu.name.as_str()))
         {
             (c.matmul, c.matmul_tf32, c.matmul_fp32, c.spread) = (half, tf32, plain, 0.12);
+            // Fewer bits ask more of the power and of the memory: assumed, no table of them is at hand.
+            (c.matmul_fp8, c.matmul_fp4) = (0.94 * half, 0.76 * half);
         }
         // Ampere and Blackwell: SimuMax' tables (A100-PCIe, B200). Hopper: FlashAttention-2 (arXiv 2307.08691) gives up
         // to 335 TFLOP/s on the H100, a third of the peak. Older: half of the A100's share, assumed.
@@ -112,6 +124,8 @@ impl DeviceConstants {
             Format::Fp32 => self.matmul_fp32,
             Format::Tf32 if gpu.peaks.tf32.is_some() => self.matmul_tf32,
             _ if plain && format != Format::Fp16 => self.matmul_fp32,
+            Format::Fp8 if gpu.peaks.fp8.is_some() => self.matmul_fp8,
+            Format::Fp4 if gpu.peaks.fp4.is_some() => self.matmul_fp4,
             _ => self.matmul,
         }
     }
@@ -169,6 +183,19 @@ pub struct FrameworkConstants {
     pub host_backward_s: f64,
     /// Host time that tensor parallelism adds to a pass, s.
     pub host_tp_s: f64,
+    /// The same for each of its ranks: the slowest of them is waited for.
+    pub host_tp_rank_s: f64,
+    /// The same for each of its ranks where a pipeline runs over several nodes.
+    pub host_tp_pipeline_s: f64,
+    /// Host time that eager attention adds to a pass where the fused kernel cannot be used, s.
+    pub host_eager_s: f64,
+    /// What a collective of tensor parallelism takes beyond its own time, s: ranks that come late.
+    pub sync_s: f64,
+    /// The same for each node beyond the first that its ranks are on.
+    pub sync_node_s: f64,
+    /// Longest sequence that the fused softmax takes; beyond, and where sequences x heads on a rank are no multiple of four,
+    /// attention is eager (Megatron-LM, megatron/model/fused_softmax.py).
+    pub fused_longest: u64,
     /// Bytes that the optimizer moves a parameter.
     pub optimizer_bytes: f64,
     /// Bandwidth that kernels of a kind reach, relative to the device's `stream`.
@@ -266,6 +293,12 @@ impl Default for FrameworkConstants {
             host_forward_s: 1.2e-3,
             host_backward_s: 1.8e-3,
             host_tp_s: 0.35e-3,
+            host_tp_rank_s: 0.0,
+            host_tp_pipeline_s: 0.0,
+            host_eager_s: 0.0,
+            sync_s: 0.0,
+            sync_node_s: 0.0,
+            fused_longest: 2048,
             // Adam, fused: reads parameter, gradient and two moments, writes all but the gradient, 32 bits each.
             optimizer_bytes: 28.0,
             kernels: KernelShares::default(),

@@ -91,6 +91,8 @@ pub struct LayerQuery {
     pub ep: u32,
     /// Whether what is on every tensor-parallel rank is split over the sequence.
     pub sequence_parallel: bool,
+    /// Whether it is a stage of a pipeline over several nodes.
+    pub piped: bool,
     /// Number format.
     pub format: Format,
 }
@@ -106,8 +108,17 @@ impl LayerQuery {
             cp: 1,
             ep: 1,
             sequence_parallel: false,
+            piped: false,
             format,
         }
+    }
+
+    /// The attention kernel that runs: a fused softmax takes some shapes alone, and eager attention the others.
+    pub(super) fn attention(&self, framework: &FrameworkConstants) -> AttentionKernel {
+        let kernel = framework.attention_in(self.format);
+        let heads = u64::from(self.micro_batch) * (self.shape.heads / u64::from(self.tp.max(1))).max(1);
+        let takes = heads.is_multiple_of(4) && self.seq_len <= framework.fused_longest;
+        if kernel == AttentionKernel::Fused && !takes { AttentionKernel::Eager } else { kernel }
     }
 
     /// Tokens of a micro-batch on one rank, without the share of sequence parallelism.
@@ -153,6 +164,15 @@ pub fn compute_format(format: Format, framework: &FrameworkConstants) -> Format 
 
 /// The operators of a layer.
 pub fn operators(q: &LayerQuery, framework: &FrameworkConstants) -> LayerOperators {
+    operators_by(q, framework, q.attention(framework))
+}
+
+/// The same with another attention kernel.
+pub(super) fn operators_by(
+    q: &LayerQuery,
+    framework: &FrameworkConstants,
+    kernel: AttentionKernel,
+) -> LayerOperators {
     let tp = u64::from(q.tp.max(1));
     let format = compute_format(q.format, framework);
     let tokens = q.tokens();
@@ -189,7 +209,7 @@ pub fn operators(q: &LayerQuery, framework: &FrameworkConstants) -> LayerOperato
                     list.expert_bytes = sent * f64::from(q.ep - 1) / f64::from(q.ep);
                 }
             }
-            attention(&mut list, q, framework, tp);
+            attention(&mut list, q, framework, tp, kernel);
             if q.cp > 1 {
                 let [k, v] = key_value_widths(&q.shape);
                 let share = tokens as f64 * k.saturating_add(v).div_ceil(tp) as f64 * element;
@@ -298,7 +318,13 @@ fn linear(list: &mut LayerOperators, batch: u64, tokens: u64, n: u64, k: u64, fo
     }
 }
 
-fn attention(list: &mut LayerOperators, q: &LayerQuery, framework: &FrameworkConstants, tp: u64) {
+fn attention(
+    list: &mut LayerOperators,
+    q: &LayerQuery,
+    framework: &FrameworkConstants,
+    tp: u64,
+    kernel: AttentionKernel,
+) {
     // Queries and keys may be wider than values: two products, each of half the work of their mean.
     let width =
         q.shape.latent.map_or(q.shape.head_width, |l| q.shape.head_width.midpoint(l.value_width)).max(1);
@@ -308,7 +334,7 @@ fn attention(list: &mut LayerOperators, q: &LayerQuery, framework: &FrameworkCon
     let heads = sequences.saturating_mul((q.shape.heads / tp).max(1));
     let s = q.seq_len.div_ceil(u64::from(q.cp.max(1)));
     let product = |n, k| (Operator::Gemm { batch: heads, m: s, n, k, accumulate: false }, format);
-    let (forward, backward) = match framework.attention_in(q.format) {
+    let (forward, backward) = match kernel {
         AttentionKernel::Flash => {
             let kernel = |backward| Operator::Attention {
                 heads,

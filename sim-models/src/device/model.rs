@@ -7,7 +7,8 @@
 //! 3. An answer with the evidence [`Evidence::Measured`] is the measured point itself.
 
 use super::catalogue::Format;
-use super::layer::{Kernel, LayerQuery, operators};
+use super::constants::AttentionKernel;
+use super::layer::{Kernel, LayerQuery, operators_by};
 use super::operator::Operator;
 use super::roofline::Roofline;
 use super::table::LayerCost;
@@ -74,6 +75,8 @@ pub struct LayerEstimate {
     pub update_s: f64,
     /// Bytes of one all-reduce.
     pub sync_bytes: f64,
+    /// What it takes beyond its own time because ranks come late, s: in all, and for each node beyond the first.
+    pub late_s: [f64; 2],
     /// Bytes around the ring of context-parallel ranks, forward; twice that backward.
     pub ring_bytes: f64,
     /// Bytes that one exchange of tokens between experts moves from a rank: two in a pass.
@@ -150,27 +153,38 @@ fn weights(backward: &[Kernel]) -> Vec<Kernel> {
 }
 
 impl Roofline {
-    fn layer_with(&self, q: &LayerQuery, time: impl Fn(&Operator, Format) -> f64) -> LayerEstimate {
-        let ops = operators(q, &self.framework);
+    fn layer_with(
+        &self,
+        q: &LayerQuery,
+        kernel: AttentionKernel,
+        time: impl Fn(&Operator, Format) -> f64,
+    ) -> LayerEstimate {
+        let f = &self.framework;
+        let ops = operators_by(q, f, kernel);
         let sum = |list: &[Kernel]| list.iter().map(|(op, format)| time(op, *format)).sum::<f64>();
         let block = q.shape.kind == crate::workload::LayerKind::Block;
-        let tp_host = if q.tp > 1 { self.framework.host_tp_s } else { 0.0 };
-        let host = |s: f64| if block { s + tp_host } else { 0.0 };
+        let ranks = f64::from(q.tp);
+        let tp_host = match (q.tp > 1, q.piped) {
+            (false, _) => 0.0,
+            (true, false) => f.host_tp_s + ranks * f.host_tp_rank_s,
+            (true, true) => f.host_tp_s + ranks * (f.host_tp_rank_s + f.host_tp_pipeline_s),
+        };
+        let fallen_back =
+            kernel == AttentionKernel::Eager && f.attention_in(q.format) == AttentionKernel::Fused;
+        let eager = if fallen_back { f.host_eager_s } else { 0.0 };
+        let host = |s: f64| if block { s + tp_host + eager } else { 0.0 };
         LayerEstimate {
-            forward: Pass {
-                device_s: sum(&ops.forward),
-                host_s: host(self.framework.host_forward_s),
-                syncs: ops.syncs,
-            },
+            forward: Pass { device_s: sum(&ops.forward), host_s: host(f.host_forward_s), syncs: ops.syncs },
             backward: Pass {
                 device_s: sum(&ops.backward),
-                host_s: host(self.framework.host_backward_s),
+                host_s: host(f.host_backward_s),
                 syncs: if block { ops.syncs } else { 0 },
             },
             core_s: sum(&ops.core),
             weight_s: sum(&weights(&ops.backward)),
             update_s: sum(&ops.update),
             sync_bytes: ops.sync_bytes,
+            late_s: [f.sync_s, f.sync_node_s],
             ring_bytes: ops.ring_bytes,
             expert_bytes: ops.expert_bytes,
             evidence: self.evidence(),
@@ -189,11 +203,14 @@ impl DeviceModel for Roofline {
     }
 
     fn layer(&self, query: &LayerQuery) -> LayerEstimate {
-        self.layer_with(query, |op, format| self.operator_s(op, format))
+        let kernel = query.attention(&self.framework);
+        self.layer_with(query, kernel, |op, format| self.operator_s(op, format))
     }
 
     fn layer_lower(&self, query: &LayerQuery) -> LayerEstimate {
-        self.layer_with(query, |op, format| Roofline::operator_lower(self, op, format))
+        // The cheapest kernel: a larger micro-batch may be one that the fused softmax takes.
+        let kernel = self.framework.attention_in(query.format);
+        self.layer_with(query, kernel, |op, format| Roofline::operator_lower(self, op, format))
     }
 }
 

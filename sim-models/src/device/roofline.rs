@@ -158,6 +158,8 @@ impl Roofline {
     fn gemm_s(&self, batch: f64, m: f64, n: f64, k: f64, format: Format) -> f64 {
         let processors = f64::from(self.gpu.multiprocessors);
         let of_one = self.matmul_rate(format) / processors;
+        let linear = if batch > 1.0 { 1.0 } else { self.device.linear_overhead };
+        let overhead = self.device.tile_overhead_k * linear;
         let time = |(tile_m, tile_n, share): (f64, f64, f64)| {
             let tiles = batch * libm::ceil(m / tile_m) * libm::ceil(n / tile_n);
             let waves = tiles / processors;
@@ -166,7 +168,7 @@ impl Roofline {
             } else {
                 (1.0 - self.device.wave) * waves + self.device.wave * libm::ceil(waves)
             };
-            felt * 2.0 * tile_m * tile_n * (k + self.device.tile_overhead_k) / (of_one * share)
+            felt * 2.0 * tile_m * tile_n * (k + overhead) / (of_one * share)
         };
         TILES.into_iter().map(time).fold(f64::INFINITY, f64::min)
     }

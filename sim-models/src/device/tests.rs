@@ -51,7 +51,7 @@ prop_compose! {
         shape in shapes(), micro_batch in 1u32..300, seq_len in 1u64..40_000, tp in 1u32..17, cp in 1u32..5,
         ep in 1u32..9, sequence_parallel in any::<bool>(), format in formats(),
     ) -> LayerQuery {
-        LayerQuery { shape, micro_batch, seq_len, tp, cp, ep, sequence_parallel, format }
+        LayerQuery { shape, micro_batch, seq_len, tp, cp, ep, sequence_parallel, piped: false, format }
     }
 }
 
@@ -121,6 +121,7 @@ fn absurd_sizes_are_no_panic() {
                 cp: 1,
                 ep: 1,
                 sequence_parallel: false,
+                piped: false,
                 format: Format::Bf16,
             };
             let time = Device::Table(measured("A100-40")).layer(&query);

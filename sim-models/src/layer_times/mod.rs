@@ -34,6 +34,8 @@ pub struct LayerConfig {
     pub sequence_parallel: bool,
     /// Whether tensor-parallel communication runs beside the kernels.
     pub overlap_tp: bool,
+    /// Whether it is a stage of a pipeline over several nodes.
+    pub piped: bool,
     /// Nodes over which the ranks of one tensor-parallel group, of one context-parallel ring and of one set of experts spread.
     pub nodes: [u32; 3],
 }
@@ -48,6 +50,7 @@ impl LayerConfig {
             ep: 1,
             sequence_parallel: false,
             overlap_tp: false,
+            piped: false,
             nodes: [1; 3],
         }
     }

@@ -61,6 +61,7 @@ impl OnDevice {
                 cp: config.cp,
                 ep: config.ep,
                 sequence_parallel: config.sequence_parallel,
+                piped: config.piped,
                 ..LayerQuery::of(&self.model, layer, config.micro_batch, config.tp, self.format)
             };
             let time = self.device.layer(&query);
@@ -96,7 +97,12 @@ impl OnDevice {
         let [tp_nodes, cp_nodes, ep_nodes] = config.nodes;
         let syncs = time.forward.syncs + time.backward.syncs > 0;
         Waits {
-            sync_s: if syncs { self.all_reduce_s(config.tp, tp_nodes, time.sync_bytes) } else { 0.0 },
+            sync_s: if syncs {
+                let late = time.late_s[0] + time.late_s[1] * f64::from(tp_nodes.max(1) - 1);
+                self.all_reduce_s(config.tp, tp_nodes, time.sync_bytes) + late
+            } else {
+                0.0
+            },
             expert_s: if time.expert_bytes > 0.0 {
                 self.exchange_s(config.ep, ep_nodes, time.expert_bytes)
             } else {

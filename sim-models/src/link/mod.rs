@@ -16,6 +16,13 @@ use sim_core::SimDuration;
 pub enum StreamRate {
     /// The same at every size: bytes/s of all streams together.
     Constant(f64),
+    /// The same at every size: bytes/s of one stream, and the most of all together.
+    Each {
+        /// One stream.
+        stream: f64,
+        /// All of them.
+        together: f64,
+    },
     /// Measured, by number of streams; sorted by it, never empty.
     Fitted(Vec<(u32, FittedCurve)>),
 }
@@ -42,6 +49,7 @@ impl LinkModel {
     pub fn transfer_rate(&self, bytes: Bytes, streams: u32) -> f64 {
         match &self.rate {
             StreamRate::Constant(rate) => *rate,
+            StreamRate::Each { stream, together } => (stream * f64::from(streams.max(1))).min(*together),
             StreamRate::Fitted(curves) => {
                 let (count, curve) = of_streams(curves, streams);
                 curve.rate(bytes.0 as f64 / f64::from(count))
@@ -53,6 +61,7 @@ impl LinkModel {
     pub fn rate_up_to(&self, bytes: Bytes, streams: u32) -> f64 {
         match &self.rate {
             StreamRate::Constant(rate) => *rate,
+            StreamRate::Each { .. } => self.best_rate(streams),
             StreamRate::Fitted(curves) => {
                 let least = curves.first().map_or(0, |(count, _)| *count);
                 let usable = curves.iter().filter(|(count, _)| *count <= streams.max(least));
@@ -67,6 +76,7 @@ impl LinkModel {
     pub fn best_rate(&self, streams: u32) -> f64 {
         match &self.rate {
             StreamRate::Constant(rate) => *rate,
+            StreamRate::Each { stream, together } => (stream * f64::from(streams.max(1))).min(*together),
             StreamRate::Fitted(curves) => of_streams(curves, streams).1.best_bytes_per_s,
         }
     }
@@ -75,6 +85,7 @@ impl LinkModel {
     pub fn wire_rate(&self) -> f64 {
         match &self.rate {
             StreamRate::Constant(rate) => *rate,
+            StreamRate::Each { together, .. } => *together,
             StreamRate::Fitted(curves) => curves.iter().map(|(_, c)| c.best_bytes_per_s).fold(0.0, f64::max),
         }
     }

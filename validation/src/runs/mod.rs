@@ -8,22 +8,33 @@
 
 pub mod budget;
 pub mod case;
+mod cluster;
+pub mod group;
+mod html;
 pub mod metric;
+pub mod oom;
 pub mod plan;
 mod predictions;
 mod report;
 mod row;
+mod shape;
 mod shipped;
+pub mod split;
+mod svg;
 
+pub use html::{guess, html};
 pub use predictions::predictions_csv;
-pub use report::{Figures, Noisy, Oom, Report, SourceReport, report};
+pub use report::{Figures, Noisy, Report, SourceReport, report};
 pub use row::{Row, Trust, read};
 pub use shipped::shipped;
 
+pub use case::Settings;
+use rayon::prelude::*;
 use serde::Serialize;
 use sim_models::iteration::{Options, SimulateError, simulate};
 use sim_models::units::Bytes;
 use std::fmt;
+use std::str::FromStr;
 
 /// Why a runs file cannot be scored at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,10 +56,8 @@ pub enum Reason {
     UnknownGpu,
     /// More arithmetic or memory than the GPUs have.
     Impossible,
-    /// A cell that is no value of its kind, or cells (or a plan) that contradict each other.
+    /// A cell that is no value of its kind, or cells (or a plan) that contradict each other or cannot have run.
     Corrupt,
-    /// What the row ran cannot be simulated yet.
-    Unsupported,
 }
 
 impl fmt::Display for Reason {
@@ -58,7 +67,6 @@ impl fmt::Display for Reason {
             Reason::UnknownGpu => "unknown_gpu",
             Reason::Impossible => "impossible",
             Reason::Corrupt => "corrupt",
-            Reason::Unsupported => "unsupported",
         })
     }
 }
@@ -78,31 +86,77 @@ impl Skip {
     }
 }
 
-/// Where a predicted time comes from.
+/// Where a predicted time comes from, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
     /// Measured layer times of the model on the GPU.
     Profiled,
+    /// Constants of GPU and framework that were fitted on other runs.
+    Calibrated,
+    /// Datasheets and micro-benchmarks alone.
+    Datasheet,
+}
+
+impl Tier {
+    /// All of them.
+    pub const ALL: [Tier; 3] = [Tier::Profiled, Tier::Calibrated, Tier::Datasheet];
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Tier::Profiled => "profiled",
+            Tier::Calibrated => "calibrated",
+            Tier::Datasheet => "datasheet",
+        })
+    }
+}
+
+impl FromStr for Tier {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Tier, String> {
+        let names = Tier::ALL.map(|t| t.to_string());
+        let found = Tier::ALL.into_iter().find(|t| t.to_string() == text);
+        found.ok_or_else(|| format!("expected one of {}", names.join(", ")))
+    }
 }
 
 /// What the model says of a row.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
     /// From what.
     pub tier: Tier,
+    /// The GPUs, by catalogue name.
+    pub gpu: String,
+    /// The framework whose constants were used.
+    pub framework: String,
     /// Measured time of an iteration, s.
     pub measured_s: f64,
     /// Simulated time.
     pub predicted_s: f64,
+    /// Nine times in ten the measured time is from here ..
+    pub low_s: f64,
+    /// .. to here.
+    pub high_s: f64,
     /// Peak memory of the fullest GPU, GiB.
     pub memory_gib: f64,
+    /// Memory of the smallest GPU, GiB.
+    pub capacity_gib: f64,
+    /// Whether every GPU has as much as it needs.
+    pub fits: bool,
 }
 
 impl Prediction {
     /// `predicted / measured - 1`.
     pub fn error(&self) -> f64 {
         self.predicted_s / self.measured_s - 1.0
+    }
+
+    /// Whether the measured time is inside the interval.
+    pub fn covers(&self) -> bool {
+        (self.low_s..=self.high_s).contains(&self.measured_s)
     }
 }
 
@@ -113,42 +167,88 @@ pub struct Outcome {
     pub row: Row,
     /// Its prediction, or why there is none.
     pub result: Result<Prediction, Skip>,
+    /// Whether constants that it uses were fitted on it.
+    pub fitted: bool,
 }
 
-/// Simulates every row that can be. `plan_file` gives the text of a row's plan in Sailor's format, if it has one.
-pub fn evaluate(rows: Vec<Row>, mut plan_file: impl FnMut(&Row) -> Option<String>) -> Vec<Outcome> {
+/// Simulates every row that can be, on all cores; the order of the outcomes is that of the rows. `plan_file` gives the text of
+/// a row's plan in Sailor's format, if it has one.
+pub fn evaluate(
+    rows: Vec<Row>,
+    settings: &Settings<'_>,
+    plan_file: impl Fn(&Row) -> Option<String> + Sync,
+) -> Vec<Outcome> {
     let outcome = |mut row: Row| {
         let file = plan_file(&row);
-        let result = predict(&row, file.as_deref());
+        let result = predict(&row, file.as_deref(), settings);
         // Rows alike in every cell may still differ in their plan.
         row.configuration.extend(file);
-        Outcome { row, result }
+        Outcome { row, result, fitted: false }
     };
-    rows.into_iter().map(outcome).collect()
+    rows.into_par_iter().map(outcome).collect()
 }
 
-fn predict(row: &Row, plan_file: Option<&str>) -> Result<Prediction, Skip> {
-    let case = case::build(row, plan_file)?;
-    let measured_s = Row::need(row.iter_time_s, "iter_time_s")?;
+/// Marks the rows that the shipped constants were fitted on: of the shipped ones, by a hash of their names, where those
+/// constants were used.
+#[must_use]
+pub fn mark_fitted(mut outcomes: Vec<Outcome>) -> Vec<Outcome> {
+    for outcome in &mut outcomes {
+        let calibrated = outcome.result.as_ref().is_ok_and(|p| p.tier == Tier::Calibrated);
+        outcome.fitted = calibrated && split::is_fitted(&outcome.row.id);
+    }
+    outcomes
+}
+
+fn predict(row: &Row, plan_file: Option<&str>, settings: &Settings<'_>) -> Result<Prediction, Skip> {
+    match (row.iter_time_s, &row.fault) {
+        (Some(measured_s), _) => simulated(row, plan_file, settings, measured_s),
+        (None, Some(fault)) => Err(Skip::new(Reason::Corrupt, fault.clone())),
+        (None, None) => Row::need(None, "iter_time_s"),
+    }
+}
+
+/// Whether configurations fit into memory, or why that cannot be said; in their order, on all cores.
+pub fn fit_in_memory(rows: Vec<Row>, settings: &Settings<'_>) -> Vec<(Row, Result<bool, Skip>)> {
+    let fits = |row: Row| {
+        let fits = simulated(&row, None, settings, 1.0).map(|p| p.fits);
+        (row, fits)
+    };
+    rows.into_par_iter().map(fits).collect()
+}
+
+fn simulated(
+    row: &Row,
+    plan_file: Option<&str>,
+    settings: &Settings<'_>,
+    measured_s: f64,
+) -> Result<Prediction, Skip> {
+    let case = case::build(row, plan_file, settings)?;
     let iteration = simulate(&case.scenario, &case.plan, &Options::default()).map_err(not_simulated)?;
+    let predicted_s = iteration.time.as_secs_f64();
+    let width = libm::exp(case.half_width);
+    let capacity = case.gpus.iter().map(|g| g.memory.as_gib()).fold(f64::INFINITY, f64::min);
     let peak = iteration.devices.iter().map(|d| d.peak_memory_bytes).max().unwrap_or(0);
+    let memory_gib = Bytes(peak).as_gib();
     Ok(Prediction {
-        tier: Tier::Profiled,
+        tier: case.tier,
+        gpu: case.gpus.iter().map(|g| g.name.as_str()).collect::<Vec<_>>().join(" + "),
+        framework: case.framework.name.clone(),
         measured_s,
-        predicted_s: iteration.time.as_secs_f64(),
-        memory_gib: Bytes(peak).as_gib(),
+        predicted_s,
+        low_s: predicted_s / width,
+        high_s: predicted_s * width,
+        memory_gib,
+        capacity_gib: capacity,
+        fits: memory_gib <= capacity * (1.0 - case.fragmentation),
     })
 }
 
 fn not_simulated(error: SimulateError) -> Skip {
-    match error {
+    let what = match error {
         SimulateError::Plan(faults) => {
-            // A micro-batch or TP that nobody measured is no fault of the row.
-            let unmeasured = faults.iter().find(|f| f.code == "T0210");
-            let reason = if unmeasured.is_some() { Reason::Unsupported } else { Reason::Corrupt };
-            let fault = unmeasured.or(faults.first());
-            Skip::new(reason, fault.map_or_else(String::new, |f| format!("plan: {}", f.message)))
+            faults.first().map_or_else(String::new, |f| format!("plan: {}", f.message))
         }
-        other => Skip::new(Reason::Unsupported, other.to_string()),
-    }
+        other => other.to_string(),
+    };
+    Skip::new(Reason::Corrupt, what)
 }

@@ -10,7 +10,7 @@
 use super::row::shorten;
 use super::{Reason, Skip};
 use serde::Deserialize;
-use sim_models::plan::LayerRange;
+use sim_models::plan::{LayerRange, Layers};
 
 /// Most replicas of a stage.
 const MOST_REPLICAS: usize = 1 << 20;
@@ -18,8 +18,8 @@ const MOST_REPLICAS: usize = 1 << 20;
 /// One stage of all pipelines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StagePlan {
-    /// Its layers.
-    pub layers: LayerRange,
+    /// Its layers: a range for each virtual stage.
+    pub layers: Layers,
     /// For each pipeline: the GPU as written, and how many of them (tensor parallelism).
     pub replicas: Vec<(String, u32)>,
 }
@@ -85,12 +85,12 @@ type SailorReplica = (Vec<(String, u32, String)>, u32);
 /// Reads a plan in Sailor's format (JSON).
 ///
 /// # Errors
-/// [`Reason::Corrupt`] with what is wrong, or [`Reason::Unsupported`] for what it says and cannot be simulated yet.
+/// [`Reason::Corrupt`] with what is wrong.
 pub fn from_sailor(json: &str) -> Result<RunPlan, Skip> {
     let file: SailorFile = serde_json::from_str(json).map_err(|e| corrupt(format!("plan file: {e}")))?;
     let [pipelines] = file.pipeline_list.as_slice() else {
         let n = file.pipeline_list.len();
-        return Err(Skip::new(Reason::Unsupported, format!("plan file: {n} lists of pipelines, not 1")));
+        return Err(Skip::new(Reason::Corrupt, format!("plan file: {n} lists of pipelines, not 1")));
     };
     if pipelines.layers_per_stage.len() != pipelines.tmp_per_stage.len() {
         let (a, b) = (pipelines.layers_per_stage.len(), pipelines.tmp_per_stage.len());
@@ -98,7 +98,7 @@ pub fn from_sailor(json: &str) -> Result<RunPlan, Skip> {
     }
     let zones = || pipelines.tmp_per_stage.iter().flatten().flat_map(|r| &r.0).map(|g| &g.2);
     if zones().any(|z| Some(z) != zones().next()) {
-        return Err(Skip::new(Reason::Unsupported, "plan file: more than one zone".into()));
+        return Err(corrupt("plan file: more than one zone"));
     }
     let stage = |(layers, replicas): (&Vec<u32>, &Vec<SailorReplica>)| {
         let layers = match (layers.first(), layers.last()) {
@@ -106,14 +106,12 @@ pub fn from_sailor(json: &str) -> Result<RunPlan, Skip> {
                 LayerRange { first, last }
             }
             _ => return Err(corrupt("plan file: a stage's layers are not consecutive")),
-        };
+        }
+        .into();
         let replica = |(gpus, tp): &SailorReplica| match gpus.as_slice() {
             [(gpu, count, _)] if count == tp => Ok((gpu.clone(), *tp)),
             [_] => Err(corrupt("plan file: a replica's tensor parallelism is not its number of GPUs")),
-            _ => Err(Skip::new(
-                Reason::Unsupported,
-                "plan file: a replica with more than one kind of GPU".into(),
-            )),
+            _ => Err(corrupt("plan file: a replica with more than one kind of GPU")),
         };
         Ok(StagePlan { layers, replicas: replicas.iter().map(replica).collect::<Result<_, _>>()? })
     };
@@ -121,25 +119,100 @@ pub fn from_sailor(json: &str) -> Result<RunPlan, Skip> {
     checked(RunPlan { stages: stages.collect::<Result<_, _>>()?, batch: Some((file.mbs, file.gbs)) })
 }
 
-/// The blocks cut as evenly as they go, the larger stages first; embedding and head with the first and the last.
+/// What an even cut is made of. Degrees at least 1.
+#[derive(Clone, Copy, Debug)]
+pub struct Even {
+    /// Transformer blocks.
+    pub blocks: u32,
+    /// Tensor parallelism.
+    pub tp: u32,
+    /// Context parallelism.
+    pub cp: u32,
+    /// Pipeline stages.
+    pub pp: u32,
+    /// Replicas.
+    pub dp: u32,
+    /// Virtual stages a device.
+    pub vpp: u32,
+}
+
+/// The blocks cut as evenly as they go over the stages (of each virtual stage in turn), the larger stages first; embedding
+/// and head with the first and the last. Where embedding and head counted as blocks make all alike, they do, as Megatron-Core
+/// does for models whose blocks leave two. GPUs of several kinds are taken in the order of the row, stage by stage; `cut`
+/// gives the blocks of each stage where the run says them.
 ///
 /// # Errors
 /// [`Reason::Corrupt`] for more stages than blocks.
-pub fn even(gpu: &str, blocks: u32, tp: u32, pp: u32, dp: u32) -> Result<RunPlan, Skip> {
-    if pp > blocks {
-        return Err(corrupt(format!("{pp} stages for {blocks} blocks")));
-    }
-    if dp as usize > MOST_REPLICAS {
+pub fn even(mix: &[(String, u64)], e: &Even, cut: Option<&[u32]>) -> Result<RunPlan, Skip> {
+    let parts = e.pp.checked_mul(e.vpp).filter(|n| *n <= e.blocks.saturating_add(2) && *n > 0);
+    let Some(parts) = parts else {
+        let of_each = if e.vpp > 1 { format!(" of {} virtual ones", e.vpp) } else { String::new() };
+        return Err(corrupt(format!("{} stages{of_each} for {} blocks", e.pp, e.blocks)));
+    };
+    if e.dp as usize > MOST_REPLICAS {
         return Err(corrupt(format!("more than {MOST_REPLICAS} replicas of a stage")));
     }
-    let mut next = 1;
-    let stage = |s: u32| {
-        let first = if s == 0 { 0 } else { next };
-        next += blocks / pp + u32::from(s < blocks % pp);
-        let last = if s + 1 == pp { blocks + 1 } else { next - 1 };
-        StagePlan { layers: LayerRange { first, last }, replicas: vec![(gpu.to_string(), tp); dp as usize] }
+    let sizes = match cut {
+        Some(cut) if e.vpp == 1 => cut.to_vec(),
+        _ => sizes(e.blocks, parts)?,
     };
-    checked(RunPlan { stages: (0..pp).map(stage).collect(), batch: None })
+    let mut next = 0;
+    let range = |(part, size): (usize, &u32)| {
+        // The embedding is with the first part, the head with the last.
+        let own = size + u32::from(part == 0) + u32::from(part + 1 == parts as usize);
+        let first = next;
+        next += own;
+        LayerRange { first, last: next - 1 }
+    };
+    let ranges: Vec<LayerRange> = sizes.iter().enumerate().map(range).collect();
+    let width = u64::from(e.tp) * u64::from(e.cp);
+    let mut kinds = mix.iter().flat_map(|(gpu, count)| {
+        let replicas = (count / width).min(MOST_REPLICAS as u64) as usize;
+        std::iter::repeat_n(gpu, replicas)
+    });
+    let stage = |s: u32| {
+        let own: Vec<LayerRange> = (0..e.vpp).map(|v| ranges[(v * e.pp + s) as usize]).collect();
+        let replicas = kinds.by_ref().take(e.dp as usize).map(|gpu| (gpu.clone(), e.tp)).collect();
+        let layers = Layers::of(own).unwrap_or_else(|| ranges[s as usize].into());
+        StagePlan { layers, replicas }
+    };
+    checked(RunPlan { stages: (0..e.pp).map(stage).collect(), batch: None })
+}
+
+/// Blocks of each of `parts` parts.
+fn sizes(blocks: u32, parts: u32) -> Result<Vec<u32>, Skip> {
+    let counted = blocks.saturating_add(2);
+    if !blocks.is_multiple_of(parts) && counted.is_multiple_of(parts) && parts > 1 {
+        let mut sizes = vec![counted / parts; parts as usize];
+        sizes[0] -= 1;
+        sizes[parts as usize - 1] -= 1;
+        return Ok(sizes);
+    }
+    if parts > blocks {
+        return Err(corrupt(format!("{parts} stages for {blocks} blocks")));
+    }
+    Ok((0..parts).map(|p| blocks / parts + u32::from(p < blocks % parts)).collect())
+}
+
+/// Blocks of each stage from a remark such as `partition [0, 8, 14, 20, 30]`: layers as DeepSpeed's pipeline module counts
+/// them, of which two lie before the blocks (embedding, transpose). `None` where there is none that fits.
+pub fn partition(notes: &str, blocks: u32, pp: u32) -> Option<Vec<u32>> {
+    /// Layers before the first block.
+    const BEFORE: u32 = 2;
+    let text = notes.split("partition [").nth(1)?.split(']').next()?;
+    let bounds = text.split(',').map(|n| n.trim().parse::<u32>().ok()).collect::<Option<Vec<u32>>>()?;
+    let (first, last) = (*bounds.first()?, *bounds.last()?);
+    let rises = bounds.windows(2).all(|w| w[0] < w[1]);
+    let fits = bounds.len() == pp as usize + 1 && first == 0 && last >= blocks + BEFORE && last < blocks + 20;
+    if !rises || !fits {
+        return None;
+    }
+    let inside = |bound: u32| bound.clamp(BEFORE, blocks + BEFORE);
+    let mut sizes: Vec<u32> = bounds.windows(2).map(|w| inside(w[1]) - inside(w[0])).collect();
+    // What lies after the blocks is small beside one.
+    let end = sizes.len() - 1;
+    sizes[end] += blocks - sizes.iter().sum::<u32>();
+    Some(sizes)
 }
 
 fn checked(plan: RunPlan) -> Result<RunPlan, Skip> {

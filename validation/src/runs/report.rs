@@ -1,6 +1,7 @@
 //! Outcomes of rows, put together by source.
 
 use super::metric::{Sweep, kendall_tau, mean, median, noise_floor, quantile, top1_regret};
+use super::oom::Oom;
 use super::{Outcome, Prediction, Reason, Row, Tier, Trust};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -30,10 +31,12 @@ pub struct Figures {
     pub memory_mape: Option<f64>,
     /// What repeated configurations leave: [`noise_floor`].
     pub noise_floor: Option<f64>,
-    /// Share of the rows inside their interval; no intervals are given yet.
+    /// Share of the rows whose measured time is inside its interval, which is to hold nine in ten.
     pub interval_coverage: Option<f64>,
     /// Rows of trust C, in no other figure.
     pub noisy: Noisy,
+    /// Shipped rows that constants were fitted on, in no other figure but the counts of skipped rows.
+    pub fitted: Noisy,
     /// The same by tier of the prediction.
     pub tiers: BTreeMap<Tier, Noisy>,
 }
@@ -55,17 +58,6 @@ pub struct SourceReport {
     /// Its figures.
     #[serde(flatten)]
     pub figures: Figures,
-}
-
-/// Whether running out of memory is foreseen; nothing is asked of it yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Oom {
-    /// Of the rows predicted to fail, how many did.
-    pub precision: Option<f64>,
-    /// Of the rows that failed, how many were predicted to.
-    pub recall: Option<f64>,
-    /// Rows.
-    pub n: usize,
 }
 
 /// What came of a file.
@@ -98,13 +90,16 @@ pub fn report(outcomes: &[Outcome]) -> Report {
     }
 }
 
-fn figures(outcomes: &[&Outcome]) -> Figures {
+/// The figures of some outcomes.
+pub(super) fn figures(outcomes: &[&Outcome]) -> Figures {
     let (noisy, relied): (Vec<&Outcome>, Vec<&Outcome>) =
         outcomes.iter().partition(|o| o.row.trust == Trust::C);
     let mut skipped_reasons: BTreeMap<Reason, usize> = BTreeMap::new();
     let mut scored: Vec<(&Row, &Prediction)> = Vec::new();
+    let mut fitted: Vec<f64> = Vec::new();
     for outcome in &relied {
         match &outcome.result {
+            Ok(prediction) if outcome.fitted => fitted.push(prediction.error().abs()),
             Ok(prediction) => scored.push((&outcome.row, prediction)),
             Err(skip) => *skipped_reasons.entry(skip.reason).or_default() += 1,
         }
@@ -128,8 +123,9 @@ fn figures(outcomes: &[&Outcome]) -> Figures {
         top1_regret: top1_regret(&sweeps),
         memory_mape: mean(memory),
         noise_floor: noise_floor(&repeats(&scored)),
-        interval_coverage: None,
+        interval_coverage: mean(scored.iter().map(|(_, p)| if p.covers() { 1.0 } else { 0.0 })),
         noisy: some(noisy.iter().filter_map(|o| Some(o.result.as_ref().ok()?.error().abs()))),
+        fitted: some(fitted),
         tiers: tiers.into_iter().map(|(tier, errors)| (tier, some(errors))).collect(),
     }
 }

@@ -62,6 +62,10 @@ pub struct Row {
     pub layers: Option<u64>,
     /// Width of the residual stream.
     pub hidden: Option<u64>,
+    /// Attention heads.
+    pub heads: Option<u64>,
+    /// Key-value heads.
+    pub kv_heads: Option<u64>,
     /// Width of the MLP.
     pub ffn_hidden: Option<u64>,
     /// Tokens a sample.
@@ -70,12 +74,20 @@ pub struct Row {
     pub vocab: Option<u64>,
     /// Experts a layer; 0 or 1 is a dense model.
     pub experts: Option<u64>,
+    /// Experts that a token is sent to.
+    pub top_k: Option<u64>,
     /// GPUs by name, as written: from `gpu_mix`, or `gpu` and `gpus`.
     pub mix: Vec<(String, u64)>,
     /// All GPUs.
     pub gpus: Option<u64>,
     /// GPUs a node.
     pub gpus_per_node: Option<u64>,
+    /// What joins the GPUs of a node, as the source words it.
+    pub intra_link: String,
+    /// What joins nodes.
+    pub inter_link: String,
+    /// Remarks: read for the name of a machine alone.
+    pub notes: String,
     /// Tensor parallelism.
     pub tp: Option<u64>,
     /// Pipeline stages.
@@ -84,6 +96,8 @@ pub struct Row {
     pub dp: Option<u64>,
     /// Context parallelism.
     pub cp: Option<u64>,
+    /// Expert parallelism.
+    pub ep: Option<u64>,
     /// Virtual stages a device.
     pub vpp: Option<u64>,
     /// Samples a micro-batch.
@@ -92,6 +106,8 @@ pub struct Row {
     pub global_batch: Option<u64>,
     /// `none`, `selective`, `full`, or empty.
     pub recompute: String,
+    /// Whether norms and dropouts are split over the sequence.
+    pub sequence_parallel: Option<bool>,
     /// Optimizer sharding, as the source words it.
     pub zero: String,
     /// Number format, as the source words it.
@@ -110,11 +126,30 @@ pub struct Row {
     pub fault: Option<String>,
 }
 
+/// What a file of rows must have.
+pub(super) struct Columns {
+    /// Columns that identify and describe a row.
+    pub needed: &'static [&'static str],
+    /// The column that is predicted.
+    pub target: Option<&'static str>,
+}
+
+impl Columns {
+    fn all(&self) -> impl Iterator<Item = &'static str> {
+        self.needed.iter().copied().chain(self.target)
+    }
+}
+
 /// Reads a runs file.
 ///
 /// # Errors
 /// Not CSV, a column missing or given twice, no rows, or not one row whose cells can be read.
 pub fn read(text: &str) -> Result<Vec<Row>, RunsError> {
+    read_as(text, &Columns { needed: &NEEDED, target: Some(TIME) })
+}
+
+/// Reads a file with at least these columns.
+pub(super) fn read_as(text: &str, needed: &Columns) -> Result<Vec<Row>, RunsError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader =
         ReaderBuilder::new().flexible(true).trim(Trim::All).comment(Some(b'#')).from_reader(text.as_bytes());
@@ -123,7 +158,7 @@ pub fn read(text: &str) -> Result<Vec<Row>, RunsError> {
         what: format!("{e}: expected comma-separated values in UTF-8"),
     };
     let header = reader.headers().map_err(not_csv)?.clone();
-    let columns = columns(&header)?;
+    let columns = columns(&header, needed)?;
     let mut rows = Vec::new();
     for record in reader.records() {
         let record = record.map_err(not_csv)?;
@@ -143,11 +178,10 @@ pub fn read(text: &str) -> Result<Vec<Row>, RunsError> {
     }
 }
 
-fn columns(header: &StringRecord) -> Result<BTreeMap<&str, usize>, RunsError> {
+fn columns<'a>(header: &'a StringRecord, needed: &Columns) -> Result<BTreeMap<&'a str, usize>, RunsError> {
     let fail = |what: String| RunsError { line: 1, what };
-    let all = || NEEDED.into_iter().chain([TIME]);
     if header.iter().all(str::is_empty) {
-        let names: Vec<&str> = all().collect();
+        let names: Vec<&str> = needed.all().collect();
         return Err(fail(format!("the file is empty: expected a header with at least {}", names.join(", "))));
     }
     let mut columns = BTreeMap::new();
@@ -156,9 +190,9 @@ fn columns(header: &StringRecord) -> Result<BTreeMap<&str, usize>, RunsError> {
             return Err(fail(format!("column `{}` is there twice: expected it once", shorten(name))));
         }
     }
-    let missing: Vec<&str> = all().filter(|c| !columns.contains_key(c)).collect();
+    let missing: Vec<&str> = needed.all().filter(|c| !columns.contains_key(c)).collect();
     if !missing.is_empty() {
-        let names: Vec<&str> = all().collect();
+        let names: Vec<&str> = needed.all().collect();
         return Err(fail(format!(
             "no column `{}`: expected a header with at least {}",
             missing.join("`, `"),
@@ -231,6 +265,20 @@ impl Cells<'_> {
         }
     }
 
+    /// 1, true, yes; 0, false, no.
+    fn flag(&mut self, column: &str) -> Option<bool> {
+        let text = self.text(column).to_ascii_lowercase();
+        match text.as_str() {
+            "" => None,
+            "1" | "1.0" | "true" | "yes" | "on" => Some(true),
+            "0" | "0.0" | "false" | "no" | "off" | "none" => Some(false),
+            _ => {
+                self.fault(format!("`{column}` is `{}`: expected 1 or 0", shorten(&text)));
+                None
+            }
+        }
+    }
+
     /// `RTX-3090x8;Titan-RTXx8`, or the one GPU there is.
     fn mix(&mut self, gpus: Option<u64>) -> Vec<(String, u64)> {
         let text = self.text("gpu_mix");
@@ -291,21 +339,29 @@ impl Cells<'_> {
             model: text(&self, "model"),
             layers: self.count("layers", 1),
             hidden: self.count("hidden", 1),
+            heads: self.count("heads", 1),
+            kv_heads: self.count("kv_heads", 1),
             ffn_hidden: self.count("ffn_hidden", 1),
             seq_len: self.count("seq_len", 1),
             vocab: self.count("vocab", 1),
             experts: self.count("experts", 0),
+            top_k: self.count("topk", 0),
             mix: self.mix(gpus),
             gpus,
             gpus_per_node: self.count("gpus_per_node", 1),
+            intra_link: text(&self, "intra_link"),
+            inter_link: text(&self, "inter_link"),
+            notes: text(&self, "notes"),
             tp: self.count("tp", 1),
             pp: self.count("pp", 1),
             dp: self.count("dp", 1),
             cp: self.count("cp", 1),
+            ep: self.count("ep", 1),
             vpp: self.count("vpp", 1),
             micro_batch: self.count("micro_batch", 1),
             global_batch: self.count("global_batch", 1),
             recompute: text(&self, "recompute"),
+            sequence_parallel: self.flag("seq_parallel"),
             zero: text(&self, "zero"),
             precision: text(&self, "precision"),
             framework: text(&self, "framework"),
@@ -322,7 +378,7 @@ impl Cells<'_> {
 
 impl Row {
     /// Cells that cannot all be right.
-    fn contradiction(&self) -> Option<String> {
+    pub(super) fn contradiction(&self) -> Option<String> {
         let gpus = self.gpus?;
         let degrees = [self.tp?, self.pp?, self.dp?, self.cp.unwrap_or(1)];
         let product = degrees.iter().try_fold(1u64, |p, d| p.checked_mul(*d));
@@ -330,6 +386,38 @@ impl Row {
             let [tp, pp, dp, cp] = degrees;
             format!("tp {tp} x pp {pp} x dp {dp} x cp {cp} is not `gpus` {gpus}")
         })
+    }
+
+    /// Takes what this row does not say of its model, its nodes and its framework from a run of the same model.
+    pub(super) fn fill_from(&mut self, run: &Row) {
+        let cells = [
+            (&mut self.layers, run.layers),
+            (&mut self.hidden, run.hidden),
+            (&mut self.heads, run.heads),
+            (&mut self.kv_heads, run.kv_heads),
+            (&mut self.ffn_hidden, run.ffn_hidden),
+            (&mut self.seq_len, run.seq_len),
+            (&mut self.vocab, run.vocab),
+            (&mut self.experts, run.experts),
+            (&mut self.top_k, run.top_k),
+            (&mut self.gpus_per_node, run.gpus_per_node),
+        ];
+        for (own, other) in cells {
+            *own = own.or(other);
+        }
+        self.sequence_parallel = self.sequence_parallel.or(run.sequence_parallel);
+        let texts = [
+            (&mut self.recompute, &run.recompute),
+            (&mut self.precision, &run.precision),
+            (&mut self.framework, &run.framework),
+            (&mut self.intra_link, &run.intra_link),
+            (&mut self.inter_link, &run.inter_link),
+        ];
+        for (own, other) in texts {
+            if own.is_empty() {
+                own.clone_from(other);
+            }
+        }
     }
 
     /// The cell, or that it is missing.

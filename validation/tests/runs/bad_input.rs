@@ -1,7 +1,7 @@
 //! Files that cannot be scored are errors with a line; rows that cannot be are skipped with a reason.
 
 use crate::support::{file, scored, with};
-use validation::runs::Reason::{self, Corrupt, Impossible, MissingField, UnknownGpu, Unsupported};
+use validation::runs::Reason::{self, Corrupt, Impossible, MissingField, UnknownGpu};
 use validation::runs::read;
 
 #[test]
@@ -41,11 +41,11 @@ fn rows() {
     let cases: &[Case] = &[
         (&[("iter_time_s", "")], MissingField, "`iter_time_s` is empty"),
         (&[("global_batch", "")], MissingField, "`global_batch`"),
-        (&[("micro_batch", "")], MissingField, "`micro_batch`"),
-        (&[("model", "")], MissingField, "`model`"),
+        (&[("model", ""), ("hidden", "")], MissingField, "`model`"),
+        (&[("model", "no such"), ("layers", "")], MissingField, "`layers`"),
+        (&[("model", "no such"), ("seq_len", "")], MissingField, "`seq_len`"),
         (&[("gpu", "")], MissingField, "`gpu`"),
-        (&[("dp", "")], MissingField, "`dp`"),
-        (&[("gpu_mix", "RTX-3090x4;Titan-RTXx4")], MissingField, "no plan"),
+        (&[("dp", ""), ("gpus", "")], MissingField, "`gpus`"),
         (&[("gpu", "Voodoo-2")], UnknownGpu, "Voodoo-2"),
         (&[("iter_time_s", "1e-6")], Impossible, "TFLOP"),
         (&[("peak_mem_gib", "99")], Impossible, "99 GiB"),
@@ -62,26 +62,12 @@ fn rows() {
         (&[("gpu_mix", "x4;x4")], Corrupt, "expected names and counts"),
         (&[("global_batch", "31")], Corrupt, "31 in micro-batches of 2"),
         (&[("global_batch", "2")], Corrupt, "1 micro-batches for 2 pipelines"),
-        (&[("global_batch", "1000000000"), ("iter_time_s", "1e8")], Unsupported, "passes and transfers"),
+        (&[("global_batch", "1000000000"), ("iter_time_s", "1e8")], Corrupt, "passes and transfers"),
         (&[("pp", "1000000"), ("dp", "1000000"), ("tp", "1000")], Corrupt, "is not `gpus`"),
         (&[("pp", "32"), ("gpus", "256")], Corrupt, "32 stages for 24 blocks"),
-        (&[("gpus_per_node", "2")], Unsupported, "across nodes"),
-        (&[("model", "GPT-9")], Unsupported, "no layer times of the model"),
-        (&[("hidden", "2048")], Unsupported, "another shape"),
-        (&[("precision", "bf16")], Unsupported, "fp32"),
-        (&[("precision", "")], Unsupported, "fp32"),
-        (&[("gpu", "T4")], Unsupported, "no layer times of `opt-350m` on `T4`"),
-        (
-            &[
-                ("micro_batch", "1"),
-                ("plan", "0-25 2*GH200-96:8"),
-                ("gpus", "16"),
-                ("tp", "8"),
-                ("gpus_per_node", "8"),
-            ],
-            Unsupported,
-            "was not measured",
-        ),
+        (&[("gpus_per_node", "3")], Corrupt, "expected whole nodes"),
+        (&[("tp", "3"), ("gpus", "6")], Corrupt, "tp 3 does not divide"),
+        (&[("dp", ""), ("gpus", "6")], Corrupt, "no multiple of tp x pp x cp"),
         (&[("plan", "0-25")], Corrupt, "same number of replicas"),
         (&[("plan", "|")], Corrupt, "range of layers"),
         (&[("plan", "0-25 GH200-96")], Corrupt, "expected replicas"),
@@ -118,7 +104,7 @@ fn plan_files() {
         (plan(&all, "[]", batch), Corrupt, "same number of replicas"),
         (plan(&all, &two.replace('4', "0"), batch), Corrupt, "1 to 4096"),
         (plan(&all, r#"[[[["GH-96", 4, "z"]], 2]]"#, batch), Corrupt, "not its number of GPUs"),
-        (plan(&all, &two.replacen("\"z\"", "\"y\"", 1), batch), Unsupported, "more than one zone"),
+        (plan(&all, &two.replacen("\"z\"", "\"y\"", 1), batch), Corrupt, "more than one zone"),
         (plan(&all, two, r#""mbs": 4, "gbs": 32"#), Corrupt, "`micro_batch` is 2"),
         (plan(&all, two, r#""mbs": 2, "gbs": 64"#), Corrupt, "`global_batch` is 32"),
         (plan(&all, &two.replace("GH-96", "A100-40"), batch), Corrupt, "the row says 8 GH200-96"),

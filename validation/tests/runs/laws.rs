@@ -3,7 +3,7 @@
 use crate::support::{file, with};
 use proptest::prelude::*;
 use validation::runs::metric::{kendall_tau, mean, median, noise_floor, quantile, top1_regret};
-use validation::runs::{evaluate, plan, read, report};
+use validation::runs::{Settings, evaluate, plan, read, report};
 
 #[test]
 fn figures_by_hand() {
@@ -58,10 +58,11 @@ proptest! {
         let _ = read(&text);
         let _ = plan::parse(&plan_text);
         let _ = plan::from_sailor(&text);
+        let _ = plan::partition(&format!("partition [{plan_text}]"), 24, 2);
         let columns = ["gpus", "gpu_mix", "tp", "iter_time_s", "plan", "model", "gpu", "trust"];
         let rows = columns.map(|column| with(&[(column, &cell)]));
         let rows: Vec<String> = rows.into_iter().chain([with(&[("plan", &plan_text)]), with(&[])]).collect();
-        let outcomes = evaluate(read(&file(&rows)).unwrap(), |_| None);
+        let outcomes = evaluate(read(&file(&rows)).unwrap(), &Settings::default(), |_| None);
         let figures = report(&outcomes).overall;
         prop_assert_eq!(figures.n + figures.skipped + figures.noisy.n, outcomes.iter().filter(|o| o.row.trust != validation::runs::Trust::C || o.result.is_ok()).count());
     }

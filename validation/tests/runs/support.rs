@@ -1,6 +1,6 @@
 //! A runs file of one good row that a test changes.
 
-use validation::runs::{Outcome, evaluate, read};
+use validation::runs::{Outcome, Settings, evaluate, read};
 
 const HEADER: &str = "id,source,trust,model,layers,hidden,seq_len,gpu,gpu_mix,gpus,gpus_per_node,tp,pp,dp,micro_batch,global_batch,precision,framework,plan,iter_time_s,peak_mem_gib";
 const GOOD: &str =
@@ -28,7 +28,8 @@ pub(crate) fn file(rows: &[String]) -> String {
 pub(crate) fn scored(changes: &[(&str, &str)], plan: Option<&str>) -> Outcome {
     let text = file(&[with(changes), with(&[("id", "good")])]);
     let plan_of = |id: &str| if id == "good" { None } else { plan.map(String::from) };
-    let mut outcomes = evaluate(read(&text).expect("one good row reads"), |row| plan_of(&row.id));
+    let rows = read(&text).expect("one good row reads");
+    let mut outcomes = evaluate(rows, &Settings::default(), |row| plan_of(&row.id));
     assert!(outcomes[1].result.is_ok(), "the good row: {:?}", outcomes[1].result);
     outcomes.swap_remove(0)
 }

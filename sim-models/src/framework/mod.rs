@@ -1,0 +1,168 @@
+//! Programs that train, known by name: which kernels they call, how they share out and synchronise by default, what they keep
+//! in memory. And the constants that were fitted on measured runs, of these programs and of GPUs and links, in one file.
+//!
+//! ```text
+//!   frameworks.toml   what a framework does: from its documents and sources; nothing fitted     the datasheet tier
+//!   calibrated.toml   numbers fitted on measured runs, by device, framework and network          the calibrated tier
+//! ```
+//!
+//! No constant belongs to a row, a table of results or a model.
+
+mod calibration;
+
+pub use calibration::{Calibration, DeviceFit, FrameworkFit, KernelFit, LinkFit};
+
+use crate::device::Gpu;
+use crate::device::constants::FrameworkConstants;
+use crate::plan::Recompute;
+use crate::workload::{ActivationModel, Precision};
+use serde::Deserialize;
+use std::sync::OnceLock;
+
+/// What a framework does where nobody says otherwise.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Habits {
+    /// Norms and dropouts are split over the sequence wherever there is tensor parallelism (arXiv 2205.05198).
+    pub sequence_parallel: bool,
+    /// Tensor-parallel communication runs beside the products it belongs to.
+    pub overlap_tp: bool,
+    /// Transfers between stages run beside compute.
+    pub overlap_p2p: bool,
+    /// Gradients and parameters move beside compute.
+    pub overlap_gradients: bool,
+    /// What replicas share out: ZeRO's stage.
+    pub zero: u8,
+    /// Pieces that gradients are sent in, MiB; 0 for all at once.
+    pub bucket_mib: u32,
+    /// Bytes of a gradient element, kept and sent.
+    pub gradient_bytes: u64,
+    /// What is recomputed.
+    pub recompute: Recompute,
+    /// Models are of Llama's kind (gated MLP, no biases, a head of their own) where nothing else is known of them.
+    pub llama: bool,
+    /// Vocabulary where the run does not give one.
+    pub vocab: u64,
+    /// Whether one micro-batch is a device's whole share of the batch where the run gives none (else one sample).
+    pub whole_batch: bool,
+    /// Number format; one that a GPU does not have is bf16, or fp16.
+    pub precision: Precision,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Habits {
+            sequence_parallel: false,
+            overlap_tp: false,
+            overlap_p2p: false,
+            overlap_gradients: false,
+            zero: 0,
+            bucket_mib: 0,
+            gradient_bytes: 2,
+            recompute: Recompute::None,
+            llama: false,
+            vocab: 51_200,
+            whole_batch: false,
+            precision: Precision::Bf16,
+        }
+    }
+}
+
+/// What a framework holds beside a model's own numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keeps {
+    /// Activations of a layer.
+    pub activations: ActivationModel,
+    /// CUDA context, libraries, buffers, GiB.
+    pub reserve_gib: f64,
+    /// Share of the rest that the allocator holds and cannot use.
+    pub fragmentation: f64,
+}
+
+/// A framework. See the head of this file.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Framework {
+    /// Its name.
+    pub name: String,
+    /// Words by which a run's framework is taken for it, in lower case; the first framework with one decides.
+    pub says: Vec<String>,
+    /// What goes by its name on GPUs of Hopper's generation and later, which are younger than it.
+    #[serde(default)]
+    pub successor: Option<String>,
+    /// Where its habits are documented.
+    pub source: String,
+    /// What it does by default.
+    #[serde(default)]
+    pub habits: Habits,
+    /// What it makes of a layer.
+    #[serde(default)]
+    pub kernels: FrameworkConstants,
+    /// What it keeps in memory.
+    pub keeps: Keeps,
+}
+
+#[derive(Deserialize)]
+struct File {
+    framework: Vec<Framework>,
+}
+
+/// All frameworks, in the file's order; the last is `unknown`.
+pub fn all() -> &'static [Framework] {
+    static ALL: OnceLock<Vec<Framework>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let file: File =
+            toml::from_str(include_str!("frameworks.toml")).expect("the shipped file reads: tested");
+        file.framework
+    })
+}
+
+impl Framework {
+    /// The framework that a text names; `unknown` when it names none.
+    pub fn find(text: &str) -> &'static Framework {
+        let text = text.to_lowercase();
+        let named = |f: &&Framework| f.says.iter().any(|word| text.contains(word.as_str()));
+        all().iter().find(named).unwrap_or_else(Framework::unknown)
+    }
+
+    /// What goes by this framework's name on a GPU.
+    pub fn on(&'static self, gpu: &Gpu) -> &'static Framework {
+        let old = ["pascal", "volta", "turing", "ampere"].contains(&gpu.architecture.as_str());
+        let successor = self.successor.iter().find_map(|name| all().iter().find(|f| f.name == *name));
+        successor.filter(|_| !old).unwrap_or(self)
+    }
+
+    /// What is assumed of a framework that nobody names.
+    pub fn unknown() -> &'static Framework {
+        all().last().expect("the shipped file has frameworks: tested")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_recognised() {
+        for (text, name) in [
+            ("Megatron-DeepSpeed", "megatron-deepspeed"),
+            ("Megatron-DeepSpeed (BigScience)", "megatron-deepspeed"),
+            ("DeepSpeed Megatron-LM-v1.1.5-3D", "megatron-lm-1"),
+            ("Megatron-LM", "megatron-lm"),
+            ("Megatron-LM 23e00ed0 + TE 2.11.0", "megatron-core"),
+            ("Megatron-Bridge/Megatron-Core", "megatron-bridge"),
+            ("NeMo Framework 24.05", "megatron-bridge"),
+            ("nanotron", "nanotron"),
+            ("llm-foundry/Composer FSDP", "llm-foundry"),
+            ("PyTorch FSDP", "llm-foundry"),
+            ("torchtitan (FSDP2 + TP)", "torchtitan"),
+            ("InternEvo", "internevo"),
+            ("DeepSpeed ZeRO-3", "deepspeed"),
+            ("", "unknown"),
+            ("something else", "unknown"),
+        ] {
+            assert_eq!(Framework::find(text).name, name, "{text}");
+        }
+    }
+}

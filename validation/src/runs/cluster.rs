@@ -1,0 +1,142 @@
+//! The cluster that a row ran on: nodes of its GPUs, wired as their maker builds them unless the row says otherwise.
+
+use super::row::Row;
+use super::{Reason, Skip};
+use sim_models::collective::tuning::Tuning;
+use sim_models::collective::{DescribeError, Description, Fabric, describe};
+use sim_models::device::{Catalogue, Gpu};
+use sim_models::framework::Calibration;
+use sim_models::layer_times::Outside;
+use sim_models::link::{LinkModel, StreamRate};
+
+/// GPUs of a node where the row does not say and the GPU does not either.
+const GPUS_PER_NODE: u64 = 8;
+
+/// The GPU of a name.
+pub(super) fn find(name: &str) -> Result<&'static Gpu, Skip> {
+    // What Sailor's files call the GH200.
+    let name = if name == "GH-96" { "GH200-96" } else { name };
+    let catalogue = Catalogue::builtin();
+    if let Ok(gpu) = catalogue.find(name) {
+        return Ok(gpu);
+    }
+    // A remark after the name: `A100 (SXM/80GB not stated)`.
+    let bare = name.split(['(', ',']).next().unwrap_or("").trim();
+    catalogue.find(bare).map_err(|e| Skip::new(Reason::UnknownGpu, e.to_string()))
+}
+
+/// GPUs of a node of this kind: the row's, else its maker's.
+pub(super) fn gpus_per_node(row: &Row, gpu: &Gpu) -> Result<u32, Skip> {
+    // A tray of the NVL72 rack has four; four GH200 share a board.
+    let built = if gpu.form == "superchip" { 4 } else { GPUS_PER_NODE };
+    let all = row.gpus.unwrap_or(built).max(1);
+    let count = row.gpus_per_node.unwrap_or(built.min(all));
+    u32::try_from(count).map_err(|_| {
+        Skip::new(Reason::Corrupt, format!("`gpus_per_node` is {count}: expected less than 2^32"))
+    })
+}
+
+/// The part of a text that speaks of kind `i` where it has one for each (`10 Gb/s, 50 Gb/s`), and a rate `of a node` said so.
+fn of_kind(text: &str, i: usize, kinds: usize) -> String {
+    let parts: Vec<&str> = text.split([',', ';']).collect();
+    let own = if kinds > 1 && parts.len() == kinds { parts[i] } else { text };
+    let own = own.replace(['(', ')'], " ");
+    let node = own.to_lowercase();
+    if node.contains("node") && !node.contains("per node") { format!("{own} per node") } else { own }
+}
+
+/// The fabric of nodes of kind `i` of the row.
+pub(super) fn fabric(
+    row: &Row,
+    gpu: &Gpu,
+    i: usize,
+    gpus_per_node: u32,
+    several: bool,
+) -> Result<Fabric, Skip> {
+    let kinds = row.mix.len();
+    let (intra, inter) = (of_kind(&row.intra_link, i, kinds), of_kind(&row.inter_link, i, kinds));
+    let said = Description {
+        gpu: &gpu.name,
+        gpus_per_node,
+        intra: &intra,
+        inter: &inter,
+        remarks: &row.source,
+        used: gpus_per_node,
+        several_nodes: several,
+    };
+    let plain = Description { intra: "", inter: "", remarks: "", ..said };
+    let usual = Description { inter: "100 Gb/s", ..plain };
+    describe(&said).or_else(|_| describe(&plain)).or_else(|_| describe(&usual)).map_err(|e| match e {
+        DescribeError::UnknownGpu { .. } => Skip::new(Reason::UnknownGpu, e.to_string()),
+        DescribeError::NoRate { .. } => Skip::new(Reason::MissingField, e.to_string()),
+    })
+}
+
+/// GPUs of an NVL72 rack that one job's groups take: the largest power of two.
+const RACK: u32 = 64;
+
+/// Links of a kind's nodes, as the simulator takes them.
+pub(super) struct Wires {
+    /// Between GPUs of a node.
+    pub inside: LinkModel,
+    /// All cards of a node together, bytes/s.
+    pub node_rate: f64,
+    /// One GPU's way out of its node, bytes/s.
+    card_rate: f64,
+    latency_s: f64,
+    several: bool,
+}
+
+impl Wires {
+    /// GPUs that NVLink joins: those of a node, or of a rack.
+    pub(super) fn joined(gpu: &Gpu, gpus_per_node: u32) -> u32 {
+        let domain = Fabric::of(gpu, gpus_per_node).domain;
+        if domain > gpus_per_node { domain.min(RACK) } else { gpus_per_node }.max(1)
+    }
+
+    /// From a fabric of `fabric.gpus_per_node` GPUs a node, `joined` of which make one node here.
+    pub(super) fn new(fabric: &Fabric, joined: u32, calibration: &Calibration) -> Result<Wires, Skip> {
+        let mut inside = fabric.inside();
+        if let StreamRate::Constant(rate) = inside.rate {
+            let each = rate * calibration.links.inside;
+            inside.rate = StreamRate::Each { stream: each, together: each * f64::from(joined) };
+        }
+        let Some(network) = &fabric.network else {
+            return Ok(Wires { inside, node_rate: 1e12, card_rate: 1e12, latency_s: 0.0, several: false });
+        };
+        let built = fabric.gpus_per_node.max(1);
+        let hop = &Tuning::builtin().hop_us.net.ring[2];
+        let staged = if network.staged { calibration.links.staged } else { 1.0 };
+        let share = NETWORK_SHARE * network.relative_share * calibration.links.outside * staged;
+        let node_rate = network.rate_of(built, built) * share * f64::from(joined.div_ceil(built));
+        let card_rate = (network.rate_of(1, built) * share).min(node_rate);
+        Ok(Wires {
+            inside,
+            node_rate,
+            card_rate,
+            latency_s: 1e-6 * hop + network.added_latency_s,
+            several: true,
+        })
+    }
+
+    /// From a node of these to one of those.
+    pub(super) fn between(&self, to: &Wires) -> LinkModel {
+        let least = |a: f64, b: f64| if a < b { a } else { b };
+        LinkModel {
+            latency_s: self.latency_s.max(to.latency_s),
+            rate: StreamRate::Each {
+                stream: least(self.card_rate, to.card_rate),
+                together: least(self.node_rate, to.node_rate),
+            },
+        }
+    }
+
+    /// One GPU's way to another node, where there are several nodes.
+    pub(super) fn outside(&self) -> Option<Outside> {
+        self.several.then(|| Outside { link: self.between(self), share: self.card_rate })
+    }
+}
+
+/// Share of a network card's rate that collectives of training reach: half of what 800 Gb/s and 3.2 Tb/s a node carry in
+/// nccl-tests and in gradient synchronisation.
+const NETWORK_SHARE: f64 = 0.8;
