@@ -86,9 +86,6 @@ pub(crate) fn search(
         // What was not reached is one node.
         counts.considered += 1;
         counts.open += 1;
-    } else {
-        // Roots were counted when the tree was opened.
-        counts.considered -= tree.roots.len() as u64;
     }
     let best = ranked.first().map(|r| r.time_ps);
     let lower_bound_ps = match (stopped, best) {
@@ -99,12 +96,14 @@ pub(crate) fn search(
     Found {
         ranked: ranked.into_iter().collect(),
         counts,
-        plans_represented: tree.plans_represented,
+        plans_represented: tree.plans_represented(None),
         lower_bound_ps,
         stopped,
         rounds,
         digest,
         nearest_miss: None,
+        log: Vec::new(),
+        space: tree.digest().to_string(),
     }
 }
 
@@ -122,7 +121,7 @@ struct Walk<'t> {
 
 impl<'t> Walk<'t> {
     fn new(tree: &'t Tree<'t>) -> Self {
-        let key = |r: &crate::tree::Root| vec![r.frame as u32, r.lead.map_or(0, |l| l.0)];
+        let key = crate::tree::Root::key;
         let stack = tree.roots.iter().rev().map(key).collect();
         Walk { tree, stack, last: None, opened: 0, empty: 0 }
     }

@@ -17,6 +17,10 @@ mod search;
 pub mod shares;
 pub mod space;
 mod tree;
+pub mod verify;
 
 pub use rules::Rule;
-pub use search::{Counts, Found, Method, NearestMiss, Options, Progress, Ranked, Stop, Stopped, search};
+pub use search::{
+    Counts, Fate, Found, Method, NearestMiss, Options, OtherSearch, Progress, Ranked, Saved, Stop, Stopped,
+    Watch, search, search_from,
+};

@@ -1,8 +1,11 @@
 //! Why a node of the tree was thrown out before it was simulated. Each rule has a name, by which counts are kept, and a
 //! reason a person can read.
 
+use serde::{Deserialize, Serialize};
+
 /// A rule that throws nodes out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// The micro-batch does not divide the global batch.
     BatchNotDivisible,

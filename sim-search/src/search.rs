@@ -16,8 +16,10 @@
 mod bounds;
 mod expand;
 mod seed;
+mod session;
 
 pub(crate) use bounds::Bounds;
+pub use session::{Fate, Saved, Watch};
 
 use crate::cost::placed::Placed;
 use crate::rules::Rule;
@@ -25,6 +27,7 @@ use crate::space::kinds;
 use crate::tree::{Key, Tree};
 use expand::{State, Step};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use sim_core::{Digest, SimError, SimTime};
 use sim_models::fold::Folding;
 use sim_models::iteration::{SimulateError, Simulator, memory_needs};
@@ -68,17 +71,30 @@ pub struct Options {
     pub at: SimTime,
     /// Which search.
     pub method: Method,
+    /// One part of the space out of so many: index from 0, and how many.
+    pub shard: Option<(u32, u32)>,
+    /// Whether what became of every node is kept, for a certificate.
+    pub log: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let max_simulations = sim_models::scenario::SearchOptions::default().max_simulations;
-        Options { threads: 0, max_simulations, top: 5, at: SimTime::ZERO, method: Method::BranchAndBound }
+        Options {
+            threads: 0,
+            max_simulations,
+            top: 5,
+            at: SimTime::ZERO,
+            method: Method::BranchAndBound,
+            shard: None,
+            log: false,
+        }
     }
 }
 
 /// Why a search ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stopped {
     /// Nothing was left to try.
     Done,
@@ -103,7 +119,7 @@ impl Stopped {
 }
 
 /// What became of the nodes generated: `considered` is the sum of the others.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Nodes of the tree, partial or complete.
     pub considered: u64,
@@ -120,7 +136,7 @@ pub struct Counts {
 }
 
 /// A plan with its time. Plans are in the order of their times, equal ones in that of their keys.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ranked {
     /// Its iteration, ps.
     pub time_ps: u64,
@@ -131,7 +147,7 @@ pub struct Ranked {
 }
 
 /// The plan that came nearest to fitting into memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NearestMiss {
     /// Bytes it lacks on one device.
     pub lacking_bytes: u64,
@@ -158,6 +174,10 @@ pub struct Found {
     pub digest: Digest,
     /// When nothing fits: what came nearest.
     pub nearest_miss: Option<NearestMiss>,
+    /// With [`Options::log`]: what became of the nodes that were not opened, or not to the end.
+    pub log: Vec<(Vec<u32>, Fate)>,
+    /// Which space was searched with which costs: equal for equal scenarios and options.
+    pub space: String,
 }
 
 impl Found {
@@ -192,21 +212,55 @@ pub type Stop<'s> = dyn FnMut(&Progress) -> Option<Stopped> + Send + 's;
 ///
 /// Returns the same for any number of threads, on any machine, as long as `stop` says nothing.
 pub fn search(scenario: &Scenario, options: &Options, stop: &mut Stop<'_>) -> Found {
+    let mut watch = |progress: &Progress| stop(progress);
+    search_from(scenario, options, None, &mut watch).expect("there is no state to go on from")
+}
+
+/// A saved state is of another scenario, or of a search with other options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it was saved by a search of another scenario, or with other options")]
+pub struct OtherSearch;
+
+/// Like [`search()`], going on from a state that was saved, and handing out its state when `watch` wants it. Stopped and gone
+/// on with at any round, it returns what it would have returned in one go.
+///
+/// # Errors
+/// When the state is of another search.
+pub fn search_from(
+    scenario: &Scenario,
+    options: &Options,
+    from: Option<Saved>,
+    watch: &mut dyn Watch,
+) -> Result<Found, OtherSearch> {
     let fabric = Fabric::new(scenario);
-    let mut run = || {
+    let run = || {
         let kinds = kinds(scenario);
         if options.method == Method::Exhaustive {
-            return crate::exhaustive::search(scenario, &fabric, &kinds, options, stop);
+            return Ok(crate::exhaustive::search(scenario, &fabric, &kinds, options, &mut |p| watch.stop(p)));
         }
         let tree = Tree::open(scenario, &kinds, true);
+        let space = fingerprint(&tree, options);
+        if from.as_ref().is_some_and(|saved| saved.space != space) {
+            return Err(OtherSearch);
+        }
         let mut search = Search::new(&tree, &fabric, options);
-        let stopped = search.run(stop);
-        search.found(stopped)
+        let nodes = from.map(|saved| search.restore(saved));
+        let stopped = search.run(nodes, &space, watch);
+        Ok(search.found(stopped, space))
     };
     match rayon::ThreadPoolBuilder::new().num_threads(options.threads).build() {
         Ok(pool) => pool.install(run),
         Err(_) => run(),
     }
+}
+
+/// A digest over the space with its costs and over what a search of it depends on: the number of simulations may differ.
+fn fingerprint(tree: &Tree<'_>, options: &Options) -> String {
+    let mut digest = tree.digest();
+    let (index, of) = options.shard.unwrap_or((0, 0));
+    digest.add(u64::from(index), u64::from(of));
+    digest.add(options.at.as_ps(), options.top as u64);
+    digest.to_string()
 }
 
 /// What one thread keeps between plans: memory, and the last shares that it placed.
@@ -236,7 +290,9 @@ struct Search<'t> {
     /// Nodes that wait, by bound.
     queue: BTreeMap<(u64, Key), State>,
     /// Nodes that hold more than can be listed, with their bounds.
-    stuck: Vec<u64>,
+    stuck: Vec<(u64, Key)>,
+    /// What became of nodes, where that is kept.
+    log: Option<Vec<(Key, Fate)>>,
     /// Plans simulated before their turn.
     tried: BTreeSet<Key>,
     counts: Counts,
@@ -317,23 +373,26 @@ impl<'t> Search<'t> {
             workers: workers(tree, fabric),
             queue: BTreeMap::new(),
             stuck: Vec::new(),
+            log: options.log.then(Vec::new),
             tried: BTreeSet::new(),
-            counts: Counts {
-                considered: tree.considered,
-                pruned: tree.pruned.clone(),
-                expanded: tree.expanded,
-                ..Counts::default()
-            },
+            counts: Counts::default(),
             ranked: BTreeSet::new(),
             nearest: tree.nearest,
             rounds: 0,
             digest: Digest::EMPTY,
         };
-        for root in &tree.roots {
-            let key = vec![root.frame as u32, root.lead.map_or(0, |l| l.0)];
-            let bound =
-                search.bounds().quick(root, &root.lead.map(|l| l.1).into_iter().collect::<Vec<_>>(), 0);
-            search.queue.insert((bound, key), State::default());
+        let (index, of) = options.shard.unwrap_or((0, 1));
+        if index == 0 {
+            // What came before the roots is counted once.
+            search.counts.considered = tree.considered;
+            search.counts.pruned.clone_from(&tree.pruned);
+            search.counts.expanded = tree.expanded;
+        }
+        for root in tree.roots.iter().skip(index as usize).step_by(of.max(1) as usize) {
+            let lead: Vec<usize> = root.lead.map(|l| l.1).into_iter().collect();
+            let bound = search.bounds().quick(root, &lead, 0);
+            search.counts.considered += 1;
+            search.queue.insert((bound, root.key()), State::default());
         }
         search
     }
@@ -350,17 +409,23 @@ impl<'t> Search<'t> {
     /// No plan of the space is faster than this, as far as the search is.
     fn lower_bound(&self) -> u64 {
         let queued = self.queue.first_key_value().map_or(u64::MAX, |((bound, _), _)| *bound);
-        let least = self.stuck.iter().copied().fold(queued, u64::min);
+        let least = self.stuck.iter().map(|(bound, _)| *bound).fold(queued, u64::min);
         self.ranked.first().map_or(least, |best| least.min(best.time_ps))
     }
 
-    fn run(&mut self, stop: &mut Stop<'_>) -> Stopped {
-        if let Some(stopped) = self.seed(stop) {
+    /// Searches from the start, or goes on after so many nodes.
+    fn run(&mut self, before: Option<u64>, space: &str, watch: &mut dyn Watch) -> Stopped {
+        if before.is_none()
+            && let Some(stopped) = self.seed(watch)
+        {
             return stopped;
         }
-        let mut nodes = 0;
+        let mut nodes = before.unwrap_or(0);
         let most = self.options.max_simulations.saturating_mul(NODES_A_SIMULATION).max(LEAST_NODES);
         loop {
+            if watch.wants_state() {
+                watch.state(self.save(space, nodes));
+            }
             let mut round = Vec::new();
             while round.len() < ROUND {
                 let Some(first) = self.queue.first_entry() else { break };
@@ -384,7 +449,7 @@ impl<'t> Search<'t> {
             }
             nodes += round.len() as u64;
             let lower = round.first().map(|r| r.0);
-            if let Some(stopped) = self.ask(lower, stop) {
+            if let Some(stopped) = self.ask(lower, watch) {
                 back(self, round);
                 return stopped;
             }
@@ -392,14 +457,14 @@ impl<'t> Search<'t> {
         }
     }
 
-    fn ask(&self, level: Option<u64>, stop: &mut Stop<'_>) -> Option<Stopped> {
+    fn ask(&self, level: Option<u64>, watch: &mut dyn Watch) -> Option<Stopped> {
         let simulated = self.counts.simulated;
         if simulated >= self.options.max_simulations {
             return Some(Stopped::Simulations);
         }
         let best_ps = self.ranked.first().map(|r| r.time_ps);
         let level_ps = level.unwrap_or(0).min(best_ps.unwrap_or(u64::MAX));
-        stop(&Progress { rounds: self.rounds, simulated, best_ps, level_ps })
+        watch.stop(&Progress { rounds: self.rounds, simulated, best_ps, level_ps })
     }
 
     fn cutoff(&self) -> Option<SimTime> {
@@ -422,6 +487,7 @@ impl<'t> Search<'t> {
                 Step::Plan(outcome) => self.settle(key, outcome),
                 Step::Prune(rule, lacks) => {
                     self.prune(rule);
+                    self.log(&key, Fate::Rule(rule));
                     self.note(&key, 1 + rule as u64, 0);
                     if let Some((template, lacks)) = lacks {
                         let micro_batch = self.tree.frames[key[0] as usize].micro_batch;
@@ -432,11 +498,14 @@ impl<'t> Search<'t> {
                 }
                 Step::Bounded => {
                     self.counts.bounded += 1;
+                    // It is above the best time, by however much.
+                    let best = self.ranked.first().map_or(bound, |best| best.time_ps);
+                    self.log(&key, Fate::Bound(best.max(bound)));
                     self.note(&key, 100, bound);
                 }
                 Step::Stuck => {
-                    self.stuck.push(bound);
                     self.note(&key, 104, bound);
+                    self.stuck.push((bound, key));
                 }
                 Step::Open { children, again } => {
                     self.note(&key, 103, children.len() as u64);
@@ -448,6 +517,7 @@ impl<'t> Search<'t> {
                         self.counts.considered += 1;
                         if self.excluded(bound, &key) {
                             self.counts.bounded += 1;
+                            self.log(&key, Fate::Bound(bound));
                         } else {
                             self.queue.insert((bound, key), State::default());
                         }
@@ -458,7 +528,11 @@ impl<'t> Search<'t> {
                             self.queue.insert((bound, key), state);
                         }
                         None if state.opened => self.counts.expanded += 1,
-                        None => self.counts.bounded += 1,
+                        None => {
+                            self.counts.bounded += 1;
+                            let best = self.ranked.first().map_or(bound, |best| best.time_ps);
+                            self.log(&key, Fate::Bound(best.max(bound)));
+                        }
                     }
                 }
             }
@@ -481,6 +555,13 @@ impl<'t> Search<'t> {
 
     /// Counts one plan, and ranks it.
     fn settle(&mut self, key: Key, outcome: Outcome) {
+        self.log(
+            &key,
+            match outcome.ended {
+                Ended::Pruned(rule) => Fate::Rule(rule),
+                Ended::Simulated(time) => Fate::Simulated(time),
+            },
+        );
         let (code, time) = match outcome.ended {
             Ended::Pruned(rule) => {
                 self.prune(rule);
@@ -500,14 +581,16 @@ impl<'t> Search<'t> {
         }
     }
 
-    fn found(mut self, stopped: Stopped) -> Found {
+    fn found(mut self, stopped: Stopped, space: String) -> Found {
         let lower_bound_ps = match self.ranked.first() {
             Some(_) => self.lower_bound(),
             // Without a feasible plan nothing is known of its time.
             None => u64::MAX,
         };
         let best = self.ranked.first().map(|best| (best.time_ps, best.key.clone()));
-        for ((bound, key), state) in &self.queue {
+        let queue = std::mem::take(&mut self.queue);
+        for ((bound, key), state) in &queue {
+            self.log(key, if state.opened { Fate::Rest(*bound) } else { Fate::Bound(*bound) });
             let excluded = best.as_ref().is_some_and(|best| (*bound, key) > (best.0, &best.1));
             match (excluded, state.opened) {
                 (false, _) => self.counts.open += 1,
@@ -515,7 +598,10 @@ impl<'t> Search<'t> {
                 (true, false) => self.counts.bounded += 1,
             }
         }
-        self.counts.open += self.stuck.len() as u64;
+        for (bound, key) in std::mem::take(&mut self.stuck) {
+            self.counts.open += 1;
+            self.log(&key, Fate::Bound(bound));
+        }
         let nearest_miss = self.nearest.map(|(lacks, template, micro_batch)| NearestMiss {
             lacking_bytes: u64::try_from(lacks).unwrap_or(u64::MAX),
             pipeline: self.tree.words(template, micro_batch),
@@ -523,12 +609,14 @@ impl<'t> Search<'t> {
         Found {
             ranked: self.ranked.into_iter().take(self.options.top).collect(),
             counts: self.counts,
-            plans_represented: self.tree.plans_represented,
+            plans_represented: self.tree.plans_represented(self.options.shard),
             lower_bound_ps,
             stopped,
             rounds: self.rounds,
             digest: self.digest,
             nearest_miss,
+            log: self.log.unwrap_or_default(),
+            space,
         }
     }
 }

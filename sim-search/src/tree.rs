@@ -22,6 +22,7 @@ use crate::place::Place;
 use crate::rules::Rule;
 use crate::space::{Kind, StageShape, Template, templates};
 use rayon::prelude::*;
+use sim_core::{CapacitySource, Digest, SimTime};
 use sim_models::plan::Schedule;
 use sim_models::scenario::Scenario;
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,6 +122,15 @@ pub(crate) struct Root {
     pub(crate) frame: usize,
     pub(crate) lead: Option<(u32, usize)>,
     pub(crate) menus: Vec<Menu>,
+    /// Complete plans under it.
+    plans: u128,
+}
+
+impl Root {
+    /// Its key.
+    pub(crate) fn key(&self) -> Key {
+        vec![self.frame as u32, self.lead.map_or(0, |l| l.0)]
+    }
 }
 
 /// The tree, opened down to its roots.
@@ -138,7 +148,6 @@ pub(crate) struct Tree<'a> {
     pub(crate) considered: u64,
     pub(crate) expanded: u64,
     pub(crate) pruned: BTreeMap<Rule, u64>,
-    pub(crate) plans_represented: u128,
     /// Bytes that the nearest template lacks, and which it is.
     pub(crate) nearest: Option<(i128, usize, u32)>,
     several_zones: bool,
@@ -172,7 +181,6 @@ impl<'a> Tree<'a> {
             considered: 0,
             expanded: 0,
             pruned: BTreeMap::new(),
-            plans_represented: 0,
             nearest: None,
             several_zones: scenario.groups.iter().any(|g| g.zone != scenario.groups[0].zone),
         };
@@ -263,18 +271,16 @@ impl<'a> Tree<'a> {
                 list.push(Arc::clone(menu));
             }
             if lead.is_some() || list.iter().any(|menu| !menu.is_empty()) {
-                roots.push(Root { frame: f, lead, menus: list });
+                roots.push(Root { frame: f, lead, menus: list, plans: 0 });
             }
         }
         let make = |(t, pipelines): &(usize, u32)| self.choice(priced, f, *t, *pipelines);
         let made: Vec<Choice> = wanted.par_iter().map(make).collect();
         self.choices.extend(made);
-        for root in roots {
-            let plans = self.represented(&root, priced);
+        for mut root in roots {
+            root.plans = self.represented(&root, priced);
             // In the second placement, a root without a lead may hold nothing new.
-            if plans > 0 {
-                self.plans_represented = self.plans_represented.saturating_add(plans);
-                self.considered += 1;
+            if root.plans > 0 {
                 self.roots.push(root);
             }
         }
@@ -302,6 +308,40 @@ impl<'a> Tree<'a> {
             timed: apart.map(Timed::new),
             bottleneck,
         }
+    }
+
+    /// Complete plans under all roots, or under those of a shard.
+    pub(crate) fn plans_represented(&self, shard: Option<(u32, u32)>) -> u128 {
+        let (index, of) = shard.unwrap_or((0, 1));
+        let roots = self.roots.iter().skip(index as usize).step_by(of.max(1) as usize);
+        roots.map(|r| r.plans).fold(0, u128::saturating_add)
+    }
+
+    /// Over the space and its costs: equal for equal scenarios.
+    pub(crate) fn digest(&self) -> Digest {
+        let mut digest = Digest::EMPTY;
+        for frame in &self.frames {
+            digest.add(u64::from(frame.micro_batch), frame.place as u64);
+        }
+        for choice in &self.choices {
+            digest.add(choice.template as u64, u64::from(choice.pipelines));
+            digest.add(choice.bottleneck, choice.timed[1].time(choice, 1).unwrap_or(0));
+        }
+        for root in &self.roots {
+            digest.add(root.plans as u64, root.lead.map_or(0, |l| l.0.into()));
+        }
+        // The first changes of every capacity, beyond which traces are hardly ever alike by chance.
+        let groups = self.scenario.groups.iter().map(|g| &g.nic);
+        for capacity in groups.chain(self.scenario.zone_links.iter().map(|l| &l.capacity)) {
+            let mut at = SimTime::ZERO;
+            digest.add(capacity.at(at).raw(), capacity.highest().raw());
+            for _ in 0..1024 {
+                let Some((when, rate)) = capacity.next_change(at) else { break };
+                digest.add(when.as_ps(), rate.raw());
+                at = when;
+            }
+        }
+        digest
     }
 
     /// Micro-batches of an iteration in a frame.

@@ -34,7 +34,7 @@ fn way_down<'t>(tree: &'t Tree<'t>, picks: &Picks) -> Option<Vec<(u64, Key)>> {
         return None;
     }
     let root = &tree.roots[pick(tree.roots.len())];
-    let mut key = vec![root.frame as u32, root.lead.map_or(0, |l| l.0)];
+    let mut key = root.key();
     let mut way = Vec::new();
     let bounds = crate::search::Bounds { tree };
     let mut add = |tree: &Tree<'_>, key: &Key| {

@@ -37,6 +37,7 @@ impl Planner for Own {
             top: 1,
             at: limits.at,
             method: self.0,
+            ..Options::default()
         };
         let mut stop = |_: &Progress| (!go_on()).then_some(Stopped::Seconds);
         let found = search(scenario, &options, &mut stop);

@@ -1,6 +1,6 @@
 //! The plans to simulate first: of the combinations that look best, those whose plan does; then what is near the best.
 
-use super::{ROUND, Search, Stop, Stopped, with_worker};
+use super::{ROUND, Search, Stopped, Watch, with_worker};
 use crate::shares::{Sharer, shares};
 use crate::tree::{Choice, Key, Root};
 use rayon::prelude::*;
@@ -20,7 +20,7 @@ const NEAR_ROUNDS: usize = 12;
 
 impl Search<'_> {
     /// Simulates what looks best.
-    pub(super) fn seed(&mut self, stop: &mut Stop<'_>) -> Option<Stopped> {
+    pub(super) fn seed(&mut self, watch: &mut dyn Watch) -> Option<Stopped> {
         // The two families apart: an estimate of several templates leaves out more than one of a single one.
         let mut families = self.families();
         for family in &mut families {
@@ -46,7 +46,7 @@ impl Search<'_> {
             let of =
                 |f: &Vec<(u64, Key)>| f.iter().skip(round * ROUND / 2).take(ROUND / 2).cloned().collect();
             let round: Vec<(u64, Key)> = families.iter().flat_map(|f| -> Vec<_> { of(f) }).collect();
-            if let Some(stopped) = self.try_all(round.into_iter().map(|(_, key)| key).collect(), stop) {
+            if let Some(stopped) = self.try_all(round.into_iter().map(|(_, key)| key).collect(), watch) {
                 return Some(stopped);
             }
         }
@@ -58,7 +58,7 @@ impl Search<'_> {
             }
             let near: Vec<Key> =
                 near.into_iter().filter(|key| !self.tried.contains(key)).take(2 * ROUND).collect();
-            if let Some(stopped) = self.try_all(near, stop) {
+            if let Some(stopped) = self.try_all(near, watch) {
                 return Some(stopped);
             }
             if self.ranked.first().map(|r| r.time_ps) == best {
@@ -70,7 +70,10 @@ impl Search<'_> {
 
     /// Combinations with shares, by an estimate of their time: of one template, and of several.
     fn families(&self) -> [Vec<(u64, Key)>; 2] {
-        let found: Vec<Vec<(u64, Key, bool)>> = self.tree.roots.par_iter().map(|r| self.of_root(r)).collect();
+        let (index, of) = self.options.shard.unwrap_or((0, 1));
+        let roots: Vec<&Root> =
+            self.tree.roots.iter().skip(index as usize).step_by(of.max(1) as usize).collect();
+        let found: Vec<Vec<(u64, Key, bool)>> = roots.par_iter().map(|r| self.of_root(r)).collect();
         let mut families = [Vec::new(), Vec::new()];
         for (time, key, several) in found.into_iter().flatten() {
             families[usize::from(several)].push((time, key));
@@ -176,10 +179,10 @@ impl Search<'_> {
     }
 
     /// Simulates plans before their turn, in rounds.
-    fn try_all(&mut self, keys: Vec<Key>, stop: &mut Stop<'_>) -> Option<Stopped> {
+    fn try_all(&mut self, keys: Vec<Key>, watch: &mut dyn Watch) -> Option<Stopped> {
         let keys: Vec<Key> = keys.into_iter().filter(|key| !self.tried.contains(key)).collect();
         for round in keys.chunks(ROUND) {
-            if let Some(stopped) = self.ask(None, stop) {
+            if let Some(stopped) = self.ask(None, watch) {
                 return Some(stopped);
             }
             let cutoff = self.cutoff();

@@ -1,0 +1,140 @@
+//! What a search hands out and takes back: its state between two rounds, and what became of every node.
+
+use super::expand::State;
+use super::{Counts, Progress, Ranked, Search, Stopped};
+use crate::rules::Rule;
+use crate::tree::Key;
+use serde::{Deserialize, Serialize};
+use sim_core::Digest;
+
+/// Told of a search under way, and asked what it should do.
+pub trait Watch: Send {
+    /// Before each round: go on, or why the search ends.
+    fn stop(&mut self, progress: &Progress) -> Option<Stopped>;
+
+    /// After each round: whether it should hand out its state.
+    fn wants_state(&mut self) -> bool {
+        false
+    }
+
+    /// The state that was wanted.
+    fn state(&mut self, _: Saved) {}
+}
+
+impl<F: FnMut(&Progress) -> Option<Stopped> + Send> Watch for F {
+    fn stop(&mut self, progress: &Progress) -> Option<Stopped> {
+        self(progress)
+    }
+}
+
+/// A search between two rounds: it goes on from here as if it had never stopped.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Saved {
+    /// Which space with which costs and options.
+    pub space: String,
+    queue: Vec<Waiting>,
+    stuck: Vec<u64>,
+    tried: Vec<Key>,
+    counts: Counts,
+    ranked: Vec<Ranked>,
+    nearest: Option<(i64, usize, u32)>,
+    rounds: u64,
+    nodes: u64,
+    digest: String,
+    log: Option<Vec<(Key, Fate)>>,
+}
+
+/// A node of the queue.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Waiting {
+    bound: u64,
+    key: Key,
+    opened: bool,
+    better: bool,
+    after: Option<Vec<u32>>,
+}
+
+/// What became of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// Nothing under it is faster than this, ps: thrown out, or left when the search stopped.
+    Bound(u64),
+    /// Children of it with lower bounds were looked at; nothing else under it is faster than this, ps.
+    Rest(u64),
+    /// A rule threw it out.
+    Rule(Rule),
+    /// A plan, simulated: its time, ps, or that it was cut off as slower than others.
+    Simulated(Option<u64>),
+}
+
+impl Search<'_> {
+    /// The state between two rounds.
+    pub(super) fn save(&self, space: &str, nodes: u64) -> Saved {
+        let waiting = |((bound, key), state): (&(u64, Key), &State)| Waiting {
+            bound: *bound,
+            key: key.clone(),
+            opened: state.opened,
+            better: state.better,
+            after: state.after.clone(),
+        };
+        Saved {
+            space: space.to_string(),
+            queue: self.queue.iter().map(waiting).collect(),
+            stuck: self.stuck.iter().map(|(bound, _)| *bound).collect(),
+            tried: self.tried.iter().cloned().collect(),
+            counts: self.counts.clone(),
+            ranked: self.ranked.iter().cloned().collect(),
+            nearest: self.nearest.map(|(lacks, t, m)| (i64::try_from(lacks).unwrap_or(i64::MAX), t, m)),
+            rounds: self.rounds,
+            nodes,
+            digest: format!("{:032x}", self.digest.as_u128()),
+            log: self.log.clone(),
+        }
+    }
+
+    /// Takes a state back; how many nodes were opened before it.
+    pub(super) fn restore(&mut self, saved: Saved) -> u64 {
+        self.queue = saved
+            .queue
+            .into_iter()
+            .map(|w| {
+                let state = State { opened: w.opened, better: w.better, after: w.after, ..State::default() };
+                ((w.bound, w.key), state)
+            })
+            .collect();
+        self.stuck = saved.stuck.into_iter().map(|bound| (bound, Key::new())).collect();
+        self.tried = saved.tried.into_iter().collect();
+        self.counts = saved.counts;
+        self.ranked = saved.ranked.into_iter().collect();
+        self.nearest = saved.nearest.map(|(lacks, t, m)| (i128::from(lacks), t, m));
+        self.rounds = saved.rounds;
+        self.digest = u128::from_str_radix(&saved.digest, 16).map_or(Digest::EMPTY, Digest::from_u128);
+        if self.log.is_some() {
+            self.log = saved.log;
+        }
+        saved.nodes
+    }
+
+    /// Remembers what became of a node.
+    pub(super) fn log(&mut self, key: &Key, fate: Fate) {
+        if let Some(log) = &mut self.log {
+            log.push((key.clone(), fate));
+        }
+    }
+}
+
+/// Adds up the counts of several searches.
+impl std::ops::AddAssign<&Counts> for Counts {
+    fn add_assign(&mut self, other: &Counts) {
+        self.considered += other.considered;
+        for (rule, n) in &other.pruned {
+            *self.pruned.entry(*rule).or_default() += n;
+        }
+        self.bounded += other.bounded;
+        self.simulated += other.simulated;
+        self.expanded += other.expanded;
+        self.open += other.open;
+    }
+}
