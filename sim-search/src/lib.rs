@@ -22,5 +22,5 @@ pub mod verify;
 pub use rules::Rule;
 pub use search::{
     Counts, Fate, Found, Method, NearestMiss, Options, OtherSearch, Progress, Ranked, Saved, Stop, Stopped,
-    Watch, search, search_from,
+    Watch, merge, search, search_from,
 };

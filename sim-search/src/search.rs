@@ -19,7 +19,7 @@ mod seed;
 mod session;
 
 pub(crate) use bounds::Bounds;
-pub use session::{Fate, Saved, Watch};
+pub use session::{Fate, Saved, Watch, merge};
 
 use crate::cost::placed::Placed;
 use crate::rules::Rule;
@@ -584,8 +584,9 @@ impl<'t> Search<'t> {
     fn found(mut self, stopped: Stopped, space: String) -> Found {
         let lower_bound_ps = match self.ranked.first() {
             Some(_) => self.lower_bound(),
-            // Without a feasible plan nothing is known of its time.
-            None => u64::MAX,
+            // Without a feasible plan nothing is known of its time but that of what is left.
+            None if stopped == Stopped::Done => u64::MAX,
+            None => self.lower_bound(),
         };
         let best = self.ranked.first().map(|best| (best.time_ps, best.key.clone()));
         let queue = std::mem::take(&mut self.queue);

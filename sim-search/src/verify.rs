@@ -252,7 +252,8 @@ impl<'a> Checker<'a> {
                     let joins = templates[*t].one_kind().is_none();
                     joins && costs[*t].is_some() && (place == Place::Stages || self.differs(*t))
                 });
-                for lead in std::iter::once(None).chain(leads.map(Some)) {
+                let leads: Vec<Option<usize>> = std::iter::once(None).chain(leads.map(Some)).collect();
+                for lead in leads {
                     let mut free = all.clone();
                     let lead = lead.map(|t| (t, templates[t].most(&all)));
                     if let Some((t, pipelines)) = lead {
@@ -260,9 +261,10 @@ impl<'a> Checker<'a> {
                         used.for_each(|(k, free)| *free -= pipelines * templates[t].devices(k));
                     }
                     let menu = |(k, free): (usize, &u32)| {
-                        let mine = templates.iter().enumerate().filter(|(t, template)| {
-                            template.one_kind() == Some(k) && costs[*t].is_some()
-                        });
+                        let mine = templates
+                            .iter()
+                            .enumerate()
+                            .filter(|(t, template)| template.one_kind() == Some(k) && costs[*t].is_some());
                         let fit = mine.map(|(t, template)| (t, free / template.devices(k)));
                         fit.filter(|(_, pipelines)| *pipelines > 0).collect()
                     };
@@ -308,9 +310,8 @@ impl<'a> Checker<'a> {
             }
             return Ok(());
         }
-        let options = root.lead.iter().map(|l| l.0).chain(
-            key[2..].iter().filter(|o| **o > 0).map(|o| *o as usize - 1),
-        );
+        let options =
+            root.lead.iter().map(|l| l.0).chain(key[2..].iter().filter(|o| **o > 0).map(|o| *o as usize - 1));
         let chosen: Vec<usize> = options.collect();
         if chosen.is_empty() || (root.place == Place::Pipelines && !chosen.iter().any(|t| self.differs(*t))) {
             // Of nothing, or the same as in the other placement.
@@ -377,9 +378,8 @@ impl<'a> Checker<'a> {
         for p in &placed.parts {
             let cuts = p.of.cost.cuts(&p.views, below, 1 << 18);
             let cuts = cuts.map_err(|_| Flaw::NotCovered(key.to_vec()))?;
-            let with = |plan: &Vec<u32>| {
-                cuts.iter().map(|(_, cut)| [&plan[..], cut].concat()).collect::<Vec<_>>()
-            };
+            let with =
+                |plan: &Vec<u32>| cuts.iter().map(|(_, cut)| [&plan[..], cut].concat()).collect::<Vec<_>>();
             plans = plans.iter().flat_map(with).collect();
         }
         for plan in plans {
@@ -405,7 +405,7 @@ impl<'a> Checker<'a> {
         if memory_needs(self.scenario, plan, &layout).iter().any(|(needs, has)| needs > has) {
             return None;
         }
-        let folding = Folding::of(self.scenario, &layout);
+        let folding = Folding::of(&layout);
         match self.simulator.run(plan, &layout, &folding, self.at, cutoff) {
             Ok(outcome) => outcome.finished.then_some(outcome.end.as_ps()),
             Err(SimulateError::Sim(SimError::Stalled { .. }) | _) => None,

@@ -148,7 +148,7 @@ fn json(scenario: &Scenario, found: &Found, best: Option<&Best>, search_time_s: 
             "expanded": c.expanded, "open": c.open,
         },
         "plans_represented": found.plans_represented.to_string(),
-        "lower_bound_s": if found.lower_bound_ps == u64::MAX { Value::Null } else { json!(found.lower_bound_ps as f64 / 1e12) },
+        "lower_bound_s": if best.is_none() { Value::Null } else { json!(found.lower_bound_ps as f64 / 1e12) },
         "gap": gap,
         "proven_optimal": gap == Some(0.0),
         "stopped": found.stopped.name(),

@@ -1,7 +1,7 @@
 //! What a search hands out and takes back: its state between two rounds, and what became of every node.
 
 use super::expand::State;
-use super::{Counts, Progress, Ranked, Search, Stopped};
+use super::{Counts, Found, NearestMiss, Progress, Ranked, Search, Stopped};
 use crate::rules::Rule;
 use crate::tree::Key;
 use serde::{Deserialize, Serialize};
@@ -137,4 +137,29 @@ impl std::ops::AddAssign<&Counts> for Counts {
         self.expanded += other.expanded;
         self.open += other.open;
     }
+}
+
+/// Joins what the shards of one space found: the least time, ties by key; the least bound; counts added. `None` of no parts.
+pub fn merge(parts: Vec<Found>, top: usize) -> Option<Found> {
+    let mut parts = parts.into_iter();
+    let mut all = parts.next()?;
+    for part in parts {
+        all.ranked.extend(part.ranked);
+        all.counts += &part.counts;
+        all.plans_represented = all.plans_represented.saturating_add(part.plans_represented);
+        // A shard without a plan that ended has none; one that did not end knows nothing of its time.
+        all.lower_bound_ps = all.lower_bound_ps.min(part.lower_bound_ps);
+        all.stopped = all.stopped.max(part.stopped);
+        all.rounds += part.rounds;
+        all.digest.add_digest(part.digest);
+        let nearer = |a: &NearestMiss, b: &NearestMiss| a.lacking_bytes <= b.lacking_bytes;
+        all.nearest_miss = match (all.nearest_miss, part.nearest_miss) {
+            (Some(a), Some(b)) => Some(if nearer(&a, &b) { a } else { b }),
+            (a, b) => a.or(b),
+        };
+        all.log.extend(part.log);
+    }
+    all.ranked.sort_unstable();
+    all.ranked.truncate(top);
+    Some(all)
 }

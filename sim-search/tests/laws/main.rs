@@ -10,4 +10,4 @@ mod replay;
 #[allow(dead_code, reason = "shared with the tests inside the crate")]
 mod small;
 
-use small::{Small, any_small};
+use small::{Small, any_small, any_tiny};

@@ -1,9 +1,10 @@
 //! A search as a whole.
 
-use crate::{Small, any_small};
+use crate::{Small, any_small, any_tiny};
 use proptest::prelude::*;
 use sim_models::scenario::Scenario;
-use sim_search::{Found, Options, Stopped, search};
+use sim_search::verify::{Certificate, Flaw, verify};
+use sim_search::{Fate, Found, Options, Stopped, merge, search, search_from};
 
 fn found(scenario: &Scenario, threads: usize) -> Found {
     let max_simulations = scenario.search.max_simulations;
@@ -64,4 +65,107 @@ fn nothing_fits_says_what_came_nearest() {
     assert!(answer.ranked.is_empty() && answer.gap().is_none());
     let miss = answer.nearest_miss.expect("memory threw plans out");
     assert!(miss.lacking_bytes > 0 && miss.pipeline.contains("A100-40"), "{miss:?}");
+}
+
+/// Stops and hands out its state at a round, as a search that is killed there would have left it.
+struct Killed {
+    at: u64,
+    rounds: u64,
+    saved: Option<sim_search::Saved>,
+}
+
+impl sim_search::Watch for Killed {
+    fn stop(&mut self, progress: &sim_search::Progress) -> Option<Stopped> {
+        self.rounds = progress.rounds;
+        (progress.rounds >= self.at && self.saved.is_some()).then_some(Stopped::Interrupt)
+    }
+
+    fn wants_state(&mut self) -> bool {
+        true
+    }
+
+    fn state(&mut self, saved: sim_search::Saved) {
+        // Through text, as a file would.
+        let text = serde_json::to_string(&saved).expect("it is plain data");
+        self.saved = Some(serde_json::from_str(&text).expect("it was just written"));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_search_that_goes_on_ends_as_one_in_one_go(small in any_small(), at in 0u64..40) {
+        let scenario = small.scenario();
+        let options = Options { threads: 1, max_simulations: 150, top: 3, ..Options::default() };
+        let whole = search(&scenario, &options, &mut |_| None);
+        let mut killed = Killed { at, rounds: 0, saved: None };
+        search_from(&scenario, &options, None, &mut killed).expect("a new search");
+        let saved = killed.saved.expect("it handed out its state");
+        let mut on = |_: &sim_search::Progress| None;
+        let other = search_from(&scenario, &Options { top: 4, ..options }, Some(saved.clone()), &mut on);
+        prop_assert!(other.is_err(), "other options");
+        let rest = search_from(&scenario, &options, Some(saved), &mut on).expect("the same search");
+        prop_assert_eq!(&whole.ranked, &rest.ranked);
+        prop_assert_eq!(&whole.counts, &rest.counts);
+        prop_assert_eq!((whole.digest, whole.rounds, whole.lower_bound_ps, whole.stopped),
+            (rest.digest, rest.rounds, rest.lower_bound_ps, rest.stopped));
+    }
+
+    #[test]
+    fn shards_together_find_what_one_search_finds(tiny in any_tiny()) {
+        let scenario = tiny.scenario();
+        let options = Options { threads: 1, max_simulations: u64::MAX, top: 1, ..Options::default() };
+        let whole = search(&scenario, &options, &mut |_| None);
+        for of in [3, 8] {
+            let part = |i| search(&scenario, &Options { shard: Some((i, of)), ..options }, &mut |_| None);
+            let parts: Vec<Found> = (0..of).map(part).collect();
+            parts.iter().for_each(check);
+            let merged = merge(parts, 1).expect("there are parts");
+            check(&merged);
+            prop_assert_eq!(&whole.ranked, &merged.ranked);
+            prop_assert_eq!((whole.lower_bound_ps, whole.stopped), (merged.lower_bound_ps, merged.stopped));
+            prop_assert_eq!(whole.plans_represented, merged.plans_represented);
+        }
+    }
+
+    #[test]
+    fn certificates_hold_and_false_ones_do_not(tiny in any_tiny()) {
+        let scenario = tiny.scenario();
+        let options = Options { threads: 1, max_simulations: u64::MAX, log: true, ..Options::default() };
+        let found = search(&scenario, &options, &mut |_| None);
+        let certificate = Certificate::of(&found);
+        let verified = verify(&scenario, options.at, &certificate);
+        prop_assert!(verified.is_ok(), "{:?}", verified);
+        let Some(best) = &certificate.best else { return Ok(()) };
+        // A time that is not the plan's.
+        let mut other = certificate.clone();
+        other.best.as_mut().expect("there is one").time_ps += 1;
+        prop_assert!(matches!(verify(&scenario, options.at, &other), Err(Flaw::Best(_))));
+        // A bound below the answer.
+        let mut other = certificate.clone();
+        if let Some((_, fate)) = other.nodes.iter_mut().find(|(_, f)| matches!(f, Fate::Bound(_))) {
+            *fate = Fate::Bound(best.time_ps / 2);
+            let flaw = matches!(verify(&scenario, options.at, &other), Err(Flaw::Undercuts { .. }));
+            prop_assert!(flaw, "a bound below the answer");
+        }
+        // An answer that no bound supports.
+        let mut other = certificate.clone();
+        other.lower_bound_ps = best.time_ps + 1;
+        let flaw = matches!(verify(&scenario, options.at, &other), Err(Flaw::Order { .. }));
+        prop_assert!(flaw, "a bound above the answer");
+        // The best plan left out of the nodes, and a worse one said to be the best.
+        if let Some(worse) = found.ranked.iter().find(|r| r.time_ps > best.time_ps) {
+            let mut other = certificate.clone();
+            other.nodes.retain(|(key, _)| *key != best.key);
+            other.lower_bound_ps = worse.time_ps;
+            other.nodes.iter_mut().for_each(|(_, fate)| {
+                if let Fate::Bound(bound) | Fate::Rest(bound) = fate {
+                    *bound = (*bound).max(worse.time_ps);
+                }
+            });
+            other.best = Some(worse.clone());
+            prop_assert!(verify(&scenario, options.at, &other).is_err());
+        }
+    }
 }
