@@ -24,6 +24,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Find the parallel plan that trains fastest.
     Plan(Plan),
+    /// Join what the parts of a search found.
+    Merge(Merge),
+    /// Check the certificate of a search.
+    Verify(Verify),
     /// Simulate one iteration of a plan.
     Simulate(Simulate),
     /// Simulate one collective operation, message by message.
@@ -69,7 +73,7 @@ pub(crate) struct Over {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tideplan plan\n  tideplan plan opt350-a100x32 --json\n  tideplan plan quickstart --set nodes.v100.count=8 --top 3 --out best.toml\n  tideplan plan my.toml --threads 1 --max-simulations 500\n\nCtrl-C ends the search with the best plan so far; the answer does not depend on --threads."
+    after_help = "Examples:\n  tideplan plan\n  tideplan plan opt350-a100x32 --json\n  tideplan plan quickstart --set nodes.v100.count=8 --top 3 --out best.toml\n  tideplan plan my.toml --threads 1 --max-simulations 500\n  tideplan plan my.toml --checkpoint search.state --certificate proof.json\n\nCtrl-C ends the search with the best plan so far; the answer does not depend on --threads."
 )]
 pub(crate) struct Plan {
     /// A scenario file, or the name of a built-in.
@@ -95,9 +99,51 @@ pub(crate) struct Plan {
     /// Stop after so many seconds; the answer is then that of the rounds completed.
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub(crate) max_seconds: Option<f64>,
+    /// Keep the state of the search in this file, and go on from it if it is there: killed and started again, the search gives
+    /// the answer that it would have given in one go.
+    #[arg(long, value_name = "F")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// Search one part of the space, e.g. `0/4` to `3/4`; `tideplan merge` joins what the parts found.
+    #[arg(long, value_name = "I/N", value_parser = shard, requires = "part")]
+    pub(crate) shard: Option<(u32, u32)>,
+    /// Write what the part found to this file.
+    #[arg(long, value_name = "F.json", requires = "shard")]
+    pub(crate) part: Option<PathBuf>,
+    /// Write each node that was thrown out with its bound, for `tideplan verify`.
+    #[arg(long, value_name = "F.json", conflicts_with = "shard")]
+    pub(crate) certificate: Option<PathBuf>,
     /// Write the best plan to a file.
     #[arg(long, value_name = "PLAN.toml")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  tideplan plan my.toml --shard 0/2 --part a.json      on one machine\n  tideplan plan my.toml --shard 1/2 --part b.json      on another\n  tideplan merge a.json b.json\n\nThe scenario is read again, from where it was."
+)]
+pub(crate) struct Merge {
+    /// What the parts found: one file for each of them.
+    #[arg(required = true, value_name = "PART")]
+    pub(crate) parts: Vec<PathBuf>,
+    /// Write the best plan to a file.
+    #[arg(long, value_name = "PLAN.toml")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  tideplan plan opt350-a100x32 --certificate c.json\n  tideplan verify c.json\n\nThe checker walks the space by itself: every plan is under a node whose bound the costs bear out, or is simulated again.\nExit status 1: the certificate does not hold."
+)]
+pub(crate) struct Verify {
+    /// A file that `plan --certificate` wrote.
+    #[arg(value_name = "CERTIFICATE")]
+    pub(crate) certificate: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -606,6 +652,15 @@ where
     T: std::str::FromStr<Err: std::error::Error + Send + Sync> + Clone + Send + Sync + 'static,
 {
     PossibleValuesParser::new(names).try_map(|text| text.parse())
+}
+
+fn shard(text: &str) -> Result<(u32, u32), String> {
+    let expected = "expected I/N, such as 0/4, with I below N and N at most 65536";
+    let (index, of) = text.split_once('/').ok_or(expected)?;
+    match (index.parse::<u32>(), of.parse::<u32>()) {
+        (Ok(index), Ok(of)) if index < of && of <= 65536 => Ok((index, of)),
+        _ => Err(expected.into()),
+    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

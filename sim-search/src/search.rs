@@ -156,13 +156,14 @@ pub struct NearestMiss {
 }
 
 /// What a search found.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Found {
     /// The best plans, best first; empty when none is feasible.
     pub ranked: Vec<Ranked>,
     /// What became of the nodes.
     pub counts: Counts,
     /// Complete plans that the space holds: every template combination x contiguous partition x share by template.
+    #[serde(with = "session::decimal")]
     pub plans_represented: u128,
     /// No plan of the space is faster than this, ps.
     pub lower_bound_ps: u64,
@@ -171,6 +172,7 @@ pub struct Found {
     /// Rounds completed.
     pub rounds: u64,
     /// Over (round, node, outcome, time), in order.
+    #[serde(with = "session::hexadecimal")]
     pub digest: Digest,
     /// When nothing fits: what came nearest.
     pub nearest_miss: Option<NearestMiss>,
@@ -441,16 +443,25 @@ impl<'t> Search<'t> {
                 search.queue.extend(round.into_iter().map(|(bound, key, state)| ((bound, key), state)));
             };
             if round.is_empty() {
+                if watch.wants_last_state() {
+                    watch.state(self.save(space, nodes));
+                }
                 return if self.stuck.is_empty() { Stopped::Done } else { Stopped::Simulations };
             }
             if nodes >= most {
                 back(self, round);
+                if watch.wants_last_state() {
+                    watch.state(self.save(space, nodes));
+                }
                 return Stopped::Simulations;
             }
             nodes += round.len() as u64;
             let lower = round.first().map(|r| r.0);
             if let Some(stopped) = self.ask(lower, watch) {
                 back(self, round);
+                if watch.wants_last_state() {
+                    watch.state(self.save(space, nodes));
+                }
                 return stopped;
             }
             self.round(round);

@@ -7,13 +7,16 @@ mod exchange;
 mod explain;
 mod import;
 mod list;
+mod merge;
 mod plan;
 mod planned;
 mod replay;
 mod schema;
+mod searching;
 mod simulate;
 mod trace;
 mod validate;
+mod verify;
 
 use crate::cli::{Command, Over};
 use crate::failure::{Answer, Failure};
@@ -23,6 +26,8 @@ use std::io::Write;
 pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
     match command {
         Command::Plan(args) => plan::run(&args),
+        Command::Merge(args) => merge::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Collective(args) => collective::run(&args),
         Command::Compare(args) => compare::run(&args),

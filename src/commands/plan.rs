@@ -1,12 +1,12 @@
 //! `tideplan plan`: search for the fastest plan.
 
+use super::searching::{CertificateFile, Origin, PartFile, Watcher, read_json, write_json};
 use super::{load, print, print_json};
 use crate::cli;
 use crate::failure::{Answer, Failure};
 use crate::report;
 use crate::report::table::{Table, seconds, thousands};
 use crate::write;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use sim_models::iteration::{Iteration, Options, Simulator, simulate_with};
 use sim_models::layout::Layout;
@@ -14,15 +14,9 @@ use sim_models::lower::Fabric;
 use sim_models::plan::Plan;
 use sim_models::scenario::Scenario;
 use sim_models::units::Bytes;
-use sim_search::{Found, Progress, Rule, Stopped, search};
+use sim_search::verify::Certificate;
+use sim_search::{Found, Rule, Saved, Stopped, search_from};
 use std::fmt::Write;
-use std::io::IsTerminal;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-// The command may look at a clock; the libraries may not.
-#[allow(clippy::disallowed_types)]
-use std::time::Instant;
 
 pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
     let (loaded, overrides) = load(&args.scenario, &args.over, false)?;
@@ -32,55 +26,83 @@ pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
         _ => return super::planned::run(args, &loaded, &overrides),
     };
     let scenario = &loaded.scenario;
+    if method == sim_search::Method::Exhaustive {
+        let given = [
+            ("--checkpoint", args.checkpoint.is_some()),
+            ("--shard", args.shard.is_some()),
+            ("--certificate", args.certificate.is_some()),
+        ];
+        if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
+            let message = format!("`{name}` goes with the planner `tideplan` alone");
+            return Err(Failure::new(message, "without `--planner exhaustive`"));
+        }
+    }
     let options = sim_search::Options {
         threads: args.threads.map_or(0, usize::from),
         max_simulations: args.max_simulations.unwrap_or(scenario.search.max_simulations),
         top: usize::from(args.top),
         at: overrides.at,
         method,
+        shard: args.shard,
+        log: args.certificate.is_some(),
     };
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    // A second Ctrl-C, after the first was taken, ends the program as usual.
-    let handled = ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+    let state = match &args.checkpoint {
+        Some(path) if path.exists() => {
+            Some(read_json::<Saved>(path, "a file that `plan --checkpoint` wrote, or none")?)
         }
-    });
-    if let Err(error) = handled {
-        eprintln!("note: Ctrl-C will lose the search: {error}");
+        _ => None,
+    };
+    let mut watcher = Watcher::new(args.max_seconds, args.checkpoint.as_deref());
+    let found = search_from(scenario, &options, state, &mut watcher).map_err(|e| {
+        let path = args.checkpoint.as_deref().map_or(String::new(), |p| p.display().to_string());
+        Failure::new(
+            format!("cannot go on from `{path}`: {e}"),
+            "the same scenario and options, or another file",
+        )
+    })?;
+    let search_time_s = watcher.finish();
+    if let Some(failed) = watcher.failed {
+        return Err(failed);
     }
-    let bar = progress_bar();
-    #[allow(clippy::disallowed_types)]
-    let start = Instant::now();
-    let limit = args.max_seconds.map(|s| Duration::try_from_secs_f64(s).unwrap_or(Duration::MAX));
-    let found = search(scenario, &options, &mut |progress: &Progress| {
-        show(&bar, progress);
-        if interrupted.load(Ordering::Relaxed) {
-            return Some(Stopped::Interrupt);
-        }
-        limit.is_some_and(|limit| start.elapsed() >= limit).then_some(Stopped::Seconds)
-    });
-    bar.finish_and_clear();
-    let search_time_s = start.elapsed().as_secs_f64();
+    let origin = || Origin::new(&args.scenario, &args.over);
+    if let Some(path) = &args.certificate {
+        let certificate = Certificate::of(&found);
+        write_json(path, &CertificateFile { tideplan_certificate: 1, origin: origin(), certificate })?;
+    }
+    if let (Some(path), Some(shard)) = (&args.part, args.shard) {
+        let (top, found) = (options.top, found.clone());
+        let part = PartFile { tideplan_part: 1, origin: origin(), shard, top, search_time_s, found };
+        write_json(path, &part)?;
+    }
+    answer(scenario, &found, overrides.at, args.out.as_deref(), args.over.json, search_time_s)
+}
 
+/// Says what a search found, and writes its best plan.
+pub(super) fn answer(
+    scenario: &Scenario,
+    found: &Found,
+    at: sim_core::SimTime,
+    out: Option<&std::path::Path>,
+    as_json: bool,
+    search_time_s: f64,
+) -> Result<Answer, Failure> {
     // The best plan once more, in full, for its report.
     let best = match found.ranked.first() {
         None => None,
         Some(ranked) => {
-            let (layout, iteration) = in_full(scenario, &ranked.plan, overrides.at)?;
+            let (layout, iteration) = in_full(scenario, &ranked.plan, at)?;
             Some((ranked.plan.clone(), layout, iteration))
         }
     };
-    if let (Some(path), Some((plan, ..))) = (&args.out, &best) {
+    if let (Some(path), Some((plan, ..))) = (out, &best) {
         let text =
             toml::to_string(plan).map_err(|e| Failure::new(format!("cannot write the plan: {e}"), ""))?;
         write::whole(path, text.as_bytes())?;
     }
-    if args.over.json {
-        print_json(&json(scenario, &found, best.as_ref(), search_time_s))?;
+    if as_json {
+        print_json(&json(scenario, found, best.as_ref(), search_time_s))?;
     } else {
-        print(&text(scenario, &found, best.as_ref(), search_time_s))?;
+        print(&text(scenario, found, best.as_ref(), search_time_s))?;
     }
     Ok(if best.is_some() { Answer::Yes } else { Answer::No })
 }
@@ -96,28 +118,6 @@ fn in_full(scenario: &Scenario, plan: &Plan, at: sim_core::SimTime) -> Result<(L
     let iteration =
         simulate_with(&mut simulator, plan, &layout, &Options { at, fold: true }).map_err(|e| failed(&e))?;
     Ok((layout, iteration))
-}
-
-fn progress_bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
-        bar.set_style(style);
-    }
-    bar
-}
-
-fn show(bar: &ProgressBar, p: &Progress) {
-    let time = |ps: Option<u64>| ps.map_or("-".into(), |ps| seconds(ps as f64 / 1e12));
-    bar.set_message(format!(
-        "{} plans simulated, best {}, at least {}",
-        p.simulated,
-        time(p.best_ps),
-        time(Some(p.level_ps))
-    ));
-    bar.tick();
 }
 
 fn json(scenario: &Scenario, found: &Found, best: Option<&Best>, search_time_s: f64) -> Value {

@@ -17,6 +17,11 @@ pub trait Watch: Send {
         false
     }
 
+    /// When it stops: whether it should hand out its state.
+    fn wants_last_state(&mut self) -> bool {
+        false
+    }
+
     /// The state that was wanted.
     fn state(&mut self, _: Saved) {}
 }
@@ -162,4 +167,36 @@ pub fn merge(parts: Vec<Found>, top: usize) -> Option<Found> {
     all.ranked.sort_unstable();
     all.ranked.truncate(top);
     Some(all)
+}
+
+/// A large number as decimal digits.
+pub(super) mod decimal {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(in crate::search) fn serialize<S: Serializer>(n: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(n)
+    }
+
+    pub(in crate::search) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<u128, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A digest as hexadecimal digits.
+pub(super) mod hexadecimal {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use sim_core::Digest;
+
+    pub(in crate::search) fn serialize<S: Serializer>(d: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:032x}", d.as_u128()))
+    }
+
+    pub(in crate::search) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Digest, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u128::from_str_radix(&text, 16).map(Digest::from_u128).map_err(D::Error::custom)
+    }
 }

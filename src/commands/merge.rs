@@ -1,0 +1,46 @@
+//! `tideplan merge`: what the parts of a search found, joined.
+
+use super::plan::answer;
+use super::searching::{PartFile, read_json};
+use crate::cli;
+use crate::failure::{Answer, Failure};
+use sim_search::merge;
+
+pub(super) fn run(args: &cli::Merge) -> Result<Answer, Failure> {
+    let mut parts: Vec<(PartFile, String)> = Vec::new();
+    for path in &args.parts {
+        let part = read_json(path, "a file that `plan --shard I/N --part` wrote")?;
+        parts.push((part, path.display().to_string()));
+    }
+    parts.sort_by_key(|(part, _)| part.shard);
+    let Some((first, name)) = parts.first() else { return Ok(Answer::No) };
+    let of = first.shard.1;
+    for (part, other) in &parts {
+        if part.shard.1 != of || part.origin != first.origin || part.top != first.top {
+            let message = format!("`{name}` and `{other}` are not parts of one search");
+            return Err(Failure::new(
+                message,
+                "the same scenario, overrides, `--top` and N of `--shard I/N`",
+            ));
+        }
+    }
+    let have: Vec<u32> = parts.iter().map(|(part, _)| part.shard.0).collect();
+    let twice = have.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
+    if let Some(twice) = twice {
+        return Err(Failure::new(
+            format!("part {twice}/{of} is there twice"),
+            format!("one file for each of 0/{of} to {}/{of}", of - 1),
+        ));
+    }
+    if let Some(missing) = (0..of).find(|i| !have.contains(i)) {
+        return Err(Failure::new(
+            format!("part {missing}/{of} is missing"),
+            format!("one file for each of 0/{of} to {}/{of}", of - 1),
+        ));
+    }
+    let (loaded, overrides) = first.origin.load()?;
+    let (top, time) = (first.top, parts.iter().map(|(part, _)| part.search_time_s).sum());
+    let found = merge(parts.into_iter().map(|(part, _)| part.found).collect(), top);
+    let found = found.ok_or_else(|| Failure::new("no parts", ""))?;
+    answer(&loaded.scenario, &found, overrides.at, args.out.as_deref(), args.json, time)
+}
