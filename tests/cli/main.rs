@@ -10,6 +10,7 @@ mod docs;
 mod exchange;
 mod lists;
 mod plan;
+mod search;
 mod simulate;
 mod streams;
 mod timeline;

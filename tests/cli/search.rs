@@ -1,0 +1,107 @@
+//! A search that is killed and goes on, one in parts, and one with a certificate.
+
+use crate::{command, json, number, tideplan, tideplan_in, two_nodes};
+use serde_json::Value;
+use std::path::Path;
+
+const SMALL: [&str; 6] =
+    ["two.toml", "--set", "search.max_stages=3", "--set", "training.global_batch=16", "--json"];
+
+fn plan<'a>(base: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+    [&["plan"], base, more].concat()
+}
+
+#[track_caller]
+fn run(folder: &Path, args: &[&str]) -> Value {
+    let output = tideplan_in(folder, args);
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let mut answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    answer.as_object_mut().unwrap().shift_remove("search_time_s");
+    answer
+}
+
+#[test]
+fn a_search_that_stopped_or_was_killed_goes_on() {
+    let folder = two_nodes();
+    let plan = |more| plan(&SMALL, more);
+    let whole = run(folder.path(), &plan(&["--max-simulations", "400"]));
+    // Stopped by number, then gone on with.
+    run(folder.path(), &plan(&["--max-simulations", "150", "--checkpoint", "s"]));
+    assert!(folder.path().join("s").exists());
+    assert_eq!(whole, run(folder.path(), &plan(&["--max-simulations", "400", "--checkpoint", "s"])));
+    // Once more, from the end.
+    assert_eq!(whole, run(folder.path(), &plan(&["--max-simulations", "400", "--checkpoint", "s"])));
+
+    // Killed at some moment.
+    let mut child = command(&plan(&["--max-simulations", "400", "--checkpoint", "t"]));
+    let mut child = child.current_dir(folder.path()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(150));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(whole, run(folder.path(), &plan(&["--max-simulations", "400", "--checkpoint", "t"])));
+
+    // A state of another search, and none at all.
+    for (args, part) in [
+        (&["--top", "7", "--checkpoint", "s"][..], "cannot go on from `s`"),
+        (&["--checkpoint", "trace.csv"], "cannot read `trace.csv`"),
+        (&["--checkpoint", "no/such/s"], "cannot write `no/such/s`"),
+    ] {
+        let output = tideplan_in(folder.path(), &plan(args));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{args:?}: {error}");
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn parts_merge_to_the_whole() {
+    let folder = two_nodes();
+    let base = ["two.toml", "--set", "search.max_stages=2", "--json", "--max-simulations", "1000000"];
+    let plan = |more| plan(&base, more);
+    let whole = run(folder.path(), &plan(&[]));
+    let names = ["0.json", "1.json", "2.json"];
+    for (i, name) in names.iter().enumerate() {
+        let shard = format!("{i}/3");
+        let args = [&["plan"], &base[..], &["--shard", &shard, "--part", name]].concat();
+        run(folder.path(), &args);
+    }
+    let merged = run(folder.path(), &["merge", "2.json", "0.json", "1.json", "--json", "--out", "best.toml"]);
+    for key in ["best", "lower_bound_s", "gap", "proven_optimal", "stopped", "plans_represented"] {
+        assert_eq!(whole[key], merged[key], "{key}");
+    }
+    assert!(folder.path().join("best.toml").exists());
+    for (args, part) in [
+        (&["merge", "0.json", "1.json"][..], "part 2/3 is missing"),
+        (&["merge", "0.json", "0.json", "1.json"], "part 0/3 is there twice"),
+        (&["merge", "two.toml"], "cannot read `two.toml`"),
+        (&["plan", "two.toml", "--shard", "3/3", "--part", "x"], "expected I/N"),
+        (&["plan", "two.toml", "--shard", "0/3"], "--part"),
+    ] {
+        let output = tideplan_in(folder.path(), args);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{args:?}: {error}");
+        assert!(error.contains(part), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn a_certificate_holds_until_it_is_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.json");
+    let file = path.to_str().unwrap();
+    let (_, answer) = json(&["plan", "opt350-a100x32", "--certificate", file]);
+    let (status, verified) = json(&["verify", file]);
+    assert_eq!(
+        (status, &verified["holds"], &verified["proven_optimal"]),
+        (0, &true.into(), &answer["proven_optimal"])
+    );
+    assert_eq!(number(&verified, "iteration_time_s"), number(&answer["best"], "iteration_time_s"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut changed: Value = serde_json::from_str(&text).unwrap();
+    changed["certificate"]["nodes"].as_array_mut().unwrap().retain(|n| n[1].get("simulated").is_none());
+    std::fs::write(&path, changed.to_string()).unwrap();
+    let (status, verified) = json(&["verify", file]);
+    assert_eq!((status, &verified["holds"]), (1, &false.into()));
+    let said = String::from_utf8(tideplan(&["verify", file]).stdout).unwrap();
+    assert!(said.contains("the certificate does not hold: no node covers plan"), "{said}");
+}
