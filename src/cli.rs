@@ -161,6 +161,12 @@ pub(crate) struct Simulate {
     /// Write a timeline that opens in Perfetto: a row for each device and link, arrows for transfers.
     #[arg(long, value_name = "F.json")]
     pub(crate) timeline: Option<PathBuf>,
+    /// Say why: the critical path, time and memory by part, what would help most, links, how times are known.
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Write what each shared link carried over time: `time_s,link,bytes_per_s,capacity_bytes_per_s`, a row a change.
+    #[arg(long, value_name = "F.csv")]
+    pub(crate) links: Option<PathBuf>,
     /// Simulate every pipeline, alike or not. The times are the same.
     #[arg(long)]
     pub(crate) no_fold: bool,

@@ -56,8 +56,21 @@ impl Default for Options {
 pub struct Simulator<'a> {
     scenario: &'a Scenario,
     fabric: &'a Fabric,
-    lowering: Lowering,
-    executor: Executor,
+    pub(crate) lowering: Lowering,
+    pub(crate) executor: Executor,
+}
+
+/// Where the time of a rank went, in picoseconds. What is left of the iteration it was idle.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RankTime {
+    /// In passes and the optimizer step, `inside` included.
+    pub(crate) busy: u64,
+    /// Of it, waiting inside layers.
+    pub(crate) inside: u64,
+    /// In a transfer between stages, and neither busy nor synchronising.
+    pub(crate) passed: u64,
+    /// In a synchronisation, and not busy.
+    pub(crate) synced: u64,
 }
 
 /// An iteration, with the means to explain it.
@@ -177,6 +190,18 @@ impl<'a> Simulator<'a> {
         at: SimTime,
         cutoff: Option<SimTime>,
     ) -> Result<Outcome, SimulateError> {
+        self.lower(plan, layout, folding)?;
+        let options = RunOptions { origin: at, cutoff, event_budget: None };
+        Ok(self.executor.run(&self.lowering.graph, &self.fabric.network, &options, &mut NoObserver)?)
+    }
+
+    /// The plan's task graph, where it is not too large.
+    pub(crate) fn lower(
+        &mut self,
+        plan: &Plan,
+        layout: &Layout,
+        folding: &Folding,
+    ) -> Result<(), SimulateError> {
         let pipelines = folding.classes.iter().map(|c| &layout.pipelines[c.pipeline]);
         let passes = |p: &crate::layout::Pipeline| {
             let shape = layout.shape(plan, p);
@@ -188,9 +213,7 @@ impl<'a> Simulator<'a> {
         if tasks > MOST_TASKS {
             return Err(SimulateError::TooMany { tasks });
         }
-        self.lowering.lower(self.scenario, self.fabric, plan, layout, folding)?;
-        let options = RunOptions { origin: at, cutoff, event_budget: None };
-        Ok(self.executor.run(&self.lowering.graph, &self.fabric.network, &options, &mut NoObserver)?)
+        Ok(self.lowering.lower(self.scenario, self.fabric, plan, layout, folding)?)
     }
 
     /// Calls `f` with every task of the last run that finished: what it is, its start and its end. A synchronisation comes
@@ -233,16 +256,10 @@ impl<'a> Simulator<'a> {
         }
     }
 
-    /// What became of each device in the last run.
-    fn devices(
-        &self,
-        plan: &Plan,
-        layout: &Layout,
-        folding: &Folding,
-        end: SimDuration,
-    ) -> Vec<DeviceReport> {
+    /// Where the time of each simulated rank went in the last run, by index into [`Layout::ranks`].
+    pub(crate) fn rank_times(&self, layout: &Layout) -> Vec<RankTime> {
         let ranks = layout.ranks.len();
-        let mut busy = vec![0u64; ranks];
+        let mut times = vec![RankTime::default(); ranks];
         // Intervals of computing, of transfers between stages, and of synchronisation, by rank.
         let mut computing: Vec<Vec<(u64, u64)>> = vec![Vec::new(); ranks];
         let (mut passing, mut syncing) = (computing.clone(), computing.clone());
@@ -253,7 +270,7 @@ impl<'a> Simulator<'a> {
                 | Span::Backward { rank, .. }
                 | Span::Weight { rank, .. }
                 | Span::Update { rank } => {
-                    busy[rank] += interval.1 - interval.0;
+                    times[rank].busy += interval.1 - interval.0;
                     computing[rank].push(interval);
                 }
                 Span::Transfer { from, to, .. } => {
@@ -263,15 +280,32 @@ impl<'a> Simulator<'a> {
                 Span::Sync { rank, .. } => syncing[rank].push(interval),
             }
         });
+        for (r, time) in times.iter_mut().enumerate() {
+            let rank = &layout.ranks[r];
+            let micro_batches = layout.pipelines[rank.pipeline].micro_batches;
+            time.inside = rank.wait().as_ps().saturating_mul(micro_batches.into()).min(time.busy);
+            time.synced = uncovered(&mut syncing[r], &mut computing[r]);
+            computing[r].append(&mut syncing[r]);
+            time.passed = uncovered(&mut passing[r], &mut computing[r]);
+        }
+        times
+    }
+
+    /// What became of each device in the last run.
+    fn devices(
+        &self,
+        plan: &Plan,
+        layout: &Layout,
+        folding: &Folding,
+        end: SimDuration,
+    ) -> Vec<DeviceReport> {
+        let times = self.rank_times(layout);
         let mut reports = Vec::new();
         for class in &folding.classes {
             let pipeline = &layout.pipelines[class.pipeline];
             for r in pipeline.stages.clone() {
                 let rank = &layout.ranks[r];
-                let inside = rank.wait().as_ps().saturating_mul(pipeline.micro_batches.into()).min(busy[r]);
-                let synced = uncovered(&mut syncing[r], &mut computing[r]);
-                computing[r].append(&mut syncing[r]);
-                let passed = uncovered(&mut passing[r], &mut computing[r]);
+                let RankTime { busy, inside, passed, synced } = times[r];
                 let memory = memory::of_rank(self.scenario, plan, layout, rank);
                 let seconds = |ps: u64| SimDuration::from_ps(ps).as_secs_f64();
                 let report = |device| DeviceReport {
@@ -280,12 +314,12 @@ impl<'a> Simulator<'a> {
                     count: class.count,
                     pipeline: rank.pipeline as u32,
                     stage: rank.stage,
-                    busy_s: seconds(busy[r] - inside),
+                    busy_s: seconds(busy - inside),
                     exposed_comm_s: seconds(inside + synced + passed),
                     exposed_tp_s: seconds(inside),
                     exposed_pp_s: seconds(passed),
                     exposed_dp_s: seconds(synced),
-                    bubble_s: seconds(end.as_ps().saturating_sub(busy[r] + synced + passed)),
+                    bubble_s: seconds(end.as_ps().saturating_sub(busy + synced + passed)),
                     peak_memory_bytes: memory.total().0,
                     memory_bytes: self.scenario.group(device).gpu.memory.0,
                     memory,

@@ -140,13 +140,26 @@ impl Rank {
         }
     }
 
+    /// What a pass over some of its layers waits for inside them, as far as it is known apart.
+    pub fn pass_wait(&self, kind: PassKind, layers: LayerRange) -> SimDuration {
+        let cost = self.cost(layers);
+        match kind {
+            PassKind::Forward => cost.forward_wait,
+            PassKind::Backward if self.recompute == Recompute::Full => {
+                cost.backward_wait.saturating_add(cost.forward_wait)
+            }
+            PassKind::Backward => cost.backward_wait,
+            PassKind::Weight => SimDuration::ZERO,
+        }
+    }
+
     /// What one micro-batch's passes wait for inside their layers, as far as it is known apart.
     pub fn wait(&self) -> SimDuration {
-        let of = |cost: LayerCost| {
-            let again = if self.recompute == Recompute::Full { cost.forward_wait } else { SimDuration::ZERO };
-            cost.forward_wait.saturating_add(cost.backward_wait).saturating_add(again)
+        let of = |r: &LayerRange| {
+            let wait = |kind| self.pass_wait(kind, *r);
+            wait(PassKind::Forward).saturating_add(wait(PassKind::Backward))
         };
-        self.layers.chunks().iter().fold(SimDuration::ZERO, |sum, r| sum.saturating_add(of(self.cost(*r))))
+        self.layers.chunks().iter().fold(SimDuration::ZERO, |sum, r| sum.saturating_add(of(r)))
     }
 
     /// Sum over the blocks among some of its layers.

@@ -7,6 +7,7 @@
 pub mod calibrate;
 pub mod collective;
 pub mod device;
+pub mod explain;
 pub mod fold;
 pub mod framework;
 pub mod import;

@@ -4,7 +4,9 @@ use super::{load, print, print_json};
 use crate::cli::Simulate;
 use crate::failure::{Answer, Failure};
 use crate::report;
+use crate::report::explain::Explained;
 use crate::write;
+use sim_models::explain::{explain, faster};
 use sim_models::iteration::{Iteration, Options, SimulateError, Simulator, simulate_with};
 use sim_models::layout::Layout;
 use sim_models::lower::Fabric;
@@ -34,10 +36,27 @@ pub(super) fn run(args: &Simulate) -> Result<Answer, Failure> {
         write::whole(path, timeline.to_string().as_bytes())?;
         eprintln!("wrote {}: open it in https://ui.perfetto.dev", path.display());
     }
+    let mut answer = report::json::iteration(scenario, &layout, &iteration);
+    let mut shown = text(scenario, &plan, &layout, &iteration);
+    if args.explain || args.links.is_some() {
+        let explanation = explain(scenario, &fabric, &plan, &layout, &options).map_err(not_simulated)?;
+        if let Some(path) = &args.links {
+            report::links::csv(path, scenario, &explanation)?;
+            eprintln!("wrote {}", path.display());
+        }
+        if args.explain {
+            let faster = faster(scenario, &fabric, &plan, &layout, options.at, explanation.time);
+            let faster = faster.map_err(not_simulated)?;
+            let explained = Explained { scenario, layout: &layout, explanation: &explanation, faster: &faster };
+            answer["explain"] = explained.json();
+            shown.push('\n');
+            shown += &explained.text();
+        }
+    }
     if args.over.json {
-        print_json(&report::json::iteration(scenario, &layout, &iteration))?;
+        print_json(&answer)?;
     } else {
-        print(&text(scenario, &plan, &layout, &iteration))?;
+        print(&shown)?;
     }
     Ok(if iteration.fits() { Answer::Yes } else { Answer::No })
 }

@@ -2,7 +2,9 @@
 
 pub(crate) mod compare;
 pub(crate) mod compare_html;
+pub(crate) mod explain;
 pub(crate) mod json;
+pub(crate) mod links;
 pub(crate) mod plan;
 pub(crate) mod replay;
 pub(crate) mod svg;

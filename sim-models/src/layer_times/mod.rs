@@ -84,6 +84,12 @@ impl LayerSums {
         &self.sums
     }
 
+    /// The same layers with other costs: `f` of each running sum, so it must keep their order.
+    #[must_use]
+    pub fn map(&self, f: impl Fn(LayerCost) -> LayerCost) -> LayerSums {
+        LayerSums { sums: self.sums.iter().map(|cost| f(*cost)).collect(), ..self.clone() }
+    }
+
     /// Sum over all layers.
     pub fn total(&self) -> LayerCost {
         self.sums.last().copied().unwrap_or_default()
@@ -155,6 +161,21 @@ impl LayerTimes {
     /// What was measured, and a device model for the rest.
     pub fn carried_on(table: LayerTable, device: OnDevice) -> LayerTimes {
         LayerTimes { table: Some(table), device: Some(device), known: Mutex::default() }
+    }
+
+    /// The same GPU behind faster links: rates inside a node and out of it are so many times as high. What was measured at a
+    /// TP contains its links and stays.
+    #[must_use]
+    pub fn behind_faster_links(&self, inside: f64, outside: f64) -> LayerTimes {
+        let device = self.device.clone().map(|mut on| {
+            on.inside = on.inside.faster(inside);
+            if let Some(out) = &mut on.outside {
+                out.link = out.link.faster(outside);
+                out.share *= outside;
+            }
+            on
+        });
+        LayerTimes { table: self.table.clone(), device, known: Mutex::default() }
     }
 
     /// The times at a micro-batch and TP.

@@ -45,6 +45,18 @@ impl LinkModel {
         LinkModel { latency_s, rate: StreamRate::Constant(bytes_per_s) }
     }
 
+    /// The same link with every rate `factor` times as high; the latency stays.
+    #[must_use]
+    pub fn faster(&self, factor: f64) -> LinkModel {
+        let rate = match &self.rate {
+            StreamRate::Constant(rate) => StreamRate::Constant(rate * factor),
+            StreamRate::Fitted(curves) => {
+                StreamRate::Fitted(curves.iter().map(|(count, c)| (*count, c.faster(factor))).collect())
+            }
+        };
+        LinkModel { latency_s: self.latency_s, rate }
+    }
+
     /// Rate in bytes/s of a transfer of `bytes` in all, cut evenly over `streams` (at least 1) that go side by side.
     pub fn transfer_rate(&self, bytes: Bytes, streams: u32) -> f64 {
         match &self.rate {

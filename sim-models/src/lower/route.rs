@@ -31,7 +31,7 @@ impl Route {
 }
 
 /// What a collective over replicas does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SyncKind {
     /// Sum of gradients, to all.
     AllReduce,
