@@ -148,7 +148,7 @@ pub(crate) struct Verify {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tideplan simulate opt350-a100x32\n  tideplan simulate quickstart --plan best.toml --at \"600 s\"\n  tideplan simulate opt350-a100x32-v100x96 --timeline t.json     open t.json in https://ui.perfetto.dev"
+    after_help = "Examples:\n  tideplan simulate opt350-a100x32\n  tideplan simulate quickstart --plan best.toml --at \"600 s\"\n  tideplan simulate opt350-a100x32-v100x96 --timeline t.json     open t.json in https://ui.perfetto.dev\n  tideplan simulate opt350-a100x32-v100x96 --explain --html why.html --links links.csv\n\nWhat --explain says, and how each figure is defined: docs/explain.md."
 )]
 pub(crate) struct Simulate {
     /// A scenario file, or the name of a built-in.
@@ -164,6 +164,9 @@ pub(crate) struct Simulate {
     /// Say why: the critical path, time and memory by part, what would help most, links, how times are known.
     #[arg(long)]
     pub(crate) explain: bool,
+    /// Write that as a page with pictures: time and memory of the stages, what would help, links over time.
+    #[arg(long, value_name = "F.html")]
+    pub(crate) html: Option<PathBuf>,
     /// Write what each shared link carried over time: `time_s,link,bytes_per_s,capacity_bytes_per_s`, a row a change.
     #[arg(long, value_name = "F.csv")]
     pub(crate) links: Option<PathBuf>,

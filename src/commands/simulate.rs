@@ -38,19 +38,26 @@ pub(super) fn run(args: &Simulate) -> Result<Answer, Failure> {
     }
     let mut answer = report::json::iteration(scenario, &layout, &iteration);
     let mut shown = text(scenario, &plan, &layout, &iteration);
-    if args.explain || args.links.is_some() {
+    if args.explain || args.links.is_some() || args.html.is_some() {
         let explanation = explain(scenario, &fabric, &plan, &layout, &options).map_err(not_simulated)?;
         if let Some(path) = &args.links {
             report::links::csv(path, scenario, &explanation)?;
             eprintln!("wrote {}", path.display());
         }
-        if args.explain {
+        if args.explain || args.html.is_some() {
             let faster = faster(scenario, &fabric, &plan, &layout, options.at, explanation.time);
             let faster = faster.map_err(not_simulated)?;
-            let explained = Explained { scenario, layout: &layout, explanation: &explanation, faster: &faster };
-            answer["explain"] = explained.json();
-            shown.push('\n');
-            shown += &explained.text();
+            let explained =
+                Explained { scenario, layout: &layout, explanation: &explanation, faster: &faster };
+            if let Some(path) = &args.html {
+                write::whole(path, report::explain_html::page(&explained).as_bytes())?;
+                eprintln!("wrote {}", path.display());
+            }
+            if args.explain {
+                answer["explain"] = explained.json();
+                shown.push('\n');
+                shown += &explained.text();
+            }
         }
     }
     if args.over.json {

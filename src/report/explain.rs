@@ -5,12 +5,19 @@ use serde_json::{Map, Value, json};
 use sim_models::device::Evidence;
 use sim_models::explain::{Explanation, Faster, Limit, LinkReport, Parts, PathPart, StageReport, Step, What};
 use sim_models::layout::Layout;
+use sim_models::memory::Memory;
 use sim_models::scenario::Scenario;
 use sim_models::schedule::PassKind;
+use sim_models::units::Bytes;
 use std::fmt::Write;
 
 /// Most rows of the critical path, and of the links, that are shown; JSON has them all.
 const MOST_ROWS: usize = 16;
+/// The parts of time, in the order of [`Parts::each`].
+pub(super) const PARTS: [&str; 6] = ["compute", "exposed TP", "exposed PP", "exposed DP", "bubble", "wait"];
+/// The parts of memory, in the order of [`memory_parts`].
+pub(super) const MEMORY: [&str; 6] =
+    ["parameters", "gradients", "optimizer", "activations", "communication", "reserve"];
 /// Gains below this fraction are none.
 const NO_GAIN: f64 = 5e-5;
 
@@ -123,7 +130,9 @@ impl Explained<'_> {
                 };
                 format!("{}stage {stage} {kind}", of(*pipeline))
             }
-            Step::Transfer { pipeline, from, to } => format!("{}transfer stage {from} -> {to}", of(*pipeline)),
+            Step::Transfer { pipeline, from, to } => {
+                format!("{}transfer stage {from} -> {to}", of(*pipeline))
+            }
             Step::Sync { kind, layers } => format!("{kind} layers {}-{}", layers.0, layers.1),
             Step::Update { pipeline, stage } => format!("{}stage {stage} optimizer step", of(*pipeline)),
         }
@@ -135,6 +144,9 @@ impl Explained<'_> {
         let mut notes = Vec::new();
         if part.inside.as_ps() > 0 {
             notes.push(format!("{} inside layers for other ranks", time(part.inside)));
+        }
+        if part.slowed.as_ps() > 0 {
+            notes.push(format!("{} because GPUs are slowed", time(part.slowed)));
         }
         if part.bytes > 0 {
             notes.push(size(part.bytes as f64));
@@ -164,11 +176,13 @@ impl Explained<'_> {
                 set("pipeline", pipeline.into());
                 set("stage", stage.into());
                 set("exposed_tp_s", part.inside.as_secs_f64().into());
+                set("slowed_s", part.slowed.as_secs_f64().into());
             }
             Step::Update { pipeline, stage } => {
                 set("kind", "update".into());
                 set("pipeline", pipeline.into());
                 set("stage", stage.into());
+                set("slowed_s", part.slowed.as_secs_f64().into());
             }
             Step::Transfer { pipeline, from, to } => {
                 set("kind", "transfer".into());
@@ -199,15 +213,15 @@ impl Explained<'_> {
         Value::Object(object)
     }
 
-    fn place(&self, stage: &StageReport) -> [String; 4] {
+    /// Pipelines, stage, GPU, GPUs.
+    pub(crate) fn place(&self, stage: &StageReport) -> [String; 4] {
         let gpu = self.scenario.groups[stage.group as usize].gpu.name.clone();
         [stage.count.to_string(), stage.stage.to_string(), gpu, thousands(stage.devices)]
     }
 
     fn times(&self) -> String {
         let e = self.explanation;
-        let heads = ["compute", "exposed TP", "exposed PP", "exposed DP", "bubble", "wait"];
-        let mut table = Table::new(["pipelines", "stage", "GPU", "GPUs"].into_iter().chain(heads));
+        let mut table = Table::new(["pipelines", "stage", "GPU", "GPUs"].into_iter().chain(PARTS));
         for stage in &e.stages {
             let parts = stage.parts.each().map(|(_, ps)| duration(ps));
             table.row(self.place(stage).into_iter().chain(parts));
@@ -215,7 +229,7 @@ impl Explained<'_> {
         let mut text = table.to_string();
         let overall: Parts<u128> = e.overall();
         let all = overall.total() as f64;
-        let shares: Vec<String> = heads
+        let shares: Vec<String> = PARTS
             .iter()
             .zip(overall.each())
             .map(|(head, (_, ps))| format!("{head} {:.1} %", 100.0 * ps as f64 / all.max(1.0)))
@@ -225,10 +239,19 @@ impl Explained<'_> {
     }
 
     fn memory(&self) -> String {
-        let heads =
-            ["parameters", "gradients", "optimizer", "activations", "communication", "reserve", "total", "of"];
+        let heads = MEMORY.into_iter().chain(["total", "of"]);
         let mut table = Table::new(["pipelines", "stage", "GPU", "GPUs"].into_iter().chain(heads));
-        // Stages that differ in time alone hold the same.
+        for stage in &self.holders() {
+            let all = [stage.memory.total(), stage.has];
+            let parts = memory_parts(&stage.memory).into_iter().chain(all);
+            let parts = parts.map(|bytes| format!("{:.2}", bytes.as_gib()));
+            table.row(self.place(stage).into_iter().chain(parts));
+        }
+        table.to_string()
+    }
+
+    /// Stages that differ in time alone hold the same: those as one.
+    pub(crate) fn holders(&self) -> Vec<StageReport> {
         let mut rows: Vec<StageReport> = Vec::new();
         for stage in &self.explanation.stages {
             match rows.last_mut() {
@@ -242,22 +265,7 @@ impl Explained<'_> {
                 _ => rows.push(stage.clone()),
             }
         }
-        for stage in &rows {
-            let m = &stage.memory;
-            let parts = [
-                m.parameters,
-                m.gradients,
-                m.optimizer,
-                m.activations,
-                m.communication,
-                m.reserve,
-                m.total(),
-                stage.has,
-            ];
-            let parts = parts.map(|bytes| format!("{:.2}", bytes.as_gib()));
-            table.row(self.place(stage).into_iter().chain(parts));
-        }
-        table.to_string()
+        rows
     }
 
     fn stage(&self, stage: &StageReport) -> Value {
@@ -348,8 +356,13 @@ impl Explained<'_> {
     }
 }
 
+/// Memory by part.
+pub(super) fn memory_parts(m: &Memory) -> [Bytes; 6] {
+    [m.parameters, m.gradients, m.optimizer, m.activations, m.communication, m.reserve]
+}
+
 /// How a time is known, in a word.
-pub(crate) fn known(evidence: Evidence) -> &'static str {
+fn known(evidence: Evidence) -> &'static str {
     match evidence {
         Evidence::Measured => "measured",
         Evidence::Calibrated => "calibrated",
@@ -363,7 +376,7 @@ fn duration(ps: u64) -> String {
 }
 
 /// Bytes as a person reads them.
-fn size(bytes: f64) -> String {
+pub(super) fn size(bytes: f64) -> String {
     match bytes {
         b if b >= 1e12 => format!("{:.2} TB", b / 1e12),
         b if b >= 1e9 => format!("{:.2} GB", b / 1e9),

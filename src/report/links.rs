@@ -19,11 +19,8 @@ pub(crate) fn csv(path: &Path, scenario: &Scenario, explanation: &Explanation) -
                 name
             };
             for load in &explanation.links[*report].loads {
-                let (time, used, of) = (
-                    decimal(load.from.as_ps()),
-                    load.used.as_bytes_per_s(),
-                    load.capacity.as_bytes_per_s(),
-                );
+                let (time, used, of) =
+                    (decimal(load.from.as_ps()), load.used.as_bytes_per_s(), load.capacity.as_bytes_per_s());
                 writeln!(out, "{time},{name},{used},{of}").map_err(write::failed)?;
             }
         }
@@ -43,7 +40,9 @@ mod tests {
 
     #[test]
     fn seconds_are_exact() {
-        for (ps, text) in [(0, "0"), (1, "0.000000000001"), (1_500_000_000_000, "1.5"), (u64::MAX, "18446744.073709551615")] {
+        for (ps, text) in
+            [(0, "0"), (1, "0.000000000001"), (1_500_000_000_000, "1.5"), (u64::MAX, "18446744.073709551615")]
+        {
             assert_eq!(decimal(ps), text);
         }
     }

@@ -8,6 +8,7 @@ mod compare;
 mod datasheet;
 mod docs;
 mod exchange;
+mod explain;
 mod lists;
 mod plan;
 mod search;

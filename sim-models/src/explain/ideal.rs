@@ -29,9 +29,8 @@ struct Run<'a> {
 impl Run<'_> {
     /// When the last pass of all stages is done.
     fn end(&self) -> u64 {
-        let mut done: Vec<Vec<u64>> = (0..self.stages)
-            .map(|s| Vec::with_capacity(self.orders.stage(s).len()))
-            .collect();
+        let mut done: Vec<Vec<u64>> =
+            (0..self.stages).map(|s| Vec::with_capacity(self.orders.stage(s).len())).collect();
         loop {
             let mut moved = false;
             for s in 0..self.stages {

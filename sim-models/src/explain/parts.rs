@@ -145,16 +145,17 @@ pub(super) fn stages(
                 wait: idle - bubble,
             };
             let group = rank.devices[0].group;
-            let report = alike.entry((pipeline.group, rank.stage, group, parts)).or_insert_with(|| StageReport {
-                pipelines: pipeline.group,
-                stage: rank.stage,
-                group,
-                count: 0,
-                devices: 0,
-                parts,
-                memory: memory::of_rank(scenario, plan, layout, rank),
-                has: scenario.group(rank.devices[0]).gpu.memory,
-            });
+            let report =
+                alike.entry((pipeline.group, rank.stage, group, parts)).or_insert_with(|| StageReport {
+                    pipelines: pipeline.group,
+                    stage: rank.stage,
+                    group,
+                    count: 0,
+                    devices: 0,
+                    parts,
+                    memory: memory::of_rank(scenario, plan, layout, rank),
+                    has: scenario.group(rank.devices[0]).gpu.memory,
+                });
             report.count += u64::from(class.count);
             report.devices += u64::from(class.count) * rank.devices.len() as u64;
         }
@@ -202,8 +203,8 @@ impl Bubbles<'_> {
             return *idle;
         }
         let orders = self.orders.entry(*shape).or_insert_with(|| Orders::new(shape));
-        let blocking = !self.plan.overlap_p2p
-            && matches!(self.plan.schedule, Schedule::OneFOneB | Schedule::GPipe);
+        let blocking =
+            !self.plan.overlap_p2p && matches!(self.plan.schedule, Schedule::OneFOneB | Schedule::GPipe);
         let idle = ideal::idle(orders, shape.stages, rank.stage, &key.2, blocking);
         self.known.insert(key, idle);
         idle

@@ -81,6 +81,8 @@ pub struct PathPart {
     pub time: SimDuration,
     /// Of a pass: waiting inside its layers, as far as that is known apart.
     pub inside: SimDuration,
+    /// Of a pass or an optimizer step: what it took longer because GPUs were slowed.
+    pub slowed: SimDuration,
     /// Of a transfer: before its first byte.
     pub latency: SimDuration,
     /// Of a transfer: the rest, by what held its rate.
@@ -113,7 +115,7 @@ impl Tracer<'_> {
     pub(super) fn path(&self) -> Path {
         let roles = self.roles();
         let tasks = self.tasks(&roles);
-        let held = self.held(&tasks);
+        let held = self.held(&tasks, &roles);
         let mut path = Path { tasks: tasks.len() as u64, parts: Vec::new() };
         let mut place: BTreeMap<Step, usize> = BTreeMap::new();
         for task in tasks.iter().rev() {
@@ -125,6 +127,7 @@ impl Tracer<'_> {
                     count: 0,
                     time: SimDuration::ZERO,
                     inside: SimDuration::ZERO,
+                    slowed: SimDuration::ZERO,
                     latency: SimDuration::ZERO,
                     held: BTreeMap::new(),
                     bytes: 0,
@@ -138,12 +141,17 @@ impl Tracer<'_> {
             part.time = part.time.saturating_add(time);
             match role {
                 Role::Pass { member, at } => {
-                    let inside = self.inside(member as usize, at as usize, time);
+                    let own = self.own_time(*task, time);
+                    let inside = self.inside(member as usize, at as usize, own);
                     part.inside = part.inside.saturating_add(inside);
+                    part.slowed = part.slowed.saturating_add(time.saturating_sub(own));
                 }
                 Role::Boundary(b) => part.bytes += self.lowering.map.boundaries[b as usize].bytes.0,
                 Role::Sync(s) => part.bytes += self.lowering.map.syncs[s as usize].bytes.0,
-                Role::Update(_) => {}
+                Role::Update(_) => {
+                    let slowed = time.saturating_sub(self.own_time(*task, time));
+                    part.slowed = part.slowed.saturating_add(slowed);
+                }
             }
             if let Some((latency, limits)) = held.get(task) {
                 part.latency = part.latency.saturating_add(*latency);
@@ -233,6 +241,14 @@ impl Tracer<'_> {
         }
     }
 
+    /// What a pass would have taken at full speed: where a GPU may be slowed, its picoseconds go over that GPU as bytes.
+    fn own_time(&self, task: TaskId, time: SimDuration) -> SimDuration {
+        match self.lowering.graph.view(task) {
+            TaskView::Transfer(paced) => SimDuration::from_ps(paced.bytes).min(time),
+            _ => time,
+        }
+    }
+
     /// How much of `time` in a pass waits inside its layers: the pass's share of it.
     fn inside(&self, member: usize, at: usize, time: SimDuration) -> SimDuration {
         let tasks = &self.lowering.map.passes[member];
@@ -247,14 +263,16 @@ impl Tracer<'_> {
     }
 
     /// Latency of each transfer of the path, and its time by what held its rate.
-    fn held(&self, path: &[TaskId]) -> BTreeMap<TaskId, (SimDuration, Vec<(Limit, SimDuration)>)> {
-        let mut rates: BTreeMap<TaskId, Vec<(SimTime, Rate)>> = BTreeMap::new();
-        for task in path {
-            if matches!(self.lowering.graph.view(*task), TaskView::Transfer(_)) {
-                // Until it is told a rate, it has none.
-                rates.insert(*task, vec![(self.watch.first_byte(*task), Rate::ZERO)]);
-            }
-        }
+    fn held(
+        &self,
+        path: &[TaskId],
+        roles: &[Option<Role>],
+    ) -> BTreeMap<TaskId, (SimDuration, Vec<(Limit, SimDuration)>)> {
+        let sends = |t: &&TaskId| matches!(roles[t.index()], Some(Role::Boundary(_) | Role::Sync(_)));
+        // Until it is told a rate, a transfer has none.
+        let at_first = |t: &TaskId| (*t, vec![(self.watch.first_byte(*t), Rate::ZERO)]);
+        let mut rates: BTreeMap<TaskId, Vec<(SimTime, Rate)>> =
+            path.iter().filter(sends).map(at_first).collect();
         for (at, task, rate) in self.watch.rates() {
             if let Some(list) = rates.get_mut(&task) {
                 list.push((at, rate));

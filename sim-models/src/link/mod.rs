@@ -50,6 +50,9 @@ impl LinkModel {
     pub fn faster(&self, factor: f64) -> LinkModel {
         let rate = match &self.rate {
             StreamRate::Constant(rate) => StreamRate::Constant(rate * factor),
+            StreamRate::Each { stream, together } => {
+                StreamRate::Each { stream: stream * factor, together: together * factor }
+            }
             StreamRate::Fitted(curves) => {
                 StreamRate::Fitted(curves.iter().map(|(count, c)| (*count, c.faster(factor))).collect())
             }
