@@ -12,7 +12,7 @@ use sim_models::plan::Plan;
 use sim_models::scenario::Scenario;
 
 fn tape() -> impl Strategy<Value = Vec<u16>> {
-    prop::collection::vec(any::<u16>(), 0..220)
+    prop::collection::vec(any::<u16>(), 0..260)
 }
 
 fn run(scenario: &Scenario, plan: &Plan, start: u64, fold: bool) -> Iteration {
@@ -96,7 +96,7 @@ fn random_cases_reach_what_matters() {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 16) as u16
         };
-        let tape: Vec<u16> = (0..220).map(|_| next()).collect();
+        let tape: Vec<u16> = (0..260).map(|_| next()).collect();
         let (scenario, plan) = case(&mut Tape::new(&tape), Sharing::Yes);
         let layout = Layout::new(&scenario, &plan).unwrap_or_else(|f| panic!("{f:?}"));
         let folding = Folding::of(&layout);

@@ -2,6 +2,7 @@
 
 mod explained;
 mod folding;
+mod golden;
 mod iterations;
 mod memory;
 mod plans;

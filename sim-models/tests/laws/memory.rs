@@ -63,7 +63,7 @@ fn parts_by_hand() {
 
 proptest! {
     #[test]
-    fn parts_add_up_and_reports_agree(tape in prop::collection::vec(any::<u16>(), 0..220)) {
+    fn parts_add_up_and_reports_agree(tape in prop::collection::vec(any::<u16>(), 0..260)) {
         let (scenario, plan) = case(&mut Tape::new(&tape), Sharing::Yes);
         let layout = Layout::new(&scenario, &plan).expect("a plan");
         let needs = memory_needs(&scenario, &plan, &layout);

@@ -4,8 +4,11 @@
 use crate::round::{at, group, model, rate, scenario, table};
 use sim_core::{CapacityProfile, SimDuration};
 use sim_models::link::LinkModel;
-use sim_models::plan::{DeviceRange, LayerRange, PipelineGroup, Plan, Schedule, Stage};
+use sim_models::plan::{
+    DeviceRange, GradientSync, LayerRange, Layers, PipelineGroup, Plan, Recompute, Schedule, Stage,
+};
 use sim_models::scenario::{Scenario, ZoneLink};
+use sim_models::units::Bytes;
 
 /// Numbers to draw from; zeros once it is used up.
 pub(crate) struct Tape<'a> {
@@ -141,13 +144,52 @@ fn plan(tape: &mut Tape<'_>, scenario: &Scenario) -> Plan {
         let stages = vec![Stage { layers: layers.into(), devices, ..Stage::default() }];
         pipelines.push(PipelineGroup { replicas: 1, micro_batches: 1, stages });
     }
-    Plan {
+    let plan = Plan {
         micro_batch: 1 + tape.below(2),
-        schedule: tape.of(&[Schedule::OneFOneB, Schedule::GPipe]),
+        schedule: tape.of(&[
+            Schedule::OneFOneB,
+            Schedule::GPipe,
+            Schedule::ZeroBubble,
+            Schedule::Interleaved,
+        ]),
         overlap_p2p: tape.yes(),
         pipelines,
         ..Plan::default()
+    };
+    with_features(tape, plan, scenario.model.layers())
+}
+
+/// The plan with sharding, recomputation, buckets and virtual stages as drawn and as they go together.
+fn with_features(tape: &mut Tape<'_>, mut plan: Plan, layers: u32) -> Plan {
+    for stage in plan.pipelines.iter_mut().flat_map(|p| &mut p.stages) {
+        stage.recompute = tape.of(&[Recompute::None, Recompute::Full]);
     }
+    plan.gradient_sync = tape.of(&[GradientSync::AllReduce, GradientSync::ReduceScatter]);
+    plan.gradient_bucket = tape.of(&[None, Some(Bytes(40_000)), Some(Bytes(400_000))]);
+    plan.overlap_gradients = tape.yes();
+    let alike = plan.pipelines.len() == 1 && plan.schedule != Schedule::ZeroBubble;
+    plan.zero = tape.of(if alike { &[0, 1, 2, 3] } else { &[0, 1] });
+    if plan.schedule == Schedule::ZeroBubble && tape.yes() {
+        plan.in_flight = plan.pipelines.iter().map(|p| 2 * p.stages.len() as u32).max();
+    }
+    if plan.schedule == Schedule::Interleaved {
+        let fits = |p: &PipelineGroup| p.stages.len() > 1 && layers >= 2 * p.stages.len() as u32;
+        if !plan.pipelines.iter().all(fits) {
+            plan.schedule = Schedule::OneFOneB;
+            return plan;
+        }
+        for group in &mut plan.pipelines {
+            let stages = group.stages.len() as u32;
+            group.micro_batches *= stages;
+            // Two chunks a stage, as even as they go.
+            let border = |i: u32| i * layers / (2 * stages);
+            for (s, stage) in (0..).zip(&mut group.stages) {
+                let range = |i| LayerRange { first: border(i), last: border(i + 1) - 1 };
+                stage.layers = Layers::of(vec![range(s), range(stages + s)]).expect("two");
+            }
+        }
+    }
+    plan
 }
 
 /// Alike pipelines, as many as drawn and as the free devices allow; none if they allow none.
