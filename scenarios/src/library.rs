@@ -47,6 +47,11 @@ const BUILTINS: &[Builtin] = builtins![
     "quick": "opt350-a100x32",
     "quick": "opt350-a100x32-v100x96",
     "quick": "opt350-a100x128-v100x384",
+    "published": "llama3-405b-h100x16384",
+    "published": "llama3-405b-h100x131072",
+    "published": "gpt3-175b-a100x1024",
+    "published": "mixtral-8x22b-h100x512",
+    "published": "deepseek-v3-h800x2048",
 ];
 
 const TRACES: &[BuiltinTrace] =
