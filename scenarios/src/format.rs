@@ -156,6 +156,8 @@ table! {
         shared_ffn: optional Int<0, MOST_FFN> = "2048",
         /// Blocks at the start with a dense MLP; 0 when missing.
         dense_blocks: optional Int<0, MOST_BLOCKS> = "3",
+        /// Nodes that a token is sent to at most, once to each; when missing, to every expert by itself.
+        node_limit: optional Int<1, MOST_HEADS> = "4",
         /// Tokens of the fullest device over the mean; 1 (the default) is a balanced load.
         imbalance: optional Factor = "1.2",
         /// Tokens that an expert takes at most, over the mean; no limit when missing.
@@ -214,6 +216,8 @@ table! {
         zone: optional Name = "\"us-central1-a\"",
         /// NIC of a node, each way; when missing, the `rate` of `[network]`, or the best of the shipped curves between two such nodes.
         nic: optional SomeRate = "\"100 Gbps\"",
+        /// How many NICs `nic` is: a GPU sends through those next to it, so that one of eight GPUs has an eighth; 1 when missing, which every GPU uses whole.
+        nics: optional Int<1, 1024> = "8",
         /// Rate of one transfer between GPUs of a node; when missing, the shipped curve of the GPU, else what its NVLink or PCIe leaves.
         inside: optional SomeRate = "\"300 GB/s\"",
         /// Memory of a GPU; when missing, the catalogue's.
@@ -468,7 +472,7 @@ table! {
         in_flight: optional Int<1, MOST_SAMPLES> = "8",
         /// Whether norms and dropouts are split over the tensor-parallel ranks.
         sequence_parallel: optional bool = "true",
-        /// Whether tensor-parallel communication runs beside the products it belongs to.
+        /// Whether communication inside layers, of tensor and expert parallelism, runs beside their kernels.
         overlap_tp: optional bool = "true",
         /// What replicas share out: 0 nothing, 1 optimizer state, 2 gradients too, 3 parameters too.
         zero: optional Int<0, 3> = "1",

@@ -102,7 +102,7 @@ pub(crate) fn layer_config(
         cp: stage.cp,
         ep: stage.ep,
         sequence_parallel: plan.sequence_parallel && stage.tp > 1,
-        overlap_tp: plan.overlap_tp && stage.tp > 1,
+        overlap_tp: plan.overlap_tp && (stage.tp > 1 || stage.ep > 1),
         piped: stage.tp > 1
             && plan.pipelines.iter().any(|p| p.stages.len() > 1)
             && scenario.groups.iter().map(|g| u64::from(g.nodes)).sum::<u64>() > 1,

@@ -58,8 +58,10 @@ pub struct NodeGroup {
     pub layers: Arc<LayerTimes>,
     /// Between GPUs of one node.
     pub inside: LinkModel,
-    /// A node's NIC, each way: shared by all its transfers to other nodes.
+    /// A node's NICs together, each way: shared by all its transfers to other nodes.
     pub nic: CapacityProfile,
+    /// How many NICs that are. A GPU sends through those next to it: one of eight where there are eight. 1: through all.
+    pub nics: u32,
 }
 
 impl NodeGroup {

@@ -85,7 +85,8 @@ fn group(
     let nic = nic(t, file, &gpu, &zone, cx.faults);
     let inside = inside(t, &gpu, gpus_per_node);
     let outside = nic.as_ref().map(|nic| outside(file, &gpu, &zone, nic, gpus_per_node));
-    let layers = layers(t, &gpu, (inside.clone(), outside), workload?, cx)?;
+    let fabric = t.inside.is_none().then(|| Fabric::of(&gpu, gpus_per_node));
+    let layers = layers(t, &gpu, (fabric, inside.clone(), outside), workload?, cx)?;
     Some(NodeGroup {
         name: t.name.as_ref()?.value.0.clone(),
         nodes: t.count.as_ref()?.value.u32(),
@@ -93,6 +94,7 @@ fn group(
         layers: Arc::new(layers),
         inside,
         nic: nic?,
+        nics: t.nics.as_ref().map_or(1, |n| n.value.u32()),
         zone,
         gpu,
     })
@@ -102,7 +104,7 @@ fn group(
 fn layers(
     t: &NodesTable,
     gpu: &Gpu,
-    (inside, outside): (LinkModel, Option<Outside>),
+    (fabric, inside, outside): (Option<Fabric>, LinkModel, Option<Outside>),
     workload: &Workload<'_>,
     cx: &mut Context<'_>,
 ) -> Option<LayerTimes> {
@@ -115,7 +117,7 @@ fn layers(
     };
     if let Some(file) = &t.device {
         let device = Device::Roofline(calibrated(file, gpu, cx)?);
-        let device = OnDevice { device, model: model.clone(), format, inside, outside };
+        let device = OnDevice { device, model: model.clone(), format, fabric, inside, outside };
         return Some(match table {
             Some(table) => LayerTimes::carried_on(table, device),
             None => LayerTimes::modelled(device),
@@ -125,7 +127,7 @@ fn layers(
         return Some(LayerTimes::measured(table));
     }
     let device = Device::of(gpu, model, format, FrameworkConstants::default(), table.as_ref());
-    let device = OnDevice { device, model: model.clone(), format, inside, outside };
+    let device = OnDevice { device, model: model.clone(), format, fabric, inside, outside };
     Some(match table {
         Some(table) => LayerTimes::carried_on(table, device),
         None => LayerTimes::modelled(device),

@@ -166,6 +166,7 @@ fn experts(t: &ExpertsTable, faults: &mut Faults) -> Option<Experts> {
         ffn_hidden: t.ffn_hidden.as_ref()?.value.0,
         shared_ffn: t.shared_ffn.as_ref().map_or(0, |v| v.value.0),
         dense_blocks: t.dense_blocks.as_ref().map_or(0, |v| v.value.u32()),
+        node_limit: t.node_limit.as_ref().map(|v| v.value.0),
         imbalance,
         capacity,
     })

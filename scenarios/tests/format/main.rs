@@ -5,6 +5,7 @@ mod changes;
 mod laws;
 mod layer_times;
 mod library;
+mod published;
 mod quantities;
 mod series;
 mod traces;

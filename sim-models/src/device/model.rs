@@ -96,7 +96,7 @@ pub struct Waits {
     pub expert_s: f64,
     /// Keys and values once around the context-parallel ranks.
     pub ring_s: f64,
-    /// Whether all-reduces run beside the kernels.
+    /// Whether all-reduces and exchanges run beside the kernels.
     pub overlap: bool,
 }
 
@@ -112,8 +112,9 @@ impl LayerEstimate {
         let expert = if self.expert_bytes > 0.0 { 2.0 * waits.expert_s } else { 0.0 };
         let time = |pass: &Pass, ring_s: f64| {
             let sync = if pass.syncs == 0 { 0.0 } else { f64::from(pass.syncs) * waits.sync_s };
-            let synced = if waits.overlap { pass.device_s.max(sync) } else { pass.device_s + sync };
-            (synced + expert + ring_s).max(pass.host_s)
+            let inside = sync + expert;
+            let synced = if waits.overlap { pass.device_s.max(inside) } else { pass.device_s + inside };
+            (synced + ring_s).max(pass.host_s)
         };
         let waited = |pass: &Pass, all: f64| (all - pass.device_s.max(pass.host_s)).max(0.0);
         let forward = time(&self.forward, ring(self.ring_bytes, self.core_s));

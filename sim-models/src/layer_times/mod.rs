@@ -32,7 +32,7 @@ pub struct LayerConfig {
     pub ep: u32,
     /// Whether what is on every tensor-parallel rank is split over the sequence.
     pub sequence_parallel: bool,
-    /// Whether tensor-parallel communication runs beside the kernels.
+    /// Whether communication of tensor and expert parallelism runs beside the kernels.
     pub overlap_tp: bool,
     /// Whether it is a stage of a pipeline over several nodes.
     pub piped: bool,

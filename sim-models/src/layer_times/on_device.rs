@@ -4,13 +4,13 @@
 //! rarely leave a node, and across nodes every rank has its share of the NIC.
 
 use super::{LayerConfig, LayerSums, NoTimes};
-use crate::collective::CollectiveKind;
+use crate::collective::{CollectiveKind, Fabric, Group, Nccl, Wires};
 use crate::device::{
     Device, DeviceModel, Evidence, Format, LayerCost, LayerEstimate, LayerQuery, LayerShape, Waits,
 };
 use crate::link::LinkModel;
 use crate::units::Bytes;
-use crate::workload::{LayerKind, Model};
+use crate::workload::{Experts, LayerKind, Model};
 use sim_core::{SimDuration, TimeError};
 
 /// A pass of all layers and an optimizer step take no longer than this: a day. What does is a slip in a datasheet.
@@ -25,6 +25,9 @@ pub struct OnDevice {
     pub model: Model,
     /// In this number format.
     pub format: Format,
+    /// How the maker joins the GPUs of a node, where collectives are to be NCCL's over it; `None` where `inside` was stated,
+    /// measured or fitted: rings at what transfers reach over it.
+    pub fabric: Option<Fabric>,
     /// What joins the GPUs of a node: layers of several tensor-parallel ranks wait for their all-reduces over it.
     pub inside: LinkModel,
     /// What joins nodes, for groups that spread over several; without it such groups have no times.
@@ -104,7 +107,7 @@ impl OnDevice {
                 0.0
             },
             expert_s: if time.expert_bytes > 0.0 {
-                self.exchange_s(config.ep, ep_nodes, time.expert_bytes)
+                self.exchange_s(config.ep, ep_nodes, self.once_a_node(ep_nodes) * time.expert_bytes)
             } else {
                 0.0
             },
@@ -135,8 +138,33 @@ impl OnDevice {
         bytes / rate + steps * latency
     }
 
+    /// Where experts are on several nodes and a token goes to few of them, once to each: what of its copies is sent.
+    fn once_a_node(&self, nodes: u32) -> f64 {
+        match self.model.experts {
+            Some(Experts { node_limit: Some(most), top_k, .. }) if nodes > 1 => {
+                most.min(top_k) as f64 / top_k.max(1) as f64
+            }
+            _ => 1.0,
+        }
+    }
+
+    /// A collective as NCCL runs it over the maker's links, s; `bytes` as nccl-tests count them. `None` without such links.
+    fn nccl_s(&self, kind: CollectiveKind, ranks: u32, nodes: u32, bytes: f64) -> Option<f64> {
+        let fabric = self.fabric?;
+        let nodes = nodes.clamp(1, ranks);
+        let group = Group::new(ranks.next_multiple_of(nodes), nodes).ok()?;
+        let nic = self.outside.as_ref().map_or(f64::INFINITY, |o| o.share * f64::from(fabric.gpus_per_node));
+        let between = self.outside.as_ref().map(|o| LinkModel::constant(nic, o.link.latency_s));
+        let wires = Wires { inside: None, between: between.as_ref(), nic, added_s: 0.0 };
+        let time = Nccl::new(fabric).ok()?.group_time(&wires, kind, Bytes::from_f64(bytes), group);
+        Some(time.ok()?.seconds)
+    }
+
     /// One all-reduce of `ranks` on `nodes` nodes, s: rings inside the nodes around a ring of each rank's part between them.
     fn all_reduce_s(&self, ranks: u32, nodes: u32, bytes: f64) -> f64 {
+        if let Some(time) = self.nccl_s(CollectiveKind::AllReduce, ranks, nodes, bytes) {
+            return time;
+        }
         let nodes = nodes.clamp(1, ranks);
         let own = ranks.div_ceil(nodes);
         let ring = |out, ranks: u32, bytes: f64| {
@@ -150,6 +178,10 @@ impl OnDevice {
 
     /// An exchange in which each of `ranks` on `nodes` nodes sends `bytes` in all, as much to each other one, s.
     fn exchange_s(&self, ranks: u32, nodes: u32, bytes: f64) -> f64 {
+        let whole = bytes * f64::from(ranks) / f64::from(ranks.max(2) - 1);
+        if let Some(time) = self.nccl_s(CollectiveKind::AllToAll, ranks, nodes, whole) {
+            return time;
+        }
         let nodes = nodes.clamp(1, ranks);
         let near = ranks.div_ceil(nodes) - 1;
         let others = f64::from(ranks - 1);

@@ -1,7 +1,10 @@
 //! The resources that transfers share: a NIC each way for every node, each way of every zone link, and the speed of every GPU
 //! that is slowed at times.
 
+use crate::collective::{self, CollectiveKind, Group, Nccl, Wires};
+use crate::link::{LinkModel, StreamRate};
 use crate::scenario::{DeviceId, NodeId, Scenario};
+use crate::units::Bytes;
 use sim_core::{Network, NetworkBuilder, ResourceId};
 use std::collections::BTreeMap;
 
@@ -14,6 +17,8 @@ pub struct Fabric {
     first_node: Vec<u32>,
     nodes: u32,
     speeds: BTreeMap<DeviceId, ResourceId>,
+    /// How NCCL uses the nodes of each group.
+    nccl: Vec<Option<Nccl>>,
 }
 
 impl Fabric {
@@ -37,7 +42,10 @@ impl Fabric {
             builder.resource(link.capacity.clone());
         }
         let speeds = replay.speeds.iter().map(|(d, line)| (*d, builder.resource(line.profile(0)))).collect();
-        Fabric { network: builder.build(), first_node, nodes, speeds }
+        let nccl =
+            |g: &crate::scenario::NodeGroup| Nccl::new(collective::Fabric::of(&g.gpu, g.gpus_per_node)).ok();
+        let nccl = scenario.groups.iter().map(nccl).collect();
+        Fabric { network: builder.build(), first_node, nodes, speeds, nccl }
     }
 
     /// The speed of a GPU, where it is slowed at times.
@@ -51,6 +59,26 @@ impl Fabric {
             return Vec::new();
         }
         devices.iter().filter_map(|d| self.speed(*d)).map(|r| (r, 1)).collect()
+    }
+
+    /// Most that a ring of a collective passes through a node's cards, bytes/s, as NCCL runs it over a link whose rate is that
+    /// of its wire; none where the link was measured: then its curve is what transfers reach.
+    pub(super) fn ring_rate(
+        &self,
+        group: u32,
+        kind: CollectiveKind,
+        bytes: Bytes,
+        (ranks, nodes): (u32, u32),
+        (link, nic): (&LinkModel, f64),
+    ) -> Option<f64> {
+        if !matches!(link.rate, StreamRate::Constant(_)) {
+            return None;
+        }
+        let model = self.nccl.get(group as usize)?.as_ref()?;
+        let wires = Wires { inside: None, between: Some(link), nic, added_s: 0.0 };
+        let group = Group::new(ranks.next_multiple_of(nodes), nodes).ok()?;
+        let time = model.group_time(&wires, kind, bytes, group).ok()?;
+        (time.rate.is_finite() && time.rate > 0.0).then_some(time.rate)
     }
 
     fn node(&self, node: NodeId) -> u32 {

@@ -1,6 +1,7 @@
 //! What a transfer uses: the way of an activation from one stage to another, and of a collective over many.
 
 use super::Fabric;
+use crate::collective::CollectiveKind;
 use crate::fold::{Class, Folding};
 use crate::layout::{Layout, Rank};
 use crate::link::LinkModel;
@@ -52,6 +53,14 @@ impl std::fmt::Display for SyncKind {
 }
 
 impl SyncKind {
+    fn collective(self) -> CollectiveKind {
+        match self {
+            SyncKind::AllReduce => CollectiveKind::AllReduce,
+            SyncKind::ReduceScatter => CollectiveKind::ReduceScatter,
+            SyncKind::AllGather => CollectiveKind::AllGather,
+        }
+    }
+
     /// Times that a ring goes around: its steps are so many times one less than its members.
     fn rounds(self) -> u64 {
         match self {
@@ -83,6 +92,10 @@ pub(super) struct Context<'a> {
     pub(super) plan: &'a Plan,
     pub(super) layout: &'a Layout,
     pub(super) folding: &'a Folding,
+}
+
+fn least(a: f64, b: f64) -> f64 {
+    if b < a { b } else { a }
 }
 
 fn lcm(a: u32, b: u32) -> u32 {
@@ -129,10 +142,13 @@ impl Context<'_> {
         let cap = link.transfer_rate(bytes, streams);
         let mut route = Route { uses: Vec::new(), latency, cap, bytes };
         if a.nodes != b.nodes {
+            for rank in [a, b] {
+                route.cap = least(route.cap, self.cards(rank, streams) * rank.nodes.len() as f64);
+            }
             // So many parts that every node of either side has a whole number of them.
             let parts = lcm(a.nodes.len() as u32, b.nodes.len() as u32);
             route.bytes = bytes.share(parts);
-            route.cap = cap / f64::from(parts);
+            route.cap /= f64::from(parts);
             let ends = [(a, true), (b, false)];
             for (rank, out) in ends {
                 let each = parts / rank.nodes.len() as u32;
@@ -197,7 +213,40 @@ impl Context<'_> {
             longest = longest.max(latency);
         }
         route.latency = SimDuration::from_ps(longest.as_ps().saturating_mul(rounds * (n - 1)));
+        if let Some(rate) = self.as_nccl_does(ring, &stops) {
+            route.cap = least(route.cap, rate / f64::from(spread));
+        }
         route
+    }
+
+    /// What NCCL leaves of the cards' rate where a ring crosses alike nodes: headers, collisions, a protocol's flags. Each
+    /// tensor-parallel rank has a ring of its own, over its own cards.
+    fn as_nccl_does(&self, ring: &Ring<'_>, stops: &[(&Rank, &[NodeId])]) -> Option<f64> {
+        let (first, home) = stops.first()?;
+        let alike =
+            |(rank, nodes): &(&Rank, &[NodeId])| rank.tp == first.tp && nodes[0].group == home[0].group;
+        let mut nodes = stops.iter().map(|(_, nodes)| nodes[0]).collect::<Vec<_>>();
+        nodes.dedup();
+        if nodes.len() < 2 || !stops.iter().all(alike) {
+            return None;
+        }
+        let g = home[0].group;
+        let (link, side) = (&self.scenario.node_links[g as usize][g as usize], first.tp * ring.side_by_side);
+        let ranks = u32::try_from(ring.members).ok()?;
+        let on_node = (ranks.div_ceil(nodes.len() as u32) * first.tp).max(1);
+        let nic = self.cards(first, on_node) / f64::from(side);
+        let bytes = ring.whole.share(first.tp);
+        let kind = ring.kind.collective();
+        let rate = self.fabric.ring_rate(g, kind, bytes, (ranks, nodes.len() as u32), (link, nic))?;
+        Some(rate * f64::from(first.tp))
+    }
+
+    /// What so many of a rank's devices on one node can send together, bytes/s: each uses the cards next to it.
+    fn cards(&self, rank: &Rank, devices: u32) -> f64 {
+        let group = &self.scenario.groups[rank.node().group as usize];
+        let each = group.nics.div_ceil(group.gpus_per_node).max(1);
+        let used = (devices.saturating_mul(each)).clamp(1, group.nics.max(1));
+        group.nic.highest().as_bytes_per_s() * f64::from(used) / f64::from(group.nics.max(1))
     }
 
     /// The node whose NIC a hop uses, and how often; none where another node stands for it.

@@ -133,7 +133,7 @@ pub struct Plan {
     /// Whether what tensor parallelism leaves on every rank (norms, dropouts) is split over the sequence (arXiv 2205.05198).
     #[serde(default, skip_serializing_if = "is_false")]
     pub sequence_parallel: bool,
-    /// Whether tensor-parallel communication runs beside the matrix products it belongs to.
+    /// Whether communication inside layers, of tensor and expert parallelism, runs beside their kernels.
     #[serde(default, skip_serializing_if = "is_false")]
     pub overlap_tp: bool,
     /// What replicas share out instead of each holding all of it (arXiv 1910.02054): 0 nothing, 1 optimizer state, 2 gradients

@@ -98,6 +98,7 @@ impl Config {
             ffn_hidden: width,
             shared_ffn: 0,
             dense_blocks: 0,
+            node_limit: None,
             imbalance: 1.0,
             capacity: None,
         })
@@ -173,6 +174,7 @@ impl Model {
                     experts: Some(Experts {
                         shared_ffn: width * c.or("n_shared_experts", MOST_HEADS, 0)?,
                         dense_blocks: c.or("first_k_dense_replace", MOST_BLOCKS, 0)? as u32,
+                        node_limit: c.get("topk_group", MOST_HEADS, 1)?,
                         ..routed
                     }),
                     latent: Some(Latent {
@@ -215,7 +217,7 @@ mod tests {
                 r#"{"model_type": "deepseek_v3", "hidden_size": 7168, "num_attention_heads": 128,
                     "num_key_value_heads": 128, "num_hidden_layers": 61, "intermediate_size": 18432,
                     "moe_intermediate_size": 2048, "n_routed_experts": 256, "n_shared_experts": 1,
-                    "num_experts_per_tok": 8, "first_k_dense_replace": 3, "q_lora_rank": 1536,
+                    "num_experts_per_tok": 8, "topk_group": 4, "first_k_dense_replace": 3, "q_lora_rank": 1536,
                     "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128,
                     "vocab_size": 129280, "max_position_embeddings": 4096}"#,
             ),

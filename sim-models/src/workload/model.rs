@@ -59,6 +59,9 @@ pub struct Experts {
     /// Blocks at the start that keep a dense MLP.
     #[serde(default)]
     pub dense_blocks: u32,
+    /// Nodes that a token is sent to at most, once to each and on from there inside it. None: to every expert by itself.
+    #[serde(default)]
+    pub node_limit: Option<u64>,
     /// Tokens of the fullest device over the mean. At least 1; 1 is a balanced load.
     #[serde(default = "unit")]
     pub imbalance: f64,

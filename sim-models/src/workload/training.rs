@@ -81,6 +81,17 @@ pub struct ActivationModel {
     pub logits: f64,
 }
 
+impl ActivationModel {
+    /// What is usual in a number format: 32 bits as the default, 16 bits with flash attention and fused kernels that keep
+    /// what SimuMax counts (Apache-2.0, see NOTICE): (10 h + 2 (widths of attention + 3 f) / TP) bytes a token and block.
+    pub fn of(precision: Precision) -> ActivationModel {
+        match precision {
+            Precision::Fp32 => ActivationModel::default(),
+            _ => ActivationModel { replicated: 5.0, attention: 1.0, mlp: 2.0, scores: 0.0, logits: 2.0 },
+        }
+    }
+}
+
 impl Default for ActivationModel {
     fn default() -> Self {
         ActivationModel { replicated: 3.0, attention: 1.0, mlp: 1.0, scores: 1.0, logits: 2.0 }
@@ -132,7 +143,7 @@ impl Training {
             optimizer: Optimizer::Adam,
             gradient_bytes: precision.activation_bytes(),
             memory_reserve: Bytes(1 << 30),
-            activations: ActivationModel::default(),
+            activations: ActivationModel::of(precision),
             overheads: Overheads::default(),
         }
     }

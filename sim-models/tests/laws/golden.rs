@@ -2,13 +2,14 @@
 
 use crate::round::{MS, group, plan, rate, scenario, table, with_batch_of};
 use sim_core::{CapacityProfile, SimDuration};
+use sim_models::collective::Fabric;
 use sim_models::device::{Device, Format, Roofline};
 use sim_models::fold::Folding;
 use sim_models::iteration::{Options, simulate};
 use sim_models::layer_times::{LayerTimes, OnDevice, Outside};
 use sim_models::layout::Layout;
 use sim_models::link::LinkModel;
-use sim_models::lower::{Fabric, Lowering, SyncKind};
+use sim_models::lower::{self, Lowering, SyncKind};
 use sim_models::plan::{GradientSync, LayerRange, Layers, Plan, Schedule};
 use sim_models::scenario::Scenario;
 use sim_models::units::Bytes;
@@ -79,7 +80,7 @@ fn bubbles_of_a_grid_of_sizes() {
 fn sent(s: &Scenario, p: &Plan) -> ([u64; 3], u64) {
     let s = with_batch_of(s.clone(), p);
     let layout = Layout::new(&s, p).unwrap_or_else(|f| panic!("{f:#?}"));
-    let (fabric, mut lowering) = (Fabric::new(&s), Lowering::new());
+    let (fabric, mut lowering) = (lower::Fabric::new(&s), Lowering::new());
     lowering.lower(&s, &fabric, p, &layout, &Folding::of(&layout)).expect("a graph");
     let mut by_kind = [0; 3];
     for sync in &lowering.map.syncs {
@@ -145,6 +146,7 @@ fn with_experts(nodes: u32, per_node: u32) -> Scenario {
         ffn_hidden: 4096,
         shared_ffn: 0,
         dense_blocks: 0,
+        node_limit: None,
         imbalance: 1.0,
         capacity: None,
     };
@@ -158,8 +160,9 @@ fn with_experts(nodes: u32, per_node: u32) -> Scenario {
         device: Device::Roofline(Roofline::from_catalogue(&gpu)),
         model: model.clone(),
         format: Format::Bf16,
+        fabric: Some(Fabric::of(&gpu, per_node)),
         inside: LinkModel::constant(2e11, 3e-6),
-        outside: Some(Outside { link: LinkModel::constant(1e10, 1e-5), share: 5e9 }),
+        outside: Some(Outside { link: LinkModel::constant(2e10, 1e-5), share: 5e9 }),
     }));
     s.model = model;
     s

@@ -636,6 +636,7 @@ impl Placed {
                 device: Device::Roofline(roofline),
                 model: model.clone(),
                 format: format(precision),
+                fabric: None,
                 inside: wires[i].inside.clone(),
                 outside: wires[i].outside(),
             };
@@ -661,6 +662,7 @@ impl Placed {
             layers: Arc::new(layers),
             inside,
             nic: CapacityProfile::constant(nic),
+            nics: 1,
         }
     }
 }

@@ -123,6 +123,7 @@ fn experts(row: &Row, model: &mut Model) {
                 top_k: TOP_K.min(count),
                 ffn_hidden: ffn.unwrap_or(model.ffn_hidden),
                 shared_ffn: 0,
+                node_limit: None,
                 dense_blocks: 0,
                 imbalance: 1.0,
                 capacity: None,
