@@ -216,7 +216,7 @@ table! {
         zone: optional Name = "\"us-central1-a\"",
         /// NIC of a node, each way; when missing, the `rate` of `[network]`, or the best of the shipped curves between two such nodes.
         nic: optional SomeRate = "\"100 Gbps\"",
-        /// How many NICs `nic` is: a GPU sends through those next to it, so that one of eight GPUs has an eighth; 1 when missing, which every GPU uses whole.
+        /// How many cards `nic` is: a GPU sends through those next to it, so that one of eight GPUs has an eighth, and collectives reach what NCCL leaves of them. When missing, a GPU uses all of `nic`, and rates are what transfers reach.
         nics: optional Int<1, 1024> = "8",
         /// Rate of one transfer between GPUs of a node; when missing, the shipped curve of the GPU, else what its NVLink or PCIe leaves.
         inside: optional SomeRate = "\"300 GB/s\"",

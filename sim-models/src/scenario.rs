@@ -60,8 +60,9 @@ pub struct NodeGroup {
     pub inside: LinkModel,
     /// A node's NICs together, each way: shared by all its transfers to other nodes.
     pub nic: CapacityProfile,
-    /// How many NICs that are. A GPU sends through those next to it: one of eight where there are eight. 1: through all.
-    pub nics: u32,
+    /// How many cards that are, where it is said: a GPU sends through those next to it, one of eight where there are eight, and
+    /// collectives reach what NCCL leaves of them. `None`: a GPU sends through all, and links say what transfers reach.
+    pub nics: Option<u32>,
 }
 
 impl NodeGroup {

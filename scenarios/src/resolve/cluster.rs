@@ -94,7 +94,7 @@ fn group(
         layers: Arc::new(layers),
         inside,
         nic: nic?,
-        nics: t.nics.as_ref().map_or(1, |n| n.value.u32()),
+        nics: t.nics.as_ref().map(|n| n.value.u32()),
         zone,
         gpu,
     })

@@ -2,7 +2,7 @@
 //! that is slowed at times.
 
 use crate::collective::{self, CollectiveKind, Group, Nccl, Wires};
-use crate::link::{LinkModel, StreamRate};
+use crate::link::LinkModel;
 use crate::scenario::{DeviceId, NodeId, Scenario};
 use crate::units::Bytes;
 use sim_core::{Network, NetworkBuilder, ResourceId};
@@ -62,7 +62,7 @@ impl Fabric {
     }
 
     /// Most that a ring of a collective passes through a node's cards, bytes/s, as NCCL runs it over a link whose rate is that
-    /// of its wire; none where the link was measured: then its curve is what transfers reach.
+    /// of its wire.
     pub(super) fn ring_rate(
         &self,
         group: u32,
@@ -71,9 +71,6 @@ impl Fabric {
         (ranks, nodes): (u32, u32),
         (link, nic): (&LinkModel, f64),
     ) -> Option<f64> {
-        if !matches!(link.rate, StreamRate::Constant(_)) {
-            return None;
-        }
         let model = self.nccl.get(group as usize)?.as_ref()?;
         let wires = Wires { inside: None, between: Some(link), nic, added_s: 0.0 };
         let group = Group::new(ranks.next_multiple_of(nodes), nodes).ok()?;

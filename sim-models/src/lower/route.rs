@@ -231,6 +231,7 @@ impl Context<'_> {
             return None;
         }
         let g = home[0].group;
+        self.scenario.groups[g as usize].nics?;
         let (link, side) = (&self.scenario.node_links[g as usize][g as usize], first.tp * ring.side_by_side);
         let ranks = u32::try_from(ring.members).ok()?;
         let on_node = (ranks.div_ceil(nodes.len() as u32) * first.tp).max(1);
@@ -244,9 +245,10 @@ impl Context<'_> {
     /// What so many of a rank's devices on one node can send together, bytes/s: each uses the cards next to it.
     fn cards(&self, rank: &Rank, devices: u32) -> f64 {
         let group = &self.scenario.groups[rank.node().group as usize];
-        let each = group.nics.div_ceil(group.gpus_per_node).max(1);
-        let used = (devices.saturating_mul(each)).clamp(1, group.nics.max(1));
-        group.nic.highest().as_bytes_per_s() * f64::from(used) / f64::from(group.nics.max(1))
+        let all = group.nics.unwrap_or(1).max(1);
+        let each = all.div_ceil(group.gpus_per_node).max(1);
+        let used = devices.saturating_mul(each).clamp(1, all);
+        group.nic.highest().as_bytes_per_s() * f64::from(used) / f64::from(all)
     }
 
     /// The node whose NIC a hop uses, and how often; none where another node stands for it.

@@ -68,7 +68,7 @@ pub(crate) fn group(name: &str, zone: &str, nodes: u32, gpus_per_node: u32) -> N
         layers: table(&[(1, 1), (1, 2), (1, 4), (2, 1)], &TIMES),
         inside: LinkModel::constant(4e8, 0.0),
         nic: CapacityProfile::constant(rate(1e9)),
-        nics: 1,
+        nics: None,
     }
 }
 

@@ -662,7 +662,7 @@ impl Placed {
             layers: Arc::new(layers),
             inside,
             nic: CapacityProfile::constant(nic),
-            nics: 1,
+            nics: None,
         }
     }
 }
