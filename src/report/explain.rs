@@ -11,7 +11,7 @@ use sim_models::schedule::PassKind;
 use sim_models::units::Bytes;
 use std::fmt::Write;
 
-/// Most rows of the critical path, and of the links, that are shown; JSON has them all.
+/// Most rows of the links that are shown; a critical path of more is shown by kind. JSON has them all.
 const MOST_ROWS: usize = 16;
 /// The parts of time, in the order of [`Parts::each`].
 pub(super) const PARTS: [&str; 6] = ["compute", "exposed TP", "exposed PP", "exposed DP", "bubble", "wait"];
@@ -95,22 +95,27 @@ impl Explained<'_> {
             let share = format!("{:.1} %", 100.0 * ps as f64 / (e.time.as_ps() as f64).max(1.0));
             [what, thousands(count), seconds(ps as f64 / 1e12), share, note]
         };
-        // All of it in the order of the path, as far as it fits; else the longest.
-        let mut longest: Vec<usize> = (0..e.path.parts.len()).collect();
-        longest.sort_by_key(|i| std::cmp::Reverse(e.path.parts[*i].time));
-        let (shown, rest) = longest.split_at(longest.len().min(MOST_ROWS));
-        let mut shown = shown.to_vec();
-        shown.sort_unstable();
-        for part in shown.iter().map(|i| &e.path.parts[*i]) {
-            table.row(row(self.step(&part.step), part.count, part.time.as_ps(), self.note(part)));
-        }
-        if !rest.is_empty() {
-            let (mut count, mut ps) = (0, 0);
-            for part in rest.iter().map(|i| &e.path.parts[*i]) {
-                count += part.count;
-                ps += part.time.as_ps();
+        let parts = &e.path.parts;
+        if parts.len() <= MOST_ROWS {
+            for part in parts {
+                table.row(row(self.step(&part.step), part.count, part.time.as_ps(), self.note(part)));
             }
-            table.row(row(format!("{} more", rest.len()), count, ps, String::new()));
+            return table.to_string();
+        }
+        // Too many to be read one by one: those of a kind together, still in the order of the path.
+        let mut kinds: Vec<(String, u64, u64, u64)> = Vec::new();
+        for part in parts {
+            let kind = kind(&part.step);
+            let at = kinds.iter().position(|k| k.0 == kind).unwrap_or_else(|| {
+                kinds.push((kind, 0, 0, 0));
+                kinds.len() - 1
+            });
+            let sums = &mut kinds[at];
+            *sums = (sums.0.clone(), sums.1 + part.count, sums.2 + part.time.as_ps(), sums.3 + 1);
+        }
+        for (kind, count, ps, places) in kinds {
+            let note = if places > 1 { format!("at {places} places") } else { String::new() };
+            table.row(row(kind, count, ps, note));
         }
         table.to_string()
     }
@@ -123,17 +128,13 @@ impl Explained<'_> {
         };
         match step {
             Step::Pass { kind, pipeline, stage } => {
-                let kind = match kind {
-                    PassKind::Forward => "forward",
-                    PassKind::Backward => "backward",
-                    PassKind::Weight => "weight gradients",
-                };
-                format!("{}stage {stage} {kind}", of(*pipeline))
+                format!("{}stage {stage} {}", of(*pipeline), pass(*kind))
             }
             Step::Transfer { pipeline, from, to } => {
                 format!("{}transfer stage {from} -> {to}", of(*pipeline))
             }
-            Step::Sync { kind, layers } => format!("{kind} layers {}-{}", layers.0, layers.1),
+            Step::Sync { kind, layers: (one, last) } if one == last => format!("{kind} layer {one}"),
+            Step::Sync { kind, layers: (first, last) } => format!("{kind} layers {first}-{last}"),
             Step::Update { pipeline, stage } => format!("{}stage {stage} optimizer step", of(*pipeline)),
         }
     }
@@ -353,6 +354,24 @@ impl Explained<'_> {
             table.row([group.name.as_str(), &group.gpu.name, known(g.evidence), &off]);
         }
         table.to_string()
+    }
+}
+
+fn pass(kind: PassKind) -> &'static str {
+    match kind {
+        PassKind::Forward => "forward",
+        PassKind::Backward => "backward",
+        PassKind::Weight => "weight gradients",
+    }
+}
+
+/// What a part of the path is, wherever it is.
+fn kind(step: &Step) -> String {
+    match step {
+        Step::Pass { kind, .. } => pass(*kind).into(),
+        Step::Transfer { .. } => "transfer between stages".into(),
+        Step::Sync { kind, .. } => kind.to_string(),
+        Step::Update { .. } => "optimizer step".into(),
     }
 }
 

@@ -91,3 +91,25 @@ fn a_file_that_cannot_be_written_is_an_error() {
     }
     assert_eq!(names(folder.path()), ["trace.csv", "two.toml"]);
 }
+
+/// Twelve stages: the path is shown by kind, and adds up all the same.
+#[test]
+fn a_long_path_is_shown_by_kind() {
+    let folder = two_nodes();
+    let plan = std::fs::read_to_string(folder.path().join("two.toml")).unwrap();
+    let (head, _) = plan.split_once("[plan]").unwrap();
+    let stage = |i: usize| {
+        let last = if i == 11 { 25 } else { 2 * i + 1 };
+        format!("    {{ layers = \"{}-{last}\", tp = 1, devices = [\"a:{i}\"] }},\n", 2 * i)
+    };
+    let stages: String = (0..12).map(stage).collect();
+    let plan = format!(
+        "{head}[plan]\nmicro_batch = 2\n[[plan.pipelines]]\nmicro_batches = 8\nstages = [\n{stages}]\n"
+    );
+    std::fs::write(folder.path().join("two.toml"), plan.replacen("count = 1", "count = 3", 1)).unwrap();
+    let output = text(&tideplan_in(folder.path(), &["simulate", "two.toml", "--explain"]));
+    let path: Vec<&str> = explanation(&output).lines().skip(2).take_while(|l| !l.is_empty()).collect();
+    let kinds: Vec<&str> = path.iter().map(|l| l.split("  ").next().unwrap()).collect();
+    assert_eq!(kinds, ["forward", "transfer between stages", "backward", "optimizer step"], "{output}");
+    assert!(path[1].contains(" places"), "{output}");
+}
