@@ -404,8 +404,8 @@ table! {
         forecast: optional Forecast = "\"average\"",
         /// What a forecast looks back on, and the windows that robust looks at; 300 s when missing.
         window: optional LongTime = "\"300 s\"",
-        /// Most plans that a policy's searches may find; 12 when missing.
-        max_plans: optional Int<1, 1_000> = "12",
+        /// Most states that a policy searches for plans in, each zone by itself not counted; 12 when missing, 0 for the scenario's own plan alone.
+        max_plans: optional Int<0, 1_000> = "12",
         /// Simulations of each search; 200 when missing.
         simulations: optional Int<1, 1_000_000_000> = "200",
         /// Whether iterations vary as measured steps do; `false` when missing.

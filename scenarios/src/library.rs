@@ -52,10 +52,35 @@ const BUILTINS: &[Builtin] = builtins![
     "published": "gpt3-175b-a100x1024",
     "published": "mixtral-8x22b-h100x512",
     "published": "deepseek-v3-h800x2048",
+    "replay": "replay-two-regions",
+    "replay": "replay-zhejiang-256",
+    "replay": "replay-spot",
+    "replay": "replay-elastic",
+    "replay": "replay-stragglers",
+    "replay": "replay-faults",
+    "replay": "replay-oversubscribed",
 ];
 
-const TRACES: &[BuiltinTrace] =
-    &[BuiltinTrace { name: "zhejiang-leaf-9-53", text: include_str!("../traces/zhejiang-leaf-9-53.csv") }];
+macro_rules! traces {
+    ($($name:literal),* $(,)?) => {
+        &[$(BuiltinTrace {
+            name: $name,
+            text: include_str!(concat!("../traces/", $name, ".csv")),
+        }),*]
+    };
+}
+
+const TRACES: &[BuiltinTrace] = traces![
+    "zhejiang-leaf-9-53",
+    "zhejiang-leaf-7-37",
+    "zhejiang-32-ports",
+    "skyplane-central1-asia-south1",
+    "parcae-high",
+    "oobleck-p3",
+    "sailor-a100",
+    "mlperf-steps-8",
+    "infinitehbd-400",
+];
 
 /// The scenarios of the library.
 pub fn builtins() -> &'static [Builtin] {

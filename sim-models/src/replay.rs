@@ -84,7 +84,7 @@ pub struct ReplayOptions {
     pub forecast: Forecast,
     /// Forecast: what it looks back on. Also the length of the windows that robust looks at.
     pub window: u64,
-    /// Most plans that a policy's searches may find.
+    /// Most states that a policy searches for plans in; 0: the scenario's own plan is all there is.
     pub max_plans: u32,
     /// Simulations of each search.
     pub simulations: u64,

@@ -44,6 +44,8 @@ pub struct Book<'a> {
 pub(crate) struct Known {
     pub(crate) plans: Vec<PlanId>,
     searched: BTreeSet<State>,
+    /// Those that count against the most there may be.
+    searches: u32,
 }
 
 impl<'a> Book<'a> {
@@ -195,6 +197,26 @@ fn coarse(scenario: &Scenario, state: &State) -> State {
     }
     down.sort_unstable();
     State { rates: state.rates.iter().map(|r| near(*r)).collect(), latencies: state.latencies.clone(), down }
+}
+
+/// The states in which one zone is all there is; none where there is one zone, or more than eight.
+fn zones_alone(frame: &Frame, state: &State) -> Vec<State> {
+    let scenario = &frame.scenario;
+    let zones: BTreeSet<&str> = scenario.groups.iter().map(|g| g.zone.as_str()).collect();
+    if zones.len() < 2 || zones.len() > 8 {
+        return Vec::new();
+    }
+    let alone = |zone: &&str| {
+        let mut down = state.down.clone();
+        for (g, group) in scenario.groups.iter().enumerate().filter(|(_, g)| g.zone != *zone) {
+            down.extend((0..group.nodes).map(|index| NodeId { group: g as u32, index }));
+        }
+        down.sort_unstable();
+        down.dedup();
+        let rate = |(of, rate): (&Of, &u64)| if matches!(of, Of::Link(_)) { 0 } else { *rate };
+        State { rates: frame.of.iter().zip(&state.rates).map(rate).collect(), down, ..state.clone() }
+    };
+    zones.iter().map(alone).collect()
 }
 
 /// The state in which nodes with a GPU slower than 4/5 are left out; none when there are none.
