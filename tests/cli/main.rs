@@ -12,6 +12,7 @@ mod explain;
 mod lists;
 mod plan;
 mod search;
+mod replay;
 mod simulate;
 mod streams;
 mod timeline;

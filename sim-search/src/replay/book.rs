@@ -60,21 +60,24 @@ impl<'a> Book<'a> {
 
     /// The plans known, searched for in this state too if there was no search of its like and searches are left.
     pub fn candidates(&mut self, state: &State) -> Vec<PlanId> {
-        if self.known.searched.is_empty()
+        if self.known.plans.is_empty()
             && let Some(plan) = &self.frame.scenario.plan
         {
             let own = self.plans.meet(self.frame, plan);
             self.known.plans.extend(own);
         }
-        let options = &self.frame.scenario.replay.options;
-        let mut states = vec![coarse(&self.frame.scenario, state)];
-        states.extend(without_slow(self.frame, state).map(|s| coarse(&self.frame.scenario, &s)));
-        for state in states {
-            if self.known.searched.len() as u32 >= options.max_plans
-                || !self.known.searched.insert(state.clone())
-            {
+        let scenario = &self.frame.scenario;
+        let most = scenario.replay.options.max_plans;
+        let mut states = vec![(coarse(scenario, state), true)];
+        states.extend(without_slow(self.frame, state).map(|s| (coarse(scenario, &s), true)));
+        // Each zone by itself is one more state, whatever its links carry.
+        states.extend(zones_alone(self.frame, state).iter().map(|s| (coarse(scenario, s), false)));
+        for (state, counts) in states {
+            let left = if counts { self.known.searches < most } else { most > 0 };
+            if !left || !self.known.searched.insert(state.clone()) {
                 continue;
             }
+            self.known.searches += u32::from(counts);
             let found = match self.searches.found.get(&state) {
                 Some(found) => found.clone(),
                 None => {
@@ -135,7 +138,7 @@ impl<'a> Book<'a> {
     pub fn switch_time(&mut self, from: PlanId, to: PlanId, state: &State) -> Option<u64> {
         let fixed = self.frame.scenario.replay.options.switch_cost;
         self.plans.variant(self.frame, to, &state.down, &state.latencies)?;
-        // Moves are as good as the same where rates differ by less than 2 %, and whoever sits out.
+        // Moves are as good as the same where rates differ by less than 3 %, and whoever sits out.
         let rates: Vec<u64> = state.rates.iter().map(|r| rounded(*r, 6)).collect();
         let key = (from, to, rates);
         let moving = match self.searches.switches.get(&key) {

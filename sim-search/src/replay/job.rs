@@ -147,6 +147,7 @@ impl<'w> Engine<'w> {
             interval: interval_at_first(setup.checkpoints),
             losses: 0,
             jitter: setup.jitter.map(Jitter::new),
+            scene: None,
         };
         let Some(mut current) = first else {
             run.out.waiting = setup.until.saturating_sub(setup.start);
@@ -154,6 +155,10 @@ impl<'w> Engine<'w> {
         };
         let mut pending: Option<Pending> = None;
         let mut decided = setup.start;
+        let on_nodes = policy.on_nodes() && self.world.nodes_change();
+        let world = self.world;
+        let next_nodes = |at: u64| if on_nodes { world.next_change_of_nodes(at) } else { None };
+        let mut nodes_since = next_nodes(decided);
         while run.now < setup.until {
             self.seek(run.now);
             if pending.as_ref().is_some_and(|p| p.ready <= run.now) {
@@ -163,10 +168,10 @@ impl<'w> Engine<'w> {
                 continue;
             }
             let due = policy.next(setup.start, decided).is_some_and(|at| at <= run.now)
-                || policy.on_nodes()
-                    && self.world.next_change_of_nodes(decided).is_some_and(|at| at <= run.now);
+                || nodes_since.is_some_and(|at| at <= run.now);
             if due && pending.is_none() {
                 decided = run.now;
+                nodes_since = next_nodes(decided);
                 let past = Past::new(self.world, setup.start, run.now);
                 let next = policy.decide(&past, current, &mut self.book(known));
                 if next != current {
@@ -174,7 +179,7 @@ impl<'w> Engine<'w> {
                     continue;
                 }
             }
-            let node_change = if policy.on_nodes() { self.world.next_change_of_nodes(run.now) } else { None };
+            let node_change = if on_nodes { Some(self.scene(&mut run, current).nodes) } else { None };
             let decision = policy.next(setup.start, decided).filter(|at| *at > run.now);
             let events = [node_change, decision, pending.as_ref().map(|p| p.ready)];
             let stop = events.into_iter().flatten().min().unwrap_or(u64::MAX);
@@ -269,21 +274,17 @@ impl<'w> Engine<'w> {
     /// One iteration, or as many equal ones as come before `stop`; or what comes in place of one.
     fn step(&mut self, run: &mut Run, setup: &Setup, current: PlanId, stop: u64) {
         let world = self.world;
-        let (down, latencies) = (world.down(run.now), world.latencies(run.now));
-        let Some(at) = self.plans.variant(&world.frame, current, &down, &latencies) else {
-            let back = world.next_coming_or_going(run.now, self.plans.nodes(current));
-            let until = back.unwrap_or(u64::MAX).min(stop).min(setup.until);
+        let scene = self.scene(run, current);
+        let Some(at) = scene.variant else {
+            let until = scene.change.min(stop).min(setup.until);
             run.out.waiting += until - run.now;
             (run.now, run.paid) = (until, false);
             return;
         };
-        if self.rejoin(run, setup, at, &down) {
+        if self.rejoin(run, setup, at) {
             return;
         }
-        let nodes_change = world.nodes_change();
-        let loss =
-            if nodes_change { world.next_loss(run.now, &self.plans.of_variant(at).nodes) } else { None };
-        let loss = loss.unwrap_or(u64::MAX);
+        let loss = scene.loss;
         if run.now >= run.checkpointed.saturating_add(run.interval) && run.since > 0 {
             self.checkpoint(run, setup, at, loss);
             return;
@@ -305,15 +306,9 @@ impl<'w> Engine<'w> {
             let channels = self.plans.channels(at);
             let lines = channels.iter().map(|c| &world.channels()[*c as usize].line);
             let quiet = lines.filter_map(|l| l.next_change(run.now)).min();
-            let coming = if nodes_change {
-                world.next_coming_or_going(run.now, self.plans.nodes(current))
-            } else {
-                None
-            };
             let checkpoint = run.checkpointed.saturating_add(run.interval);
             // Starts must lie before these, and the end before a change or at the limit.
-            let events = [coming, world.next_latency(run.now), Some(stop), Some(checkpoint.max(run.now + 1))];
-            let event = events.into_iter().flatten().min().unwrap_or(u64::MAX);
+            let event = scene.until.min(stop).min(checkpoint.max(run.now + 1));
             let starts = (event - run.now).div_ceil(length);
             let ends = quiet.map_or(u64::MAX, |q| (q - 1 - run.now) / length).min((limit - run.now) / length);
             count = starts.min(ends).max(1);
@@ -340,21 +335,37 @@ impl<'w> Engine<'w> {
         (run.holder, run.paid) = (Some(at), false);
     }
 
+    /// The scene now, looked up when something in it changed.
+    fn scene(&mut self, run: &mut Run, plan: PlanId) -> Scene {
+        if let Some(scene) = run.scene.filter(|s| s.plan == plan && (s.from..s.until).contains(&run.now)) {
+            return scene;
+        }
+        let (world, from) = (self.world, run.now);
+        let (down, latencies) = (world.down(from), world.latencies(from));
+        let variant = self.plans.variant(&world.frame, plan, &down, &latencies);
+        let never = |at: Option<u64>| at.unwrap_or(u64::MAX);
+        let (mut loss, mut change, mut nodes) = (u64::MAX, u64::MAX, u64::MAX);
+        if world.nodes_change() {
+            loss = never(variant.and_then(|v| world.next_loss(from, &self.plans.of_variant(v).nodes)));
+            change = never(world.next_coming_or_going(from, self.plans.nodes(plan)));
+            nodes = never(world.next_change_of_nodes(from));
+        }
+        let until = nodes.min(never(world.next_latency(from)));
+        let scene = Scene { plan, from, until, variant, loss, change, nodes };
+        run.scene = Some(scene);
+        scene
+    }
+
     /// What runs of a plan changed: nodes came back, or went without being used. Gives whether time passed.
-    fn rejoin(
-        &mut self,
-        run: &mut Run,
-        setup: &Setup,
-        at: usize,
-        down: &[sim_models::scenario::NodeId],
-    ) -> bool {
+    fn rejoin(&mut self, run: &mut Run, setup: &Setup, at: usize) -> bool {
         let same = run
             .holder
             .is_none_or(|h| h == at || self.plans.of_variant(h).digest == self.plans.of_variant(at).digest);
         if same {
             return false;
         }
-        let moving = self.moving(run, at, down, setup.until).0.unwrap_or(u64::MAX);
+        let down = self.world.down(run.now);
+        let moving = self.moving(run, at, &down, setup.until).0.unwrap_or(u64::MAX);
         let fixed = if run.paid { 0 } else { setup.switch_cost };
         let cost = moving.saturating_add(fixed).min(setup.until - run.now);
         run.out.restarting += cost;
@@ -433,6 +444,24 @@ struct Run {
     interval: u64,
     losses: u64,
     jitter: Option<Jitter>,
+    scene: Option<Scene>,
+}
+
+/// Who is there, and what runs of a plan, for as long as that stays.
+#[derive(Clone, Copy)]
+struct Scene {
+    plan: PlanId,
+    from: u64,
+    /// Until a node or a latency changes.
+    until: u64,
+    /// What runs.
+    variant: Option<usize>,
+    /// When a node of what runs goes.
+    loss: u64,
+    /// When a node of the plan comes or goes.
+    change: u64,
+    /// When any node comes or goes.
+    nodes: u64,
 }
 
 impl Run {

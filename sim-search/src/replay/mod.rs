@@ -217,8 +217,13 @@ pub fn replay_policies(
         engine.book(&mut all).candidates(&state);
     }
     let plans = all.plans.clone();
-    let schedules =
-        oracle::schedules(&world, &mut engine.book(&mut all), &plans, (start, until, replay.decide_every));
+    // With one plan there is nothing to choose.
+    let several = plans.len() > 1 || runs.is_empty();
+    let schedules = if !several {
+        Vec::new()
+    } else {
+        oracle::schedules(&world, &mut engine.book(&mut all), &plans, (start, until, replay.decide_every))
+    };
     for plans in schedules {
         let mut scheduled = Scheduled { name: "schedule".into(), plans };
         let trajectory = engine.run(&mut scheduled, &setup, &mut all);
@@ -235,7 +240,7 @@ pub fn replay_policies(
     let upper = (bound * u128::from(tokens_per_iteration)).div_ceil(1 << 20);
     let best_checkpoint = if world.nodes_change() && !runs.is_empty() {
         progress("checkpoints");
-        best_checkpoint(&mut engine, &setup, &mut all).map(|(ns, n)| (ns, n * tokens_per_iteration))
+        best_checkpoint(&mut engine, &setup, &runs, &mut all).map(|(ns, n)| (ns, n * tokens_per_iteration))
     } else {
         None
     };
@@ -266,25 +271,25 @@ pub fn replay_policies(
     })
 }
 
-/// The interval at which the static policy makes most, of those a factor of 2^(1/2) apart from 10 s to a day, and its
-/// iterations.
-fn best_checkpoint(engine: &mut Engine<'_>, setup: &Setup, known: &mut book::Known) -> Option<(u64, u64)> {
+/// The interval at which the static policy makes most, of those a factor of two apart around Young's for all losses that
+/// there were, and its iterations.
+fn best_checkpoint(
+    engine: &mut Engine<'_>,
+    setup: &Setup,
+    runs: &[(String, Trajectory)],
+    known: &mut book::Known,
+) -> Option<(u64, u64)> {
+    let run = &runs.first()?.1;
+    let cost = run.checkpointing.checked_div(run.checkpoints)?;
+    let middle = job::young(cost, setup.until - setup.start, run.losses.len() as u64);
     let mut best: Option<(u64, u64)> = None;
-    let mut at = |engine: &mut Engine<'_>, ns: u64| {
-        let setup = Setup { checkpoints: Checkpoints::Every(ns), ..*setup };
-        let mut kept = policy("static", &engine.world.frame.scenario.replay.options.clone())?;
+    for ns in [middle / 4, middle / 2, middle, middle.saturating_mul(2), middle.saturating_mul(4)] {
+        let setup = Setup { checkpoints: Checkpoints::Every(ns.max(1)), ..*setup };
+        let mut kept = policy("static", &engine.world.frame.scenario.replay.options)?;
         let done = engine.run(kept.as_mut(), &setup, known).iterations;
         if best.is_none_or(|b| done > b.1) {
-            best = Some((ns, done));
+            best = Some((ns.max(1), done));
         }
-        Some(())
-    };
-    let (mut low, high) =
-        (10 * NS_PER_S, (86_400 * NS_PER_S).min(setup.until - setup.start).max(10 * NS_PER_S));
-    while low <= high {
-        at(engine, low)?;
-        at(engine, low / 100 * 141)?;
-        low *= 2;
     }
     best
 }

@@ -114,7 +114,7 @@ impl Policy for Kept {
     }
 }
 
-/// The state as policies judge it: rates to 2 %, so that like states are judged once.
+/// The state as policies judge it: rates to 3 %, so that like states are judged once.
 fn seen(state: State) -> State {
     State { rates: state.rates.iter().map(|r| rounded(*r, 6)).collect(), ..state }
 }
