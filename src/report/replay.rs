@@ -289,11 +289,10 @@ fn whose(report: &Report) -> String {
 
 fn sweep_text(s: &Sweep) -> String {
     let mut text = format!("\nlink {}, level {:.3} Gbit/s:\n", s.link, s.level * 8e-9);
-    let mut table = Table::new(["plan", "micro-batch", "pipelines"]);
     for (i, plan) in s.plans.iter().enumerate() {
-        table.row([letter(i), plan.micro_batch.to_string(), super::plan::shape(plan)]);
+        let shape = super::plan::shape(plan);
+        let _ = writeln!(text, "plan {}: micro-batch {}, {shape}", letter(i), plan.micro_batch);
     }
-    text += &table.to_string();
     let mut table = Table::new(["below", "above", "break-even, Gbit/s"]);
     for b in &s.break_even {
         let at = (b.bytes_per_s.0 * b.bytes_per_s.1).sqrt() * 8e-9;

@@ -149,7 +149,8 @@ impl<'w> Engine<'w> {
             jitter: setup.jitter.map(Jitter::new),
             scene: None,
         };
-        let Some(mut current) = first else {
+        // Where none ends, the job starts with one all the same, and stalls or waits.
+        let Some(mut current) = first.or_else(|| known.plans.first().copied()) else {
             run.out.waiting = setup.until.saturating_sub(setup.start);
             return run.out;
         };
