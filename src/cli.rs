@@ -3,6 +3,7 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use sim_models::collective::messages::{Algorithm, Convention, Fabric, Op};
+use sim_models::workload_trace::Topology;
 use std::path::PathBuf;
 use validation::runs::Tier;
 use validation::runs::group::By;
@@ -148,7 +149,7 @@ pub(crate) struct Verify {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tideplan simulate opt350-a100x32\n  tideplan simulate quickstart --plan best.toml --at \"600 s\"\n  tideplan simulate opt350-a100x32-v100x96 --timeline t.json     open t.json in https://ui.perfetto.dev\n  tideplan simulate opt350-a100x32-v100x96 --explain --html why.html --links links.csv\n\nWhat --explain says, and how each figure is defined: docs/explain.md."
+    after_help = "Examples:\n  tideplan simulate opt350-a100x32\n  tideplan simulate quickstart --plan best.toml --at \"600 s\"\n  tideplan simulate opt350-a100x32-v100x96 --timeline t.json     open t.json in https://ui.perfetto.dev\n  tideplan simulate opt350-a100x32-v100x96 --explain --html why.html --links links.csv\n  tideplan simulate h100x8-switch --workload chakra:traces/ --system system.json --convention astra-sim \\\n      --topology switch\n  tideplan simulate my.toml --workload simai:workload.txt\n\nWhat --explain says, and how each figure is defined: docs/explain.md. Other tools' traces: docs/workloads.md."
 )]
 pub(crate) struct Simulate {
     /// A scenario file, or the name of a built-in.
@@ -173,6 +174,31 @@ pub(crate) struct Simulate {
     /// Simulate every pipeline, alike or not. The times are the same.
     #[arg(long)]
     pub(crate) no_fold: bool,
+    /// Run another tool's trace in place of a plan, rank r on GPU r: `chakra:DIR` (a directory of NAME.0.et, NAME.1.et, ... and
+    /// NAME.json with the process groups) or `simai:FILE`.
+    #[arg(long, value_name = "KIND:PATH", conflicts_with = "plan")]
+    pub(crate) workload: Option<String>,
+    #[command(flatten)]
+    pub(crate) rules: WorkloadRules,
+}
+
+/// How the messages of `--workload` are played.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "With --workload")]
+pub(crate) struct WorkloadRules {
+    /// An ASTRA-sim system file: its roofline, algorithms, splits and delays in place of the GPU's and the convention's.
+    #[arg(long, value_name = "FILE.json", requires = "workload")]
+    pub(crate) system: Option<PathBuf>,
+    /// What a link does with messages, and how bytes are counted [default: tideplan].
+    #[arg(long, value_name = "C", requires = "workload", value_parser = name::<Convention>(Convention::NAMES))]
+    pub(crate) convention: Option<Convention>,
+    /// What connects the GPUs: the scenario's nodes, or links as fast as their NICs in a ring, over a switch or between all
+    /// pairs [default: nodes].
+    #[arg(long, value_name = "T", requires = "workload", value_parser = name::<Topology>(Topology::NAMES))]
+    pub(crate) topology: Option<Topology>,
+    /// Into how many parts the buffer of a collective is cut, 1 to 65535 [default: the system file's, or 1].
+    #[arg(long, value_name = "K", requires = "workload", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    pub(crate) splits: Option<u32>,
 }
 
 #[derive(Debug, Args)]

@@ -25,3 +25,4 @@ pub mod schedule;
 pub mod timeline;
 pub mod units;
 pub mod workload;
+pub mod workload_trace;

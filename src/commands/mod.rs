@@ -17,6 +17,7 @@ mod simulate;
 mod trace;
 mod validate;
 mod verify;
+mod workload;
 
 use crate::cli::{Command, Over};
 use crate::failure::{Answer, Failure};

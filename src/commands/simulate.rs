@@ -15,6 +15,9 @@ use sim_models::scenario::Scenario;
 use sim_models::units::Bytes;
 
 pub(super) fn run(args: &Simulate) -> Result<Answer, Failure> {
+    if let Some(workload) = &args.workload {
+        return super::workload::run(args, workload);
+    }
     let (loaded, overrides) = load(&args.scenario, &args.over, args.plan.is_none())?;
     let scenario = &loaded.scenario;
     let plan = match &args.plan {

@@ -6,6 +6,7 @@ use sim_core::SimTime;
 use sim_models::iteration::{Simulator, Span};
 use sim_models::layout::Layout;
 use sim_models::scenario::{NodeId, Scenario};
+use sim_models::workload_trace as trace;
 use std::collections::BTreeMap;
 
 /// Rows of a device, in the order in which they are shown.
@@ -179,6 +180,31 @@ impl Writer<'_> {
         names.append(&mut self.events);
         self.events = names;
     }
+}
+
+/// The trace of another tool's job: a process for each rank, with rows for its GPU, its host and its communication.
+pub(crate) fn ranks<'a>(spans: &[trace::Span], name: impl Fn(u32, u64) -> &'a str) -> Value {
+    const ROWS: [&str; 3] = ["compute", "host", "communication"];
+    let mut ranks: Vec<u32> = spans.iter().map(|s| s.rank).collect();
+    ranks.sort_unstable();
+    ranks.dedup();
+    let meta = |what: &str, pid: u32, tid: usize, name: String| json!({ "ph": "M", "name": what, "pid": pid, "tid": tid, "args": { "name": name } });
+    let mut events = Vec::new();
+    for rank in ranks {
+        events.push(meta("process_name", rank, 0, format!("rank {rank}")));
+        events.extend(
+            ROWS.iter().enumerate().map(|(row, what)| meta("thread_name", rank, row, (*what).into())),
+        );
+    }
+    events.extend(spans.iter().map(|span| {
+        let (start, end) = (SimTime::from_ps(span.start_ps), SimTime::from_ps(span.end_ps));
+        json!({
+            "ph": "X", "name": name(span.rank, span.node), "cat": ROWS[span.row as usize % ROWS.len()],
+            "pid": span.rank, "tid": span.row, "ts": micros(start), "dur": micros(end) - micros(start),
+            "args": { "node": span.node },
+        })
+    }));
+    json!({ "displayTimeUnit": "ms", "traceEvents": events })
 }
 
 /// Microseconds, the unit of the format.

@@ -178,8 +178,8 @@ impl Fcfs {
     fn act<R: Route, T: LinkTimes>(&mut self, route: &R, times: &T) -> Result<(), SimError> {
         for at in 0..self.outbox.actions.len() {
             match self.outbox.actions[at] {
-                Action::Wait(delay, tag) => {
-                    let event = Event::wait(self.outbox.rank, tag);
+                Action::Wait(rank, delay, tag) => {
+                    let event = Event::wait(rank, tag);
                     let time = self.later(delay)?;
                     self.queue.push(time, Class::Finish, event);
                 }

@@ -35,7 +35,8 @@ pub struct Flows {
 }
 
 impl Flows {
-    /// A world of `ranks` ranks, every message simulated; each hop adds `latency` to the wait before the first byte.
+    /// A world of `ranks` ranks, every message simulated; each hop adds `latency` (or what the route says of the link) to the
+    /// wait before the first byte.
     pub fn new(ranks: u32, latency: SimDuration) -> Self {
         Self {
             fold: Fold { ranks, symmetry: None },
@@ -185,7 +186,8 @@ impl Flows {
             hop += 1;
         }
         let now = SimTime::from_ps(self.now);
-        let slot = self.fluid.start(net, now, self.begun, message.bytes, Rate::MAX, &self.path);
+        let cap = route.cap(message.from, message.to, message.bytes);
+        let slot = self.fluid.start(net, now, self.begun, message.bytes, cap, &self.path);
         obs.transfer_began(now, TaskId(self.begun), message.tag as u32);
         let rate = self.fluid.rate(slot);
         if rate != Rate::ZERO {
@@ -220,14 +222,14 @@ impl Flows {
     fn act<R: Route>(&mut self, route: &R) -> Result<(), SimError> {
         for at in 0..self.outbox.actions.len() {
             let (delay, class, event) = match self.outbox.actions[at] {
-                Action::Wait(delay, tag) => (Some(delay), Class::Finish, Event::wait(self.outbox.rank, tag)),
+                Action::Wait(rank, delay, tag) => (Some(delay), Class::Finish, Event::wait(rank, tag)),
                 Action::Send(delay, message) => {
-                    let mut hops = 0;
-                    while route.link(message.from, message.to, hops).is_some() {
-                        hops += 1;
+                    let (mut hop, mut delay) = (0, Some(delay));
+                    while let Some(link) = route.link(message.from, message.to, hop) {
+                        let latency = route.latency(link).map_or(self.latency, SimDuration::as_ps);
+                        delay = delay.and_then(|d| d.checked_add(latency));
+                        hop += 1;
                     }
-                    let latency = self.latency.checked_mul(u64::from(hops));
-                    let delay = latency.and_then(|l| l.checked_add(delay));
                     (delay, Class::Start, Event { message, hop: 0 })
                 }
             };

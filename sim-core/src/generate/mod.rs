@@ -12,6 +12,7 @@ pub use fcfs::{Fcfs, LinkTimes};
 pub use flows::Flows;
 pub use symmetry::{Refusal, Symmetry};
 
+use crate::rate::Rate;
 use crate::time::SimDuration;
 
 /// A message between two ranks.
@@ -48,6 +49,16 @@ pub trait Route {
     fn orbit(&self, _link: u32, _symmetry: Symmetry) -> Option<u32> {
         None
     }
+    /// Latency of a link in [`Flows`]; `None` for that of its world.
+    #[inline]
+    fn latency(&self, _link: u32) -> Option<SimDuration> {
+        None
+    }
+    /// Highest rate of one message of `bytes` between two ranks in [`Flows`], whatever its links could carry.
+    #[inline]
+    fn cap(&self, _from: u32, _to: u32, _bytes: u64) -> Rate {
+        Rate::MAX
+    }
 }
 
 /// What a rank does next.
@@ -60,7 +71,8 @@ pub struct Outbox {
 #[derive(Clone, Copy, Debug)]
 enum Action {
     Send(u64, Message),
-    Wait(u64, u64),
+    /// Rank, delay, tag.
+    Wait(u32, u64, u64),
 }
 
 impl Outbox {
@@ -74,7 +86,14 @@ impl Outbox {
     /// Calls [`Program::woke`] after `delay`.
     #[inline]
     pub fn wait(&mut self, delay: SimDuration, tag: u64) {
-        self.actions.push(Action::Wait(delay.as_ps(), tag));
+        self.actions.push(Action::Wait(self.rank, delay.as_ps(), tag));
+    }
+
+    /// Calls [`Program::woke`] of `rank` at this instant: how a sender hears that its message is there. Not for folded
+    /// worlds, where other ranks are not simulated.
+    #[inline]
+    pub fn wake(&mut self, rank: u32, tag: u64) {
+        self.actions.push(Action::Wait(rank, 0, tag));
     }
 }
 

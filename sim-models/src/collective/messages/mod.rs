@@ -5,8 +5,8 @@
 //! costs; `programs` holds the algorithms, `topology` the links.
 
 mod programs;
-mod splits;
-mod topology;
+pub(crate) mod splits;
+pub(crate) mod topology;
 
 #[cfg(test)]
 mod tests;
@@ -232,6 +232,21 @@ impl Collective {
         }
     }
 
+    /// Its algorithm, for a program that runs many collectives, `in_flight` splits of each at once.
+    pub(crate) fn algorithm_among(
+        &self,
+        in_flight: u32,
+    ) -> Result<Box<dyn splits::Algorithm>, CollectiveError> {
+        self.check()?;
+        self.check_messages(u64::from(self.ranks), u64::from(in_flight))?;
+        Ok(match self.algorithm {
+            Algorithm::Ring => Box::new(Ring::new(self)),
+            Algorithm::Direct => Box::new(Direct::new(self)),
+            Algorithm::HalvingDoubling => Box::new(HalvingDoubling::new(self)),
+            Algorithm::DoubleBinaryTree => Box::new(DoubleBinaryTree::new(self)),
+        })
+    }
+
     fn check(&self) -> Result<(), CollectiveError> {
         let range = |what, low, high, given| {
             if (low..=high).contains(&given) {
@@ -265,11 +280,13 @@ impl Collective {
     /// Refuses what would not fit in memory.
     fn check_room(&self, folded: bool) -> Result<(), CollectiveError> {
         let ranks = if folded { 1 } else { u64::from(self.ranks) };
+        let splits = if self.convention == Convention::Tideplan { u64::from(self.splits) } else { 1 };
+        self.check_messages(ranks, splits)
+    }
+
+    fn check_messages(&self, ranks: u64, splits: u64) -> Result<(), CollectiveError> {
         let each = if self.algorithm == Algorithm::Direct { u64::from(self.ranks) - 1 } else { 1 };
-        let (splits, most) = match self.convention {
-            Convention::Tideplan => (u64::from(self.splits), MOST_SHARING),
-            Convention::AstraSim => (1, MOST_STORED),
-        };
+        let most = if self.convention == Convention::Tideplan { MOST_SHARING } else { MOST_STORED };
         match ranks * each * splits {
             messages if messages > most => Err(CollectiveError::TooMany { messages, most }),
             _ => Ok(()),

@@ -5,31 +5,31 @@ use sim_core::generate::{Message, Outbox, Program};
 
 /// What the convention adds to each step.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Costs {
+pub(crate) struct Costs {
     /// Before each message leaves.
-    endpoint_ns: u64,
+    pub(crate) endpoint_ns: u64,
     /// Before each split.
-    split_ns: u64,
+    pub(crate) split_ns: u64,
     /// A reduction costs this many nanoseconds for each full `reduce_block` bytes.
-    reduce_ns: u64,
-    reduce_block: u64,
+    pub(crate) reduce_ns: u64,
+    pub(crate) reduce_block: u64,
 }
 
 impl Costs {
-    pub(super) const NONE: Self = Self { endpoint_ns: 0, split_ns: 0, reduce_ns: 0, reduce_block: 1 };
+    pub(crate) const NONE: Self = Self { endpoint_ns: 0, split_ns: 0, reduce_ns: 0, reduce_block: 1 };
     /// ASTRA-sim's defaults, as its published runs have them.
-    pub(super) const ASTRA_SIM: Self =
+    pub(crate) const ASTRA_SIM: Self =
         Self { endpoint_ns: 10, split_ns: 10, reduce_ns: 3, reduce_block: 1_600 };
 
     /// The time of one reduction of `bytes`.
     #[inline]
-    pub(super) fn reduce(&self, bytes: u64) -> u64 {
+    pub(crate) fn reduce(&self, bytes: u64) -> u64 {
         self.reduce_ns.saturating_mul(bytes / self.reduce_block)
     }
 }
 
 /// What an algorithm does on one rank in one split. State is kept by cell: one for each rank and split.
-pub(super) trait Algorithm {
+pub(crate) trait Algorithm {
     /// The rank begins the split.
     fn begin(&mut self, at: Cell, step: &mut Step<'_>);
     /// A message of this split has arrived; its step is `word`.
@@ -42,41 +42,48 @@ pub(super) trait Algorithm {
 
 /// One rank in one split.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cell {
-    pub rank: u32,
-    pub split: u32,
+pub(crate) struct Cell {
+    pub(crate) rank: u32,
+    pub(crate) split: u32,
     /// Its place in tables of state.
-    pub index: usize,
+    pub(crate) index: usize,
 }
 
 /// What a rank does next, within its split.
-pub(super) struct Step<'a> {
-    out: &'a mut Outbox,
-    pub costs: Costs,
-    split: u32,
-    done: bool,
+pub(crate) struct Step<'a> {
+    pub(crate) out: &'a mut Outbox,
+    pub(crate) costs: Costs,
+    pub(crate) split: u32,
+    /// The ranks of the world that take part, in order; empty where all do, under their own numbers.
+    pub(crate) members: &'a [u32],
+    /// Laid over every tag; its low 48 bits are 0.
+    pub(crate) mark: u64,
+    /// Set when the rank is done with the split.
+    pub(crate) done: bool,
 }
 
-const SPLIT_BITS: u32 = 16;
+pub(crate) const SPLIT_BITS: u32 = 16;
 /// The word of the wait before a split and of the wait after the last reduction.
 const BEGIN: u32 = u32::MAX;
-const END: u32 = u32::MAX - 1;
+pub(crate) const END: u32 = u32::MAX - 1;
 
 fn ns(ns: u64) -> SimDuration {
     SimDuration::from_ps(ns.saturating_mul(1_000))
 }
 
 impl Step<'_> {
-    /// Sends `bytes` to `to` after `wait_ns` and the endpoint's own delay.
+    /// Sends `bytes` to member `to` after `wait_ns` and the endpoint's own delay.
     #[inline]
     pub(super) fn send(&mut self, to: u32, bytes: u64, word: u32, wait_ns: u64) {
-        self.out.send(to, bytes, tag(word, self.split), ns(wait_ns + self.costs.endpoint_ns));
+        let to = if self.members.is_empty() { to } else { self.members[to as usize] };
+        let delay = ns(wait_ns.saturating_add(self.costs.endpoint_ns));
+        self.out.send(to, bytes, self.mark | tag(word, self.split), delay);
     }
 
     /// Wakes this rank after `wait_ns`.
     #[inline]
-    pub(super) fn wait(&mut self, wait_ns: u64, word: u32) {
-        self.out.wait(ns(wait_ns), tag(word, self.split));
+    pub(crate) fn wait(&mut self, wait_ns: u64, word: u32) {
+        self.out.wait(ns(wait_ns), self.mark | tag(word, self.split));
     }
 
     /// The rank is done with this split after `wait_ns`.
@@ -130,7 +137,7 @@ impl<A: Algorithm> Splits<A> {
         act: impl FnOnce(&mut A, Cell, &mut Step<'_>),
     ) {
         let index = rank as usize * self.splits as usize + split as usize;
-        let mut step = Step { out, costs: self.costs, split, done: false };
+        let mut step = Step { out, costs: self.costs, split, members: &[], mark: 0, done: false };
         act(&mut self.algorithm, Cell { rank, split, index }, &mut step);
         if step.done && !self.together && split + 1 < self.splits {
             step.split = split + 1;

@@ -7,13 +7,13 @@ use super::Fabric;
 
 /// Which link goes where.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Links {
+pub(crate) struct Links {
     fabric: Fabric,
     ranks: u32,
 }
 
 impl Links {
-    pub(super) fn new(fabric: Fabric, ranks: u32) -> Self {
+    pub(crate) fn new(fabric: Fabric, ranks: u32) -> Self {
         Self { fabric, ranks }
     }
 
@@ -74,7 +74,7 @@ impl Route for Links {
 
 /// Equal links whose times are cut to whole nanoseconds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct WholeNanoseconds {
+pub(crate) struct WholeNanoseconds {
     bandwidth: Rate,
     latency: SimDuration,
 }
@@ -83,7 +83,7 @@ pub(super) struct WholeNanoseconds {
 const NS: u128 = 1_000;
 
 impl WholeNanoseconds {
-    pub(super) fn new(bandwidth: Rate, latency: SimDuration) -> Self {
+    pub(crate) fn new(bandwidth: Rate, latency: SimDuration) -> Self {
         Self { bandwidth, latency }
     }
 }
