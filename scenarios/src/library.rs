@@ -44,6 +44,7 @@ macro_rules! builtins {
 
 const BUILTINS: &[Builtin] = builtins![
     "quick": "quickstart",
+    "quick": "h100x8-switch",
     "quick": "opt350-a100x32",
     "quick": "opt350-a100x32-v100x96",
     "quick": "opt350-a100x128-v100x384",

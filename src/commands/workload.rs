@@ -10,6 +10,8 @@ use scenarios::Overrides;
 use serde_json::{Value, json};
 use sim_models::collective::messages::Convention;
 use sim_models::scenario::{DeviceId, Scenario};
+use sim_core::SimDuration;
+use sim_models::workload_trace::simai::{Lockstep, LockstepError, Workload};
 use sim_models::workload_trace::{
     Job, Machine, Outcome, Rules, RunError, SystemError, Topology, TraceError, Ways, WaysError, chakra,
     simulate,
@@ -30,7 +32,106 @@ pub(super) fn run(args: &Simulate, workload: &str) -> Result<Answer, Failure> {
     }
     let (loaded, overrides) = load(&args.scenario, &args.over, false)?;
     let rules = rules(args)?;
-    play(args, &loaded.scenario, &overrides, &rules, Path::new(path))
+    match kind {
+        "chakra" => play(args, &loaded.scenario, &overrides, &rules, Path::new(path)),
+        _ => lockstep(args, &loaded.scenario, &overrides, &rules, Path::new(path)),
+    }
+}
+
+/// A SimAI file.
+fn lockstep(
+    args: &Simulate,
+    scenario: &Scenario,
+    overrides: &Overrides,
+    rules: &Rules,
+    path: &Path,
+) -> Result<Answer, Failure> {
+    if args.timeline.is_some() {
+        return Err(Failure::new("`--timeline` shows no SimAI workload", "leave it out"));
+    }
+    let workload = Workload::read(&text_of(path)?)
+        .map_err(|e| Failure::new(format!("{}: {e}", path.display()), e.help))?;
+    let topology = args.rules.topology.unwrap_or(Topology::Nodes);
+    let ways = Ways::new(scenario, topology, workload.gpus(), overrides.at).map_err(unfit)?;
+    let run = workload.run(rules, &ways, overrides.at).map_err(|e| match e {
+        LockstepError::Run(e) => not_played(e),
+        LockstepError::Trace(_) | LockstepError::TooLong => Failure::new(e.to_string(), ""),
+    })?;
+    if args.over.json {
+        return print_json(&lockstep_json(&workload, rules, topology, &run)).map(|()| Answer::Yes);
+    }
+    let mut text = format!(
+        "{}: {} ranks ({}), on {}; convention {}, topology {topology}\n\n",
+        path.display(),
+        table::thousands(workload.gpus()),
+        workload.plan(),
+        scenario.name,
+        rules.convention,
+    );
+    let mut rows = Table::new(["collective", "scope", "ranks", "MiB", "times", "each", "together"]);
+    for kind in &run.kinds {
+        let each = kind.each.as_secs_f64();
+        rows.row([
+            kind.call.op().to_string(),
+            kind.call.scope.to_string(),
+            kind.ranks.to_string(),
+            format!("{:.2}", kind.call.bytes as f64 / 1_048_576.0),
+            kind.times.to_string(),
+            table::seconds(each),
+            table::seconds(each * kind.times as f64),
+        ]);
+    }
+    text += &rows.to_string();
+    let parts = [
+        ("iteration", run.time),
+        ("compute", run.compute),
+        ("blocking", run.blocking),
+        ("exposed", run.exposed),
+        ("bubble", run.bubble),
+        ("transfers", run.transfers),
+    ];
+    text.push('\n');
+    for (name, time) in parts {
+        text += &format!("{name:<15}{}\n", table::seconds(time.as_secs_f64()));
+    }
+    text += &format!("{} events, digest {}, ranks in lockstep\n", table::thousands(run.events), run.digest);
+    print(&text).map(|()| Answer::Yes)
+}
+
+fn lockstep_json(workload: &Workload, rules: &Rules, topology: Topology, run: &Lockstep) -> Value {
+    let s = SimDuration::as_secs_f64;
+    let collectives: Vec<Value> = run
+        .kinds
+        .iter()
+        .map(|kind| {
+            json!({
+                "op": kind.call.op().to_string(),
+                "scope": kind.call.scope.to_string(),
+                "ranks": kind.ranks,
+                "bytes": kind.call.bytes,
+                "times": kind.times,
+                "time_s": s(kind.each),
+            })
+        })
+        .collect();
+    json!({
+        "iteration_time_s": s(run.time),
+        "ranks": [{
+            "id": 0,
+            "count": workload.gpus(),
+            "finish_s": s(run.time),
+            "compute_s": s(run.compute),
+            "comm_s": s(run.blocking) + s(run.background) + s(run.transfers),
+            "exposed_comm_s": s(run.blocking) + s(run.exposed) + s(run.transfers),
+            "bubble_s": s(run.bubble),
+        }],
+        "collectives": collectives,
+        "events": run.events,
+        "digest": run.digest.to_string(),
+        "folded": true,
+        "convention": rules.convention.to_string(),
+        "topology": topology.to_string(),
+    })
 }
 
 /// A chakra directory.

@@ -13,12 +13,9 @@ pub mod chakra;
 mod job;
 mod play;
 mod run;
-// pub mod simai;
+pub mod simai;
 mod system;
 mod ways;
-
-//#[cfg(test)]
-//mod tests;
 
 pub use job::{Compute, Job, Node, TraceError, Work};
 pub use run::{Outcome, RankTime, RunError, Span, simulate};

@@ -8,3 +8,4 @@ mod memory;
 mod plans;
 mod random;
 mod round;
+mod workload_trace;
