@@ -176,7 +176,7 @@ pub(crate) struct Simulate {
     pub(crate) no_fold: bool,
     /// Run another tool's trace in place of a plan, rank r on GPU r: `chakra:DIR` (a directory of NAME.0.et, NAME.1.et, ... and
     /// NAME.json with the process groups) or `simai:FILE`.
-    #[arg(long, value_name = "KIND:PATH", conflicts_with = "plan")]
+    #[arg(long, value_name = "KIND:PATH", conflicts_with_all = ["plan", "explain", "html", "links"])]
     pub(crate) workload: Option<String>,
     #[command(flatten)]
     pub(crate) rules: WorkloadRules,

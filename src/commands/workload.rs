@@ -8,9 +8,9 @@ use crate::report::table::{self, Table};
 use crate::write;
 use scenarios::Overrides;
 use serde_json::{Value, json};
+use sim_core::SimDuration;
 use sim_models::collective::messages::Convention;
 use sim_models::scenario::{DeviceId, Scenario};
-use sim_core::SimDuration;
 use sim_models::workload_trace::simai::{Lockstep, LockstepError, Workload};
 use sim_models::workload_trace::{
     Job, Machine, Outcome, Rules, RunError, SystemError, Topology, TraceError, Ways, WaysError, chakra,
@@ -52,7 +52,8 @@ fn lockstep(
     let workload = Workload::read(&text_of(path)?)
         .map_err(|e| Failure::new(format!("{}: {e}", path.display()), e.help))?;
     let topology = args.rules.topology.unwrap_or(Topology::Nodes);
-    let ways = Ways::new(scenario, topology, workload.gpus(), overrides.at).map_err(unfit)?;
+    let ways =
+        Ways::new(scenario, topology, rules.convention, workload.gpus(), overrides.at).map_err(unfit)?;
     let run = workload.run(rules, &ways, overrides.at).map_err(|e| match e {
         LockstepError::Run(e) => not_played(e),
         LockstepError::Trace(_) | LockstepError::TooLong => Failure::new(e.to_string(), ""),
@@ -144,7 +145,7 @@ fn play(
 ) -> Result<Answer, Failure> {
     let job = traces(path)?;
     let topology = args.rules.topology.unwrap_or(Topology::Nodes);
-    let ways = Ways::new(scenario, topology, job.ranks(), overrides.at).map_err(unfit)?;
+    let ways = Ways::new(scenario, topology, rules.convention, job.ranks(), overrides.at).map_err(unfit)?;
     let gpus = gpus(scenario, job.ranks());
     let precision = scenario.training.precision;
     let machines: Vec<Machine> =

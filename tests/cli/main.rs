@@ -17,6 +17,7 @@ mod simulate;
 mod streams;
 mod timeline;
 mod trace;
+mod workload;
 
 use serde_json::Value;
 use std::path::Path;

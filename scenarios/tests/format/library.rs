@@ -9,6 +9,7 @@ fn every_builtin_loads_with_the_plan_it_names() {
     // name, GPUs, traces, pipelines of its plan, stages of the first
     let expected = [
         ("quickstart", 32, 1, 0, 0),
+        ("h100x8-switch", 8, 0, 0, 0),
         ("opt350-a100x32", 32, 0, 8, 1),
         ("opt350-a100x32-v100x96", 128, 0, 27, 2),
         ("opt350-a100x128-v100x384", 512, 0, 32, 7),

@@ -168,9 +168,9 @@ pub struct Lockstep {
 }
 
 /// Lines that name their numbers.
-const HEADER: &str = "`HYBRID_TRANSFORMER_FWD_IN_BCKWD model_parallel_NPU_group: T ep: E pp: P vpp: V ga: G all_gpus: N ...`";
-const LAYER: &str =
-    "12 columns: name, -, then ns, collective and bytes of forward, input gradient and weight gradient, then update";
+const HEADER: &str =
+    "`HYBRID_TRANSFORMER_FWD_IN_BCKWD model_parallel_NPU_group: T ep: E pp: P vpp: V ga: G all_gpus: N ...`";
+const LAYER: &str = "12 columns: name, -, then ns, collective and bytes of forward, input gradient and weight gradient, then update";
 
 fn fault<T>(line: usize, what: impl Into<String>, help: impl Into<String>) -> Result<T, SimaiError> {
     Err(SimaiError { line, what: what.into(), help: help.into() })
@@ -185,7 +185,9 @@ impl Workload {
         let mut lines = text.lines().enumerate().map(|(at, line)| (at + 1, line));
         let Some((_, header)) = lines.next() else { return fault(1, "an empty file", HEADER) };
         let mut workload = Workload::header(header)?;
-        let Some((_, count)) = lines.next() else { return fault(2, "no number of layers", "as many as lines follow") };
+        let Some((_, count)) = lines.next() else {
+            return fault(2, "no number of layers", "as many as lines follow");
+        };
         let Ok(count) = count.trim().parse::<u64>() else {
             return fault(2, format!("`{}` is no number of layers", clip(count)), "as many as lines follow");
         };
@@ -196,7 +198,11 @@ impl Workload {
         }
         match workload.layers.len() as u64 {
             given if given == count => Ok(workload),
-            given => fault(2, format!("{count} layers are announced, and {given} follow"), "as many as lines follow"),
+            given => fault(
+                2,
+                format!("{count} layers are announced, and {given} follow"),
+                "as many as lines follow",
+            ),
         }
     }
 
@@ -221,7 +227,11 @@ impl Workload {
         let most = MOST_RANKS as u64;
         for key in ["checkpoints", "checkpoint_initiates"] {
             if number(key, Some(0), 0, u64::MAX)? > 0 {
-                return fault(1, "recomputation within the backward pass is not simulated", format!("`{key}: 0`"));
+                return fault(
+                    1,
+                    "recomputation within the backward pass is not simulated",
+                    format!("`{key}: 0`"),
+                );
             }
         }
         let part = |key| number(key, Some(1), 1, most).map(|v| v as u32);
@@ -235,8 +245,12 @@ impl Workload {
             pp_bytes: number("pp_comm", Some(0), 0, u64::MAX)?,
             layers: Vec::new(),
         };
-        let (tp, ep, pp, gpus) =
-            (u64::from(workload.tp), u64::from(workload.ep), u64::from(workload.pp), u64::from(workload.gpus));
+        let (tp, ep, pp, gpus) = (
+            u64::from(workload.tp),
+            u64::from(workload.ep),
+            u64::from(workload.pp),
+            u64::from(workload.gpus),
+        );
         if !gpus.is_multiple_of(tp * pp) || !(gpus / (tp * pp)).is_multiple_of(ep) {
             let what = format!("{gpus} GPUs do not make whole groups of tp {tp}, pp {pp} and ep {ep}");
             return fault(1, what, "all_gpus is a multiple of tp x pp x ep");
@@ -291,8 +305,7 @@ impl Workload {
         }
         // The file counts whole buffers.
         let by_rank = call.op() == Op::AllGather && convention == Convention::AstraSim;
-        let bytes =
-            if by_rank { call.bytes.div_ceil(u64::from(self.size(call.scope))) } else { call.bytes };
+        let bytes = if by_rank { call.bytes.div_ceil(u64::from(self.size(call.scope))) } else { call.bytes };
         let node = |rank| Node {
             id: 0,
             name: call.op().to_string(),
@@ -373,9 +386,7 @@ impl Workload {
         let bubble = in_stages * u128::from(self.pp - 1) / cycles;
         let transfers = 2 * cycles * u128::from(transfer.as_ps());
         let exposed = in_background.saturating_sub(now);
-        let span = |ps: u128| {
-            u64::try_from(ps).map(SimDuration::from_ps).map_err(|_| LockstepError::TooLong)
-        };
+        let span = |ps: u128| u64::try_from(ps).map(SimDuration::from_ps).map_err(|_| LockstepError::TooLong);
         Ok(Lockstep {
             time: span(now + exposed + bubble + transfers)?,
             compute: span(computed)?,
@@ -403,8 +414,11 @@ fn layer(at: usize, line: &str) -> Result<Layer, SimaiError> {
     };
     let pass = |first: usize, plain: Scope| -> Result<Pass, SimaiError> {
         let (compute_ns, bytes) = (number(first)?, number(first + 2)?);
-        let call = call(words[first + 1], plain, bytes)
-            .map_err(|what| SimaiError { line: at, what, help: LAYER.into() })?;
+        let call = call(words[first + 1], plain, bytes).map_err(|what| SimaiError {
+            line: at,
+            what,
+            help: LAYER.into(),
+        })?;
         Ok(Pass { compute_ns, call })
     };
     number(11)?;

@@ -4,16 +4,21 @@
 //!   GPU of one node:   port out of the sender ─ port in of the receiver          (an NVSwitch; the rate of `inside`)
 //!   other node:        NIC out ─ zone link, if there is one ─ NIC in             (shared by the node's GPUs)
 //! ```
+//!
+//! Where messages share links, a GPU's messages to other nodes together go no faster than one GPU can: a port of its own lies at
+//! either end of the NICs. Where links serve one message after another there is none, as it would be one more to store at.
 
 use std::fmt;
 use std::str::FromStr;
 
 use sim_core::generate::{LinkTimes, Route, Symmetry};
-use sim_core::{CapacitySource, Network, NetworkBuilder, Rate, ResourceId, SimDuration, SimTime};
+use sim_core::{
+    CapacityProfile, CapacitySource, Network, NetworkBuilder, Rate, ResourceId, SimDuration, SimTime,
+};
 use thiserror::Error;
 
 use crate::collective::messages::topology::{Links, WholeNanoseconds};
-use crate::collective::messages::{Fabric as Plain, UnknownName};
+use crate::collective::messages::{Convention, Fabric as Plain, UnknownName};
 use crate::lower::Fabric;
 use crate::scenario::{DeviceId, NodeId, Scenario};
 use crate::units::Bytes;
@@ -79,8 +84,10 @@ enum Kind {
         fabric: Fabric,
         /// Where each rank is.
         ranks: Vec<(DeviceId, NodeId)>,
-        /// The first port; rank r has 2 r from there out and 2 r + 1 in.
+        /// The first port; rank r has 4 from 4 r on: out and in within the node, out and in to other nodes.
         ports: u32,
+        /// Whether those to other nodes are used.
+        shared: bool,
     },
 }
 
@@ -101,17 +108,23 @@ fn halves(latency: SimDuration) -> (SimDuration, SimDuration) {
 }
 
 impl Ways {
-    /// The links of `scenario` for `ranks` ranks, from instant `at` of its traces.
+    /// The links of `scenario` for `ranks` ranks on a convention, from instant `at` of its traces.
     ///
     /// # Errors
     /// When the scenario has too few GPUs or links that do not make up `topology`.
-    pub fn new(scenario: &Scenario, topology: Topology, ranks: u32, at: SimTime) -> Result<Ways, WaysError> {
+    pub fn new(
+        scenario: &Scenario,
+        topology: Topology,
+        convention: Convention,
+        ranks: u32,
+        at: SimTime,
+    ) -> Result<Ways, WaysError> {
         if u64::from(ranks) > scenario.gpus() {
             return Err(WaysError::Gpus { ranks, gpus: scenario.gpus() });
         }
         let mut ways = match topology {
             Topology::Plain(plain) => Ways::plain(scenario, plain, ranks)?,
-            Topology::Nodes => Ways::nodes(scenario, ranks),
+            Topology::Nodes => Ways::nodes(scenario, ranks, convention == Convention::Tideplan),
         };
         ways.rates = (0..ways.network.len() as u32)
             .map(|link| CapacitySource::at(ways.network.capacity(ResourceId(link)), at))
@@ -143,7 +156,7 @@ impl Ways {
         Ok(Ways { kind: Kind::Plain(links), network: network.build(), latencies, rates: Vec::new() })
     }
 
-    fn nodes(scenario: &Scenario, ranks: u32) -> Ways {
+    fn nodes(scenario: &Scenario, ranks: u32, shared: bool) -> Ways {
         let fabric = Fabric::new(scenario);
         let mut network = NetworkBuilder::new();
         let ports = fabric.network.len() as u32;
@@ -171,14 +184,16 @@ impl Ways {
         let ranks: Vec<_> = devices.take(ranks as usize).map(|d| (d, scenario.node(d))).collect();
         for (device, _) in &ranks {
             let inside = &scenario.group(*device).inside;
-            let port = Rate::from_bytes_per_s(inside.best_rate(1)).unwrap_or(Rate::MAX);
+            let outside = &scenario.node_links[device.group as usize][device.group as usize];
             let (out, inward) = halves(inside.latency());
-            for latency in [out, inward] {
-                network.resource(sim_core::CapacityProfile::constant(port));
+            let none = SimDuration::ZERO;
+            for (link, latency) in [(inside, out), (inside, inward), (outside, none), (outside, none)] {
+                let port = Rate::from_bytes_per_s(link.best_rate(1)).unwrap_or(Rate::MAX);
+                network.resource(CapacityProfile::constant(port));
                 latencies.push(latency);
             }
         }
-        let kind = Kind::Nodes { scenario: Box::new(scenario.clone()), fabric, ranks, ports };
+        let kind = Kind::Nodes { scenario: Box::new(scenario.clone()), fabric, ranks, ports, shared };
         Ways { kind, network: network.build(), latencies, rates: Vec::new() }
     }
 
@@ -194,24 +209,32 @@ impl Route for Ways {
     }
 
     fn link(&self, from: u32, to: u32, hop: u32) -> Option<u32> {
-        let (scenario, fabric, ranks, ports) = match &self.kind {
+        let (scenario, fabric, ranks, ports, shared) = match &self.kind {
             Kind::Plain(links) => return links.link(from, to, hop),
-            Kind::Nodes { scenario, fabric, ranks, ports } => (scenario, fabric, ranks, ports),
+            Kind::Nodes { scenario, fabric, ranks, ports, shared } => {
+                (scenario, fabric, ranks, ports, *shared)
+            }
         };
         let (a, b) = (ranks[from as usize].1, ranks[to as usize].1);
         if a == b {
             return match hop {
-                0 => Some(ports + 2 * from),
-                1 => Some(ports + 2 * to + 1),
+                0 => Some(ports + 4 * from),
+                1 => Some(ports + 4 * to + 1),
                 _ => None,
             };
         }
+        let hop = match hop.checked_sub(u32::from(shared)) {
+            None => return Some(ports + 4 * from + 2),
+            Some(hop) => hop,
+        };
+        let last = ports + 4 * to + 3;
         let (from, to) = (&scenario.groups[a.group as usize].zone, &scenario.groups[b.group as usize].zone);
         let zone = if from == to { None } else { scenario.zone_link(from, to) };
         match (hop, zone) {
             (0, _) => Some(fabric.egress(a).0),
             (1, Some((at, link))) => Some(fabric.zone(at, link.zones.0 == *from).0),
             (1, None) | (2, Some(_)) => Some(fabric.ingress(b).0),
+            (2, None) | (3, Some(_)) if shared => Some(last),
             _ => None,
         }
     }
