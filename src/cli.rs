@@ -319,18 +319,23 @@ pub(crate) struct Validate {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tideplan calibrate operators.csv --gpu A100-80 --out a100.toml --plot fit.svg\n  tideplan calibrate profile.json --kind sailor --gpu V100-16 --model opt-350m --precision fp32 --out v100.toml\n\nA scenario uses the file as `device` of a node group. docs/cost-model.md says what each parameter means; tools/profile_gpu.py\nmeasures a GPU."
+    after_help = "Examples:\n  tideplan calibrate operators.csv --gpu A100-80 --out a100.toml --plot fit.svg\n  tideplan calibrate profile.json --kind sailor --gpu V100-16 --model opt-350m --precision fp32 --out v100.toml\n\nA scenario uses the file as `device` of a node group.\n\n  tideplan calibrate all_reduce.log --gpu H100 --network \"8x 400 Gb/s InfiniBand\" --out fabric.toml\n  tideplan calibrate collectives.csv --gpu H100 --out fabric.toml --plot fit.svg\n\nA scenario uses these as `fabric` of a node group. docs/cost-model.md says what each parameter means; tools/profile_gpu.py\nmeasures a GPU, docs/validate.md has the columns of collectives."
 )]
 pub(crate) struct Calibrate {
-    /// Profiles: `operators*.csv`, `layers*.csv` of tools/profile_gpu.py, or other tools' with `--kind`.
+    /// Profiles: `operators*.csv`, `layers*.csv` of tools/profile_gpu.py, or other tools' with `--kind`; or measured collectives:
+    /// `*collectives*.csv`, `*.log` of nccl-tests.
     #[arg(required = true, value_name = "PROFILE")]
     pub(crate) profiles: Vec<PathBuf>,
     /// The GPU that was measured, by catalogue name or family.
     #[arg(long)]
     pub(crate) gpu: String,
-    /// What the profiles are: sailor, varuna, metis, amp, galvatron, vidur, llmservingsim, simumax, operators, layers.
+    /// What the files are: sailor, varuna, metis, amp, galvatron, vidur, llmservingsim, simumax, operators, layers; collectives,
+    /// nccl-tests, nccl-inspector.
     #[arg(long)]
     pub(crate) kind: Option<String>,
+    /// What joins the nodes of a log, as in `8x 400 Gb/s InfiniBand`, `AWS EFA p5en`; a CSV has it in `inter_link`.
+    #[arg(long)]
+    pub(crate) network: Option<String>,
     /// The built-in model that was profiled, for formats that do not give its sizes.
     #[arg(long)]
     pub(crate) model: Option<String>,
@@ -346,10 +351,10 @@ pub(crate) struct Calibrate {
     /// Where the measurements come from, for the file [default: the profiles' names].
     #[arg(long)]
     pub(crate) source: Option<String>,
-    /// The device file to write.
-    #[arg(long, value_name = "DEVICE.toml")]
+    /// The device or fabric file to write.
+    #[arg(long, value_name = "FILE.toml")]
     pub(crate) out: PathBuf,
-    /// Draw predicted against measured operators.
+    /// Draw predicted against measured times.
     #[arg(long, value_name = "F.svg")]
     pub(crate) plot: Option<PathBuf>,
     /// Print one JSON object.

@@ -224,6 +224,12 @@ with `count`.",
 The device file of a node group cannot be read, or is of another GPU. `tideplan calibrate PROFILE --gpu GPU --out FILE` writes \
 one; its constants are shares of the catalogue's figures for that GPU, so it serves no other.",
     ),
+    (
+        "T0312",
+        "\
+The fabric file of a node group cannot be read, or is of other nodes. `tideplan calibrate LOG --gpu GPU --out FILE` writes one; \
+it serves the nodes that were measured.",
+    ),
     // Traces and events.
     (
         "T0401",

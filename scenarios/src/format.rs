@@ -226,6 +226,8 @@ table! {
         profile: optional String = "\"a100.csv\"",
         /// Device file of `tideplan calibrate`, relative to this file: layer times are its roofline's, but for those of `profile`.
         device: optional String = "\"a100.toml\"",
+        /// Fabric file of `tideplan calibrate`, relative to this file: collectives take what it says.
+        fabric: optional String = "\"fabric.toml\"",
     }
 }
 

@@ -7,6 +7,7 @@
 //!        \__ NIC (one resource out, one in) __ fabric of the zone __ zone link (a resource each way) __ ...
 //! ```
 
+use crate::collective::Nccl;
 use crate::device::Gpu;
 use crate::layer_times::LayerTimes;
 use crate::link::LinkModel;
@@ -63,12 +64,20 @@ pub struct NodeGroup {
     /// How many cards that are, where it is said: a GPU sends through those next to it, one of eight where there are eight, and
     /// collectives reach what NCCL leaves of them. `None`: a GPU sends through all, and links say what transfers reach.
     pub nics: Option<u32>,
+    /// What collectives among its GPUs cost, where it was measured (a fabric file).
+    pub collectives: Option<Nccl>,
 }
 
 impl NodeGroup {
     /// GPUs of the group.
     pub fn gpus(&self) -> u32 {
         self.nodes.saturating_mul(self.gpus_per_node)
+    }
+
+    /// What collectives among its GPUs cost: as measured, or as over every fabric that was. `None` for a GPU whose links are
+    /// out of range.
+    pub fn nccl(&self) -> Option<Nccl> {
+        self.collectives.or_else(|| Nccl::of(&self.gpu, self.gpus_per_node).ok())
     }
 }
 

@@ -9,6 +9,7 @@ mod datasheet;
 mod docs;
 mod exchange;
 mod explain;
+mod fabric;
 mod lists;
 mod plan;
 mod replay;

@@ -6,8 +6,8 @@ use crate::fault::{At, Faults};
 use crate::files;
 use crate::format::{MOST_GPUS, NodesTable, ScenarioFile};
 use sim_core::CapacityProfile;
-use sim_models::calibrate::DeviceFile;
-use sim_models::collective::Fabric;
+use sim_models::calibrate::{DeviceFile, FabricFile};
+use sim_models::collective::{Fabric, Nccl};
 use sim_models::device::constants::FrameworkConstants;
 use sim_models::device::{Device, Format, Gpu, LayerTable, Roofline};
 use sim_models::layer_times::{LayerTimes, OnDevice, Outside};
@@ -83,10 +83,16 @@ fn group(
     let zone = t.zone.as_ref().map_or_else(|| "default".to_string(), |z| z.value.0.clone());
     let gpus_per_node = t.gpus_per_node.as_ref()?.value.u32();
     let nic = nic(t, file, &gpu, &zone, cx.faults);
-    let inside = inside(t, &gpu, gpus_per_node);
+    let collectives = match &t.fabric {
+        Some(file) => Some(collectives(file, &gpu, gpus_per_node, cx)?),
+        None => None,
+    };
+    let built = collectives.or_else(|| Nccl::of(&gpu, gpus_per_node).ok());
+    let wired = built.map_or_else(|| Fabric::of(&gpu, gpus_per_node), |nccl| *nccl.fabric());
+    let inside = inside(t, &gpu, &wired);
     let outside = nic.as_ref().map(|nic| outside(file, &gpu, &zone, nic, gpus_per_node));
-    let fabric = t.inside.is_none().then(|| Fabric::of(&gpu, gpus_per_node));
-    let layers = layers(t, &gpu, (fabric, inside.clone(), outside), workload?, cx)?;
+    let nccl = built.filter(|_| t.inside.is_none());
+    let layers = layers(t, &gpu, (nccl, inside.clone(), outside), workload?, cx)?;
     Some(NodeGroup {
         name: t.name.as_ref()?.value.0.clone(),
         nodes: t.count.as_ref()?.value.u32(),
@@ -97,6 +103,7 @@ fn group(
         nics: t.nics.as_ref().map(|n| n.value.u32()),
         zone,
         gpu,
+        collectives,
     })
 }
 
@@ -104,7 +111,7 @@ fn group(
 fn layers(
     t: &NodesTable,
     gpu: &Gpu,
-    (fabric, inside, outside): (Option<Fabric>, LinkModel, Option<Outside>),
+    (nccl, inside, outside): (Option<Nccl>, LinkModel, Option<Outside>),
     workload: &Workload<'_>,
     cx: &mut Context<'_>,
 ) -> Option<LayerTimes> {
@@ -117,7 +124,7 @@ fn layers(
     };
     if let Some(file) = &t.device {
         let device = Device::Roofline(calibrated(file, gpu, cx)?);
-        let device = OnDevice { device, model: model.clone(), format, fabric, inside, outside };
+        let device = OnDevice { device, model: model.clone(), format, nccl, inside, outside };
         return Some(match table {
             Some(table) => LayerTimes::carried_on(table, device),
             None => LayerTimes::modelled(device),
@@ -127,7 +134,7 @@ fn layers(
         return Some(LayerTimes::measured(table));
     }
     let device = Device::of(gpu, model, format, FrameworkConstants::default(), table.as_ref());
-    let device = OnDevice { device, model: model.clone(), format, fabric, inside, outside };
+    let device = OnDevice { device, model: model.clone(), format, nccl, inside, outside };
     Some(match table {
         Some(table) => LayerTimes::carried_on(table, device),
         None => LayerTimes::modelled(device),
@@ -218,11 +225,33 @@ fn outside(file: &ScenarioFile, gpu: &Gpu, zone: &str, nic: &CapacityProfile, gp
     Outside { link, share }
 }
 
-/// As given, as measured, or as the maker wires the GPU.
-fn inside(table: &NodesTable, gpu: &Gpu, gpus_per_node: u32) -> LinkModel {
+/// As given, as measured, or as the maker wires the GPU. A fabric file comes before what is shipped.
+fn inside(table: &NodesTable, gpu: &Gpu, fabric: &Fabric) -> LinkModel {
     match (&table.inside, fitted_inside_node(&gpu.name)) {
         (Some(rate), _) => LinkModel::constant(rate.value.0.as_bytes_per_s(), 0.0),
-        (None, Some(measured)) => curves(measured),
-        (None, None) => Fabric::of(gpu, gpus_per_node).inside(),
+        (None, Some(measured)) if table.fabric.is_none() => curves(measured),
+        (None, _) => fabric.inside(),
+    }
+}
+
+/// What collectives cost, as a fabric file says.
+fn collectives(file: &At<String>, gpu: &Gpu, gpus_per_node: u32, cx: &mut Context<'_>) -> Option<Nccl> {
+    let (text, whole) = cx.file(file, files::DOCUMENT)?;
+    let read = FabricFile::from_toml(&text.text).and_then(|file| Ok((file.nccl()?, file)));
+    let of_these = |f: &FabricFile| f.gpu == gpu.name && f.fabric.gpus_per_node == gpus_per_node;
+    match read {
+        Ok((nccl, found)) if of_these(&found) => Some(nccl),
+        Ok((_, found)) => {
+            let message = format!(
+                "the fabric file is of nodes of {} x `{}`, the nodes have {gpus_per_node} x `{}`",
+                found.fabric.gpus_per_node, found.gpu, gpu.name
+            );
+            cx.faults.push(file.place, "T0312", message, "calibrate the nodes that there are");
+            None
+        }
+        Err(error) => {
+            cx.faults.push(whole, "T0312", error.to_string(), "a file that `tideplan calibrate` wrote");
+            None
+        }
     }
 }

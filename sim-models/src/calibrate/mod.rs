@@ -2,8 +2,9 @@
 //!
 //! [`operators`] fits a device's shares to operator times, [`layers()`] a framework's constants to layer times; both
 //! report each parameter with its standard error, the residuals by operator and size, and what the data cannot
-//! determine. A fitted device is written by [`DeviceFile`].
+//! determine. A fitted device is written by [`DeviceFile`]. [`fabric()`] does the same for collectives, [`FabricFile`].
 
+mod fabric;
 mod file;
 mod fit;
 mod layers;
@@ -11,6 +12,7 @@ mod operators;
 mod plot;
 mod report;
 
+pub use fabric::{FabricFile, FabricFileError, FabricFit, fabric};
 pub use file::{DeviceFile, DeviceFileError};
 pub use fit::{Fitted, Parameter, fit, fit_within};
 pub use layers::{LayerFit, LayerTime, errors as layer_errors, layers};

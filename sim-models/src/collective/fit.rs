@@ -81,6 +81,27 @@ pub fn fit(samples: &[&Sample], start: &Parameters) -> (Parameters, Vec<Fitted>)
     (best, fitted)
 }
 
+/// Which parameters the samples say more of than `parameters`' spreads do, at their values.
+pub fn determined(samples: &[&Sample], parameters: &Parameters) -> [bool; Name::ALL.len()] {
+    const STEP: f64 = 0.01;
+    let (rows, values) = (weighted(samples), parameters.values());
+    Name::ALL.map(|name| {
+        let at = |factor: f64| {
+            let changed: Vec<f64> =
+                Name::ALL.into_iter().map(|n| values.get(n) * if n == name { factor } else { 1.0 }).collect();
+            parameters.bounded(&changed)
+        };
+        let (low, high) = (at(1.0 - STEP), at(1.0 + STEP));
+        let of = |row: &Row<'_>| {
+            let slope = libm::log(row.sample.predicted(high)? / row.sample.predicted(low)?) / (2.0 * STEP);
+            Some(row.weight * row.weight * slope * slope)
+        };
+        let said = rows.iter().filter_map(of).fold(0.0, |sum, s| sum + s) / (SCALE * SCALE);
+        let spread = parameters.get(name).spread;
+        said > 1.0 / (spread * spread)
+    })
+}
+
 struct Row<'s> {
     sample: &'s Sample,
     weight: f64,

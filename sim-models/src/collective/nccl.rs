@@ -47,9 +47,22 @@ impl Nccl {
         Ok(Nccl { fabric, values })
     }
 
+    /// The same with nodes of at least so many GPUs.
+    #[must_use]
+    pub fn holding(self, ranks: u32) -> Nccl {
+        let gpus_per_node = self.fabric.gpus_per_node.max(ranks);
+        let domain = self.fabric.domain.max(gpus_per_node);
+        Nccl { fabric: Fabric { gpus_per_node, domain, ..self.fabric }, ..self }
+    }
+
     /// The fabric.
     pub fn fabric(&self) -> &Fabric {
         &self.fabric
+    }
+
+    /// The parameters' values.
+    pub fn values(&self) -> &Values {
+        &self.values
     }
 
     /// How long a named algorithm takes, by its best protocol.

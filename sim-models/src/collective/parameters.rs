@@ -265,6 +265,14 @@ impl Parameters {
         changed
     }
 
+    /// These values as the belief before a fit to one fabric, whose own may differ from them by `spread` at least (standard
+    /// deviation of the logarithm).
+    #[must_use]
+    pub fn around(&self, spread: f64) -> Parameters {
+        let wider = |p: &Parameter| Parameter { prior: p.value, spread: p.spread.max(spread), ..p.clone() };
+        Parameters { list: self.list.iter().map(wider).collect(), sources: Vec::new(), sizes: self.sizes }
+    }
+
     /// What was believed before any fit: no source has been seen.
     #[must_use]
     pub fn priors(&self) -> Parameters {

@@ -4,7 +4,7 @@
 //! rarely leave a node, and across nodes every rank has its share of the NIC.
 
 use super::{LayerConfig, LayerSums, NoTimes};
-use crate::collective::{CollectiveKind, Fabric, Group, Nccl, Wires};
+use crate::collective::{CollectiveKind, Group, Nccl, Wires};
 use crate::device::{
     Device, DeviceModel, Evidence, Format, LayerCost, LayerEstimate, LayerQuery, LayerShape, Waits,
 };
@@ -25,9 +25,9 @@ pub struct OnDevice {
     pub model: Model,
     /// In this number format.
     pub format: Format,
-    /// How the maker joins the GPUs of a node, where collectives are to be NCCL's over it; `None` where `inside` was stated,
-    /// measured or fitted: rings at what transfers reach over it.
-    pub fabric: Option<Fabric>,
+    /// NCCL over what a fabric file measured or the maker builds; `None` where `inside` was stated, measured or fitted: rings at
+    /// what transfers reach over it.
+    pub nccl: Option<Nccl>,
     /// What joins the GPUs of a node: layers of several tensor-parallel ranks wait for their all-reduces over it.
     pub inside: LinkModel,
     /// What joins nodes, for groups that spread over several; without it such groups have no times.
@@ -150,13 +150,14 @@ impl OnDevice {
 
     /// A collective as NCCL runs it over the maker's links, s; `bytes` as nccl-tests count them. `None` without such links.
     fn nccl_s(&self, kind: CollectiveKind, ranks: u32, nodes: u32, bytes: f64) -> Option<f64> {
-        let fabric = self.fabric?;
+        let nccl = self.nccl.as_ref()?;
+        let gpus = nccl.fabric().gpus_per_node;
         let nodes = nodes.clamp(1, ranks);
         let group = Group::new(ranks.next_multiple_of(nodes), nodes).ok()?;
-        let nic = self.outside.as_ref().map_or(f64::INFINITY, |o| o.share * f64::from(fabric.gpus_per_node));
+        let nic = self.outside.as_ref().map_or(f64::INFINITY, |o| o.share * f64::from(gpus));
         let between = self.outside.as_ref().map(|o| LinkModel::constant(nic, o.link.latency_s));
         let wires = Wires { inside: None, between: between.as_ref(), nic, added_s: 0.0 };
-        let time = Nccl::new(fabric).ok()?.group_time(&wires, kind, Bytes::from_f64(bytes), group);
+        let time = nccl.group_time(&wires, kind, Bytes::from_f64(bytes), group);
         Some(time.ok()?.seconds)
     }
 

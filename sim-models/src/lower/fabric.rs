@@ -1,9 +1,9 @@
 //! The resources that transfers share: a NIC each way for every node, each way of every zone link, and the speed of every GPU
 //! that is slowed at times.
 
-use crate::collective::{self, CollectiveKind, Group, Nccl, Wires};
+use crate::collective::{CollectiveKind, Group, Nccl, Wires};
 use crate::link::LinkModel;
-use crate::scenario::{DeviceId, NodeId, Scenario};
+use crate::scenario::{DeviceId, NodeGroup, NodeId, Scenario};
 use crate::units::Bytes;
 use sim_core::{Network, NetworkBuilder, ResourceId};
 use std::collections::BTreeMap;
@@ -42,9 +42,7 @@ impl Fabric {
             builder.resource(link.capacity.clone());
         }
         let speeds = replay.speeds.iter().map(|(d, line)| (*d, builder.resource(line.profile(0)))).collect();
-        let nccl =
-            |g: &crate::scenario::NodeGroup| Nccl::new(collective::Fabric::of(&g.gpu, g.gpus_per_node)).ok();
-        let nccl = scenario.groups.iter().map(nccl).collect();
+        let nccl = scenario.groups.iter().map(NodeGroup::nccl).collect();
         Fabric { network: builder.build(), first_node, nodes, speeds, nccl }
     }
 

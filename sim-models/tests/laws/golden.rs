@@ -2,7 +2,7 @@
 
 use crate::round::{MS, group, plan, rate, scenario, table, with_batch_of};
 use sim_core::{CapacityProfile, SimDuration};
-use sim_models::collective::Fabric;
+use sim_models::collective::Nccl;
 use sim_models::device::{Device, Format, Roofline};
 use sim_models::fold::Folding;
 use sim_models::iteration::{Options, simulate};
@@ -160,7 +160,7 @@ fn with_experts(nodes: u32, per_node: u32) -> Scenario {
         device: Device::Roofline(Roofline::from_catalogue(&gpu)),
         model: model.clone(),
         format: Format::Bf16,
-        fabric: Some(Fabric::of(&gpu, per_node)),
+        nccl: Nccl::of(&gpu, per_node).ok(),
         inside: LinkModel::constant(2e11, 3e-6),
         outside: Some(Outside { link: LinkModel::constant(2e10, 1e-5), share: 5e9 }),
     }));

@@ -69,6 +69,7 @@ pub(crate) fn group(name: &str, zone: &str, nodes: u32, gpus_per_node: u32) -> N
         inside: LinkModel::constant(4e8, 0.0),
         nic: CapacityProfile::constant(rate(1e9)),
         nics: None,
+        collectives: None,
     }
 }
 

@@ -636,7 +636,7 @@ impl Placed {
                 device: Device::Roofline(roofline),
                 model: model.clone(),
                 format: format(precision),
-                fabric: None,
+                nccl: None,
                 inside: wires[i].inside.clone(),
                 outside: wires[i].outside(),
             };
@@ -663,6 +663,7 @@ impl Placed {
             inside,
             nic: CapacityProfile::constant(nic),
             nics: None,
+            collectives: None,
         }
     }
 }

@@ -1,4 +1,6 @@
-//! `tideplan calibrate`: fit a device to measured profiles, and say what the data determine.
+//! `tideplan calibrate`: fit a device to measured profiles or a fabric to measured collectives, and say what the data determine.
+
+mod fabric;
 
 use super::{print, print_json};
 use crate::cli::Calibrate;
@@ -26,6 +28,9 @@ pub(super) fn run(args: &Calibrate) -> Result<Answer, Failure> {
     let gpu = Catalogue::builtin()
         .find(&args.gpu)
         .map_err(|e| Failure::new(e.to_string(), "`tideplan list devices` names them"))?;
+    if args.profiles.iter().any(|path| fabric::kind_of(args, path).is_some()) {
+        return fabric::run(args, gpu);
+    }
     let model = model_of(args.model.as_deref())?;
     let (mut points, mut times) = (Vec::new(), Vec::new());
     for path in &args.profiles {
@@ -77,7 +82,10 @@ pub(super) fn run(args: &Calibrate) -> Result<Answer, Failure> {
 
 /// The kind that was given, or what a file's name and head say.
 fn kind_of(args: &Calibrate, path: &Path) -> Result<Kind, Failure> {
-    let names = || Kind::ALL.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let names = || {
+        let all = Kind::ALL.iter().map(|(name, _)| *name).chain(fabric::KINDS);
+        all.collect::<Vec<_>>().join(", ")
+    };
     if let Some(name) = &args.kind {
         return Kind::from_name(name)
             .ok_or_else(|| Failure::new(format!("no profile kind is called `{name}`"), names()));
