@@ -38,29 +38,44 @@ fn implied(scenario: &Scenario, plan: &Plan, layout: &Layout) -> (u128, u128) {
     let (model, training) = (&scenario.model, &scenario.training);
     let activation = u128::from(model.boundary_bytes(training.precision).0) * u128::from(plan.micro_batch);
     for pipeline in &layout.pipelines {
-        for pair in layout.ranks[pipeline.stages.clone()].windows(2) {
-            let all = activation * u128::from(pipeline.micro_batches);
-            hop(pair[0].node(), pair[1].node(), all);
-            hop(pair[1].node(), pair[0].node(), all);
+        let ranks = &layout.ranks[pipeline.stages.clone()];
+        // With chunks, from each to the next, and from the last stage back to the first but after the last chunk.
+        let chunks = ranks[0].layers.chunks().len() as u128;
+        let back = ranks.last().zip(ranks.first()).map(|(last, first)| (last, first, chunks - 1));
+        let pairs = ranks.windows(2).map(|pair| (&pair[0], &pair[1], chunks)).chain(back);
+        for (from, to, times) in pairs {
+            let all = activation * u128::from(pipeline.micro_batches) * times;
+            hop(from.node(), to.node(), all);
+            hop(to.node(), from.node(), all);
         }
     }
-    // A ring all-reduce sends 2 (n - 1) / n of the gradients over each of its hops.
-    let mut ring = |ranks: &[usize], gradients: u64| {
+    // A ring reduce-scatter or all-gather sends (n - 1) / n of its bytes over each of its hops.
+    let mut ring = |ranks: &[usize], bytes: u64| {
         let n = ranks.len() as u128;
         for (i, from) in ranks.iter().enumerate() {
             let to = ranks[(i + 1) % ranks.len()];
-            hop(layout.ranks[*from].node(), layout.ranks[to].node(), u128::from(gradients) * 2 * (n - 1) / n);
+            hop(layout.ranks[*from].node(), layout.ranks[to].node(), u128::from(bytes) * (n - 1) / n);
         }
     };
     for sync in &layout.syncs {
         let of = |tp: u32| sync.layers.iter().map(|l| model.parameters(l, tp) * u64::from(tp)).sum::<u64>();
         let most = sync.ranks.iter().map(|r| of(layout.ranks[*r].tp)).max().expect("several ranks");
-        ring(&sync.ranks, most * training.gradient_bytes);
+        let (gradients, parameters) = (training.gradient_bytes, training.precision.activation_bytes());
+        let passes = u64::from(layout.pipelines[layout.ranks[sync.ranks[0]].pipeline].micro_batches);
+        // Gradients are scattered and gathered; sharded, scattered, once or after every backward pass, and the parameters
+        // gathered, once or before every pass.
+        let each = match plan.zero {
+            0 => 2 * gradients,
+            1 => gradients + parameters,
+            2 => passes * gradients + parameters,
+            _ => passes * (gradients + 2 * parameters),
+        };
+        ring(&sync.ranks, most * each);
     }
     for pipeline in layout.pipelines.iter().filter(|p| model.tied_embeddings && p.stages.len() > 1) {
         let ends = [pipeline.stages.start, pipeline.stages.end - 1];
         let tp = ends.map(|r| layout.ranks[r].tp).into_iter().max().expect("two");
-        ring(&ends, model.padded_vocab(tp) * model.hidden * training.gradient_bytes);
+        ring(&ends, 2 * model.padded_vocab(tp) * model.hidden * training.gradient_bytes);
     }
     (nics, zones)
 }
@@ -89,7 +104,7 @@ proptest! {
         let layout = Layout::new(&scenario, &plan).expect("it ran");
         let devices: u64 = layout.ranks.iter().map(|r| r.devices.len() as u64).sum();
         let transfers: u64 = layout.pipelines.iter()
-            .map(|p| 2 * u64::from(p.micro_batches) * p.stages.len() as u64).sum::<u64>() + 10;
+            .map(|p| 40 * u64::from(p.micro_batches) * p.stages.len() as u64).sum::<u64>() + 40;
         let (folded, folded_faster) = run(&scenario, &plan, start, true);
         let (whole, whole_faster) = run(&scenario, &plan, start, false);
         for e in [&folded, &whole] {
@@ -123,7 +138,10 @@ proptest! {
                 prop_assert!(off < 1e-9 * bytes as f64 + 0.02 * transfers as f64, "{off} B off of {bytes}");
                 prop_assert!(e.links[*report].peak_utilisation <= 1.0);
             }
-            prop_assert_eq!((nics_out, zones), implied(&scenario, &plan, &layout));
+            // Each piece of a ring is rounded down to a byte, and has thousands of them.
+            let (nics, joined) = implied(&scenario, &plan, &layout);
+            let near = |bytes: u128, want: u128| bytes.abs_diff(want) * 2_000 <= want;
+            prop_assert!(near(nics_out, nics) && near(zones, joined), "{nics_out} {nics}, {zones} {joined}");
             prop_assert_eq!(nics_out, nics_in);
         }
         // Folded, it is the same but for who stands for whom.
