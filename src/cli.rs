@@ -25,6 +25,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Find the parallel plan that trains fastest.
     Plan(Plan),
+    /// Write a scenario file to start from.
+    Init(Init),
     /// Join what the parts of a search found.
     Merge(Merge),
     /// Check the certificate of a search.
@@ -74,7 +76,7 @@ pub(crate) struct Over {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tideplan plan\n  tideplan plan opt350-a100x32 --json\n  tideplan plan quickstart --set nodes.v100.count=8 --top 3 --out best.toml\n  tideplan plan my.toml --threads 1 --max-simulations 500\n  tideplan plan my.toml --checkpoint search.state --certificate proof.json\n\nCtrl-C ends the search with the best plan so far; the answer does not depend on --threads."
+    after_help = "Examples:\n  tideplan plan\n  tideplan plan opt350-a100x32 --json\n  tideplan plan quickstart --set nodes.v100.count=8 --top 3 --out best.toml\n  tideplan plan my.toml --threads 1 --max-simulations 500\n  tideplan plan my.toml --checkpoint search.state --certificate proof.json\n  tideplan plan --model llama-3-8b --gpus a100-80:16,v100-16:16 --inter \"100 Gbps\" --tokens 2T\n\nCtrl-C ends the search with the best plan so far; the answer does not depend on --threads."
 )]
 pub(crate) struct Plan {
     /// A scenario file, or the name of a built-in.
@@ -82,6 +84,23 @@ pub(crate) struct Plan {
     pub(crate) scenario: String,
     #[command(flatten)]
     pub(crate) over: Over,
+    #[command(flatten)]
+    pub(crate) words: Words,
+    /// What makes a plan better: its time, what it costs by the prices of `[cost]`, or its mean time over the history of `[replay]`.
+    #[arg(long, value_name = "O", default_value = "time", value_parser = ["time", "cost", "robust"])]
+    pub(crate) objective: String,
+    /// Say how many days, and by the prices of `[cost]` how many dollars, training on so many tokens takes: `300B`, `2T`.
+    #[arg(long, value_name = "N", value_parser = crate::words::tokens)]
+    pub(crate) tokens: Option<f64>,
+    /// Only plans that train on `--tokens` within so many days.
+    #[arg(long, value_name = "DAYS", value_parser = positive, requires = "tokens")]
+    pub(crate) deadline: Option<f64>,
+    /// Only plans that train on `--tokens` for at most so many dollars.
+    #[arg(long, value_name = "DOLLARS", value_parser = positive, requires = "tokens")]
+    pub(crate) budget: Option<f64>,
+    /// Say how this plan compares with the best: at which step it falls, and by how much.
+    #[arg(long, value_name = "PLAN.toml")]
+    pub(crate) why_not: Option<PathBuf>,
     /// Who searches: `tideplan list planners`.
     #[arg(long, default_value = "tideplan", value_name = "P")]
     pub(crate) planner: String,
@@ -115,6 +134,38 @@ pub(crate) struct Plan {
     pub(crate) certificate: Option<PathBuf>,
     /// Write the best plan to a file.
     #[arg(long, value_name = "PLAN.toml")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// A scenario in a few words.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Words {
+    /// In place of a scenario: a model known by name, on `--gpus`.
+    #[arg(long, value_name = "M")]
+    pub(crate) model: Option<String>,
+    /// GPUs, NAME:COUNT separated by commas; `/N` sets the GPUs of a node (up to 8), `@ZONE` their zone.
+    #[arg(long, value_name = "G")]
+    pub(crate) gpus: Option<String>,
+    /// Rate between nodes [default: 100 Gbps].
+    #[arg(long, value_name = "W", allow_hyphen_values = true)]
+    pub(crate) inter: Option<String>,
+    /// Sequences of an iteration [default: 512].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) batch: Option<u32>,
+    /// Number format [default: bf16, or fp16 where a GPU has no bf16].
+    #[arg(long, value_name = "P", value_parser = ["fp32", "fp16", "bf16"])]
+    pub(crate) precision: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  tideplan init --model llama-3-8b --gpus a100-80:16,v100-16:16 --inter \"100 Gbps\" --out my.toml\n  tideplan plan my.toml"
+)]
+pub(crate) struct Init {
+    #[command(flatten)]
+    pub(crate) words: Words,
+    /// Write it to a file, which must not be there yet.
+    #[arg(long, value_name = "F.toml")]
     pub(crate) out: Option<PathBuf>,
 }
 
@@ -692,6 +743,13 @@ where
     T: std::str::FromStr<Err: std::error::Error + Send + Sync> + Clone + Send + Sync + 'static,
 {
     PossibleValuesParser::new(names).try_map(|text| text.parse())
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(n) if n > 0.0 && n <= 1e15 => Ok(n),
+        _ => Err("expected a positive number".into()),
+    }
 }
 
 fn shard(text: &str) -> Result<(u32, u32), String> {

@@ -7,6 +7,7 @@ mod commands;
 mod external;
 mod failure;
 mod report;
+mod words;
 mod write;
 
 use clap::Parser;

@@ -96,6 +96,8 @@ table! {
         replay: optional ReplayTable = "{ history = \"1 h\" }",
         /// What a search may do.
         search: optional SearchTable = "{ max_stages = 4 }",
+        /// What nodes cost by the hour, and bytes between zones.
+        cost: optional CostTable = "{ nodes = [{ group = \"a100\", per_hour = 29.38 }] }",
         /// A plan of the scenario's own, which `simulate` takes when it is given none.
         plan: optional PlanChoice = "{ file = \"plan.toml\" }",
     }
@@ -429,6 +431,36 @@ table! {
     }
 }
 
+table! {
+    /// Prices in dollars.
+    CostTable "`[cost]`" {
+        /// Of a node for an hour; 0 where a group is missing.
+        nodes: optional Vec<At<NodePriceTable>> = "[{ group = \"a100\", per_hour = 29.38 }]",
+        /// Of 10^9 bytes over a link between zones; 0 where a link is missing.
+        links: optional Vec<At<LinkPriceTable>> = "[{ link = \"wan\", per_gb = 0.02 }]",
+    }
+}
+
+table! {
+    /// The price of a node.
+    NodePriceTable "`[[cost.nodes]]`" {
+        /// The node group.
+        group: required Name = "\"a100\"",
+        /// Dollars for a node for an hour.
+        per_hour: required Factor = "29.38",
+    }
+}
+
+table! {
+    /// The price of bytes between zones.
+    LinkPriceTable "`[[cost.links]]`" {
+        /// The link.
+        link: required Name = "\"wan\"",
+        /// Dollars for 10^9 bytes.
+        per_gb: required Factor = "0.02",
+    }
+}
+
 /// `[plan]`: written out, or in a file of its own.
 #[derive(Clone, Debug)]
 pub(crate) enum PlanChoice {
@@ -565,6 +597,9 @@ mod tests {
         ConfigurationTable::check_examples();
         ConfiguredTable::check_examples();
         SearchTable::check_examples();
+        CostTable::check_examples();
+        NodePriceTable::check_examples();
+        LinkPriceTable::check_examples();
         PlanFileTable::check_examples();
         PlanTable::check_examples();
         PipelineTable::check_examples();

@@ -6,6 +6,7 @@
 
 pub mod calibrate;
 pub mod collective;
+pub mod cost;
 pub mod device;
 pub mod explain;
 pub mod fold;

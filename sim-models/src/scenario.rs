@@ -8,6 +8,7 @@
 //! ```
 
 use crate::collective::Nccl;
+use crate::cost::Cost;
 use crate::device::Gpu;
 use crate::layer_times::LayerTimes;
 use crate::link::LinkModel;
@@ -38,6 +39,8 @@ pub struct Scenario {
     pub plan: Option<Plan>,
     /// What the search may do.
     pub search: SearchOptions,
+    /// What nodes and bytes cost.
+    pub cost: Cost,
     /// What changes while a job runs, and how a replay goes.
     pub replay: Replay,
 }

@@ -3,7 +3,7 @@
 
 use crate::rules::Rule;
 use crate::search::{
-    Counts, Ended, Found, Options, Outcome, Progress, Ranked, Stop, Stopped, with_worker, workers,
+    Counts, Ended, Found, Options, Outcome, Progress, Ranked, Stop, Stopped, choose, with_worker, workers,
 };
 use crate::space::Kind;
 use crate::tree::{Key, Tree};
@@ -24,7 +24,7 @@ pub(crate) fn search(
     stop: &mut Stop<'_>,
 ) -> Found {
     let tree = Tree::open(scenario, kinds, false);
-    let workers = workers(&tree, fabric);
+    let workers = workers(&tree, fabric, options);
     let mut counts = Counts {
         considered: tree.considered,
         pruned: tree.pruned.clone(),
@@ -32,6 +32,7 @@ pub(crate) fn search(
         ..Counts::default()
     };
     let (mut ranked, mut rounds, mut digest) = (BTreeSet::new(), 0, Digest::EMPTY);
+    let mut pareto = Vec::new();
     let mut walk = Walk::new(&tree);
     let mut round: Vec<Key> = Vec::with_capacity(ROUND);
     let stopped = loop {
@@ -50,7 +51,7 @@ pub(crate) fn search(
         }
         let outcomes: Vec<Outcome> = round
             .par_iter()
-            .map(|key| with_worker(&workers, |worker| worker.simulate(&tree, key, options.at, None)))
+            .map(|key| with_worker(&workers, |worker| worker.simulate(&tree, key, None)))
             .collect();
         for (key, outcome) in round.iter().zip(outcomes) {
             counts.considered += 1;
@@ -67,8 +68,10 @@ pub(crate) fn search(
                 }
             };
             digest.add(time, 0);
-            if let (Ended::Simulated(Some(time_ps)), Some(plan)) = (outcome.ended, outcome.plan) {
-                ranked.insert(Ranked { time_ps, key: key.clone(), plan });
+            if let (Ended::Simulated(Some(value)), Some(candidate)) = (outcome.ended, outcome.plan) {
+                let (time_ps, plan) = (candidate.time_ps, candidate.plan.clone());
+                choose(&mut pareto, candidate);
+                ranked.insert(Ranked { value, time_ps, key: key.clone(), plan });
                 while ranked.len() > options.top {
                     ranked.pop_last();
                 }
@@ -87,7 +90,7 @@ pub(crate) fn search(
         counts.considered += 1;
         counts.open += 1;
     }
-    let best = ranked.first().map(|r| r.time_ps);
+    let best = ranked.first().map(|r: &Ranked| r.value);
     let lower_bound_ps = match (stopped, best) {
         (_, None) => u64::MAX,
         (Stopped::Done, Some(best)) => best,
@@ -98,6 +101,7 @@ pub(crate) fn search(
         counts,
         plans_represented: tree.plans_represented(None),
         lower_bound_ps,
+        pareto,
         stopped,
         rounds,
         digest,

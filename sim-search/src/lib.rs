@@ -21,6 +21,6 @@ pub mod verify;
 
 pub use rules::Rule;
 pub use search::{
-    Counts, Fate, Found, Method, NearestMiss, Options, OtherSearch, Progress, Ranked, Saved, Stop, Stopped,
-    Watch, merge, search, search_from,
+    Candidate, Counts, Fate, Found, Method, NearestMiss, Objective, Options, OtherSearch, Progress, Ranked,
+    Saved, Stop, Stopped, Watch, merge, search, search_from,
 };

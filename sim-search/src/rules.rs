@@ -19,19 +19,25 @@ pub enum Rule {
     TooFewMicroBatches,
     /// The devices do not suffice once tensor-parallel groups are kept whole in their nodes.
     Devices,
+    /// Its bound is above the deadline.
+    Deadline,
+    /// Its bound costs more than the budget.
+    Budget,
     /// The iteration has more tasks or takes more time than can be simulated.
     TooLarge,
 }
 
 impl Rule {
     /// Every rule, in the order in which they are tried.
-    pub const ALL: [Rule; 7] = [
+    pub const ALL: [Rule; 9] = [
         Rule::BatchNotDivisible,
         Rule::NotMeasured,
         Rule::TooManyStages,
         Rule::Memory,
         Rule::TooFewMicroBatches,
         Rule::Devices,
+        Rule::Deadline,
+        Rule::Budget,
         Rule::TooLarge,
     ];
 
@@ -44,6 +50,8 @@ impl Rule {
             Rule::Memory => "memory",
             Rule::TooFewMicroBatches => "too_few_micro_batches",
             Rule::Devices => "devices",
+            Rule::Deadline => "deadline",
+            Rule::Budget => "budget",
             Rule::TooLarge => "too_large",
         }
     }
@@ -56,6 +64,8 @@ impl Rule {
             Rule::TooManyStages => "more stages than layers",
             Rule::Memory => "no partition of the layers fits into memory",
             Rule::TooFewMicroBatches => "a pipeline would get no micro-batch",
+            Rule::Deadline => "no plan of it ends within the deadline",
+            Rule::Budget => "no plan of it stays within the budget",
             Rule::TooLarge => "the iteration is too large to simulate",
             Rule::Devices => "too few devices once tensor-parallel groups are kept inside nodes",
         }

@@ -29,6 +29,7 @@ use expand::{State, Step};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sim_core::{Digest, SimError, SimTime};
+use sim_models::cost;
 use sim_models::fold::Folding;
 use sim_models::iteration::{SimulateError, Simulator, memory_needs};
 use sim_models::layout::Layout;
@@ -48,6 +49,9 @@ const REMEMBERED: usize = 8;
 const NODES_A_SIMULATION: u64 = 16;
 const LEAST_NODES: u64 = 8192;
 
+/// Instants of the history at which a robust plan is simulated.
+const INSTANTS: u64 = 8;
+
 /// Which search.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
@@ -58,9 +62,40 @@ pub enum Method {
     Exhaustive,
 }
 
+/// What makes a plan better. Values are integers, less is better.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Objective {
+    /// The time of an iteration, ps.
+    #[default]
+    Time,
+    /// What an iteration costs by the scenario's prices, 10^-12 dollars.
+    Cost,
+    /// The mean time of an iteration over instants of the history, ps: where each of eight equal parts of it begins.
+    Robust,
+}
+
+impl Objective {
+    /// No plan on nodes of this price that takes at least so long has a lower value.
+    fn value(self, price: u64, time: u64) -> u64 {
+        if self == Objective::Cost { cost::for_time(price, time) } else { time }
+    }
+
+    /// The longest time within a value.
+    fn time(self, price: u64, value: u64) -> u64 {
+        if self == Objective::Cost { cost::time_for(price, value) } else { value }
+    }
+}
+
 /// How to search.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
+    /// What makes a plan better.
+    pub objective: Objective,
+    /// The longest that an iteration may take, ps.
+    pub deadline_ps: Option<u64>,
+    /// The most that an iteration may cost, 10^-12 dollars.
+    pub budget: Option<u64>,
     /// Worker threads; 0 for as many as there are cores. The answer is the same for any number.
     pub threads: usize,
     /// Simulations after which the search stops at the end of its round.
@@ -81,6 +116,9 @@ impl Default for Options {
     fn default() -> Self {
         let max_simulations = sim_models::scenario::SearchOptions::default().max_simulations;
         Options {
+            objective: Objective::Time,
+            deadline_ps: None,
+            budget: None,
             threads: 0,
             max_simulations,
             top: 5,
@@ -135,15 +173,53 @@ pub struct Counts {
     pub open: u64,
 }
 
-/// A plan with its time. Plans are in the order of their times, equal ones in that of their keys.
+/// A plan with its value. Plans are in the order of their values, equal ones in that of their keys.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ranked {
+    /// By the objective: its time, or else.
+    pub value: u64,
     /// Its iteration, ps.
     pub time_ps: u64,
     /// Where it stands in the tree of the space: see docs/space.md.
     pub key: Vec<u32>,
     /// The plan.
     pub plan: Plan,
+}
+
+/// A plan with all that it may be chosen by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Its iteration, ps.
+    pub time_ps: u64,
+    /// What an iteration costs, 10^-12 dollars; 0 without prices.
+    pub cost: u64,
+    /// Memory that its fullest device has to spare, bytes.
+    pub spare_bytes: u64,
+    /// Where it stands in the tree.
+    pub key: Vec<u32>,
+    /// The plan.
+    pub plan: Plan,
+}
+
+impl Candidate {
+    /// Whether it is as good in everything.
+    fn covers(&self, other: &Candidate) -> bool {
+        self.time_ps <= other.time_ps && self.cost <= other.cost && self.spare_bytes >= other.spare_bytes
+    }
+}
+
+/// Plans of which none covers another, at most.
+const MOST_CANDIDATES: usize = 32;
+
+/// Takes in a plan unless another is as good, and drops those that it covers.
+pub(crate) fn choose(front: &mut Vec<Candidate>, new: Candidate) {
+    if front.iter().any(|c| c.covers(&new)) {
+        return;
+    }
+    front.retain(|c| !new.covers(c));
+    let at = front.partition_point(|c| *c < new);
+    front.insert(at, new);
+    front.truncate(MOST_CANDIDATES);
 }
 
 /// The plan that came nearest to fitting into memory.
@@ -165,8 +241,10 @@ pub struct Found {
     /// Complete plans that the space holds: every template combination x contiguous partition x share by template.
     #[serde(with = "session::decimal")]
     pub plans_represented: u128,
-    /// No plan of the space is faster than this, ps.
+    /// No plan of the space has a lower value than this: by the objective time, none is faster; ps.
     pub lower_bound_ps: u64,
+    /// Plans simulated to their end of which none is as good as another in time, memory to spare and cost; fastest first.
+    pub pareto: Vec<Candidate>,
     /// Why it ended.
     pub stopped: Stopped,
     /// Rounds completed.
@@ -185,7 +263,7 @@ pub struct Found {
 impl Found {
     /// (best - lower bound) / best, 0 when proven; `None` without a plan.
     pub fn gap(&self) -> Option<f64> {
-        let best = self.ranked.first()?.time_ps;
+        let best = self.ranked.first()?.value;
         Some(if self.lower_bound_ps >= best {
             0.0
         } else {
@@ -262,11 +340,15 @@ fn fingerprint(tree: &Tree<'_>, options: &Options) -> String {
     let (index, of) = options.shard.unwrap_or((0, 0));
     digest.add(u64::from(index), u64::from(of));
     digest.add(options.at.as_ps(), options.top as u64);
+    digest.add(options.objective as u64, options.deadline_ps.unwrap_or(u64::MAX));
+    digest.add(options.budget.unwrap_or(u64::MAX), u64::from(options.log));
+    tree.scenario.cost.node_hour.iter().for_each(|price| digest.add(*price, 0));
     digest.to_string()
 }
 
 /// What one thread keeps between plans: memory, and the last shares that it placed.
 pub(crate) struct Worker<'t> {
+    options: &'t Options,
     simulator: Simulator<'t>,
     last: Option<(Key, Result<Placed<'t>, Rule>)>,
 }
@@ -275,14 +357,14 @@ pub(crate) struct Worker<'t> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     Pruned(Rule),
-    /// Ended at that time, ps, or cut off.
+    /// Ended with that value, or cut off.
     Simulated(Option<u64>),
 }
 
 /// One plan of a round.
 pub(crate) struct Outcome {
     pub(crate) ended: Ended,
-    pub(crate) plan: Option<Plan>,
+    pub(crate) plan: Option<Candidate>,
 }
 
 struct Search<'t> {
@@ -299,14 +381,20 @@ struct Search<'t> {
     tried: BTreeSet<Key>,
     counts: Counts,
     ranked: BTreeSet<Ranked>,
+    pareto: Vec<Candidate>,
     nearest: Option<(i128, usize, u32)>,
     rounds: u64,
     digest: Digest,
 }
 
 /// Simulates plans of one tree, with the memory of its worker.
-pub(crate) fn workers<'t>(tree: &'t Tree<'t>, fabric: &'t Fabric) -> Vec<Mutex<Worker<'t>>> {
-    let new = |_| Mutex::new(Worker { simulator: Simulator::new(tree.scenario, fabric), last: None });
+pub(crate) fn workers<'t>(
+    tree: &'t Tree<'t>,
+    fabric: &'t Fabric,
+    options: &'t Options,
+) -> Vec<Mutex<Worker<'t>>> {
+    let new =
+        |_| Mutex::new(Worker { options, simulator: Simulator::new(tree.scenario, fabric), last: None });
     (0..rayon::current_num_threads().max(1)).map(new).collect()
 }
 
@@ -332,14 +420,8 @@ impl<'t> Worker<'t> {
         }
     }
 
-    /// Simulates the plan of a key.
-    pub(crate) fn simulate(
-        &mut self,
-        tree: &'t Tree<'t>,
-        key: &[u32],
-        at: SimTime,
-        cutoff: Option<SimTime>,
-    ) -> Outcome {
+    /// Simulates the plan of a key, as long as its value may be at most `worst`.
+    pub(crate) fn simulate(&mut self, tree: &'t Tree<'t>, key: &[u32], worst: Option<u64>) -> Outcome {
         let pruned = |rule| Outcome { ended: Ended::Pruned(rule), plan: None };
         let head = match self.placed(tree, key) {
             Ok(placed) => tree.head() + placed.parts.len(),
@@ -350,20 +432,75 @@ impl<'t> Worker<'t> {
             _ => return pruned(Rule::Devices),
         };
         let Ok(layout) = Layout::new(tree.scenario, &plan) else { return pruned(Rule::Devices) };
-        if memory_needs(tree.scenario, &plan, &layout).iter().any(|(needs, has)| needs > has) {
-            return pruned(Rule::Memory);
+        let mut spare = u64::MAX;
+        for (needs, has) in memory_needs(tree.scenario, &plan, &layout) {
+            match has.0.checked_sub(needs.0) {
+                Some(left) => spare = spare.min(left),
+                None => return pruned(Rule::Memory),
+            }
         }
         let folding = Folding::of(&layout);
-        match self.simulator.run(&plan, &layout, &folding, at, cutoff) {
-            Ok(outcome) if outcome.finished => {
-                Outcome { ended: Ended::Simulated(Some(outcome.end.as_ps())), plan: Some(plan) }
-            }
-            // Cut off, or stalled for ever on a link that is down: either way not faster than the best.
-            Ok(_) | Err(SimulateError::Sim(SimError::Stalled { .. })) => {
-                Outcome { ended: Ended::Simulated(None), plan: None }
-            }
-            Err(_) => pruned(Rule::TooLarge),
+        let options = self.options;
+        let prices = &tree.scenario.cost;
+        let (price, traffic) = (prices.nodes(&layout), prices.traffic(tree.scenario, &plan, &layout));
+        let cut = Outcome { ended: Ended::Simulated(None), plan: None };
+        // The longest that matters: of the one iteration, or of several together.
+        let mut longest = worst.map(|worst| match options.objective {
+            Objective::Cost => cost::time_for(price, worst.saturating_sub(traffic)),
+            _ => worst,
+        });
+        let budget = options.budget.map(|b| cost::time_for(price, b.saturating_sub(traffic)));
+        if options.budget.is_some_and(|b| b < traffic) {
+            return cut;
         }
+        for limit in [options.deadline_ps, budget].into_iter().flatten() {
+            longest = Some(longest.map_or(limit, |l| l.min(limit)));
+        }
+        let mut run = |at, longest: Option<u64>| {
+            let cutoff = longest.map(SimTime::from_ps);
+            match self.simulator.run(&plan, &layout, &folding, at, cutoff) {
+                // A run that ends at the cut-off ended.
+                Ok(outcome) => Ok(outcome.finished.then_some(outcome.end.as_ps())),
+                // Stalled for ever on a link that is down: not faster than the best.
+                Err(SimulateError::Sim(SimError::Stalled { .. })) => Ok(None),
+                Err(_) => Err(Rule::TooLarge),
+            }
+        };
+        let (time_ps, value) = if options.objective == Objective::Robust {
+            let part = tree.scenario.replay.options.start / INSTANTS;
+            let (mut sum, mut first) = (0u64, 0);
+            for i in 0..INSTANTS {
+                // The history is in ns.
+                let at = SimTime::from_ps((part * i).saturating_mul(1000));
+                let left = longest.map(|l| l.saturating_add(1).saturating_mul(INSTANTS).saturating_sub(sum));
+                match run(at, left) {
+                    Ok(Some(time)) => sum = sum.saturating_add(time),
+                    Ok(None) => return cut,
+                    Err(rule) => return pruned(rule),
+                }
+                first = if i == 0 { sum } else { first };
+            }
+            (first, sum / INSTANTS)
+        } else {
+            match run(options.at, longest) {
+                Ok(Some(time)) => {
+                    let value = options.objective.value(price, time);
+                    (
+                        time,
+                        if options.objective == Objective::Cost {
+                            value.saturating_add(traffic)
+                        } else {
+                            value
+                        },
+                    )
+                }
+                Ok(None) => return cut,
+                Err(rule) => return pruned(rule),
+            }
+        };
+        let cost = cost::for_time(price, time_ps).saturating_add(traffic);
+        let plan = Candidate { time_ps, cost, spare_bytes: spare, key: key.to_vec(), plan };
+        Outcome { ended: Ended::Simulated(Some(value)), plan: Some(plan) }
     }
 }
 
@@ -372,13 +509,14 @@ impl<'t> Search<'t> {
         let mut search = Search {
             tree,
             options,
-            workers: workers(tree, fabric),
+            workers: workers(tree, fabric, options),
             queue: BTreeMap::new(),
             stuck: Vec::new(),
             log: options.log.then(Vec::new),
             tried: BTreeSet::new(),
             counts: Counts::default(),
             ranked: BTreeSet::new(),
+            pareto: Vec::new(),
             nearest: tree.nearest,
             rounds: 0,
             digest: Digest::EMPTY,
@@ -392,7 +530,8 @@ impl<'t> Search<'t> {
         }
         for root in tree.roots.iter().skip(index as usize).step_by(of.max(1) as usize) {
             let lead: Vec<usize> = root.lead.map(|l| l.1).into_iter().collect();
-            let bound = search.bounds().quick(root, &lead, 0);
+            let least = search.bounds().quick(root, &lead, 0);
+            let bound = options.objective.value(tree.price(&lead), least);
             search.counts.considered += 1;
             search.queue.insert((bound, root.key()), State::default());
         }
@@ -405,14 +544,14 @@ impl<'t> Search<'t> {
 
     /// Whether nothing under a node can be better than the best plan.
     fn excluded(&self, bound: u64, key: &Key) -> bool {
-        self.ranked.first().is_some_and(|best| (bound, key) > (best.time_ps, &best.key))
+        self.ranked.first().is_some_and(|best| (bound, key) > (best.value, &best.key))
     }
 
     /// No plan of the space is faster than this, as far as the search is.
     fn lower_bound(&self) -> u64 {
         let queued = self.queue.first_key_value().map_or(u64::MAX, |((bound, _), _)| *bound);
         let least = self.stuck.iter().map(|(bound, _)| *bound).fold(queued, u64::min);
-        self.ranked.first().map_or(least, |best| least.min(best.time_ps))
+        self.ranked.first().map_or(least, |best| least.min(best.value))
     }
 
     /// Searches from the start, or goes on after so many nodes.
@@ -433,7 +572,7 @@ impl<'t> Search<'t> {
                 let Some(first) = self.queue.first_entry() else { break };
                 let (bound, key) = first.key();
                 let best = self.ranked.first();
-                if best.is_some_and(|best| (*bound, key) > (best.time_ps, &best.key)) {
+                if best.is_some_and(|best| (*bound, key) > (best.value, &best.key)) {
                     break;
                 }
                 let ((bound, key), state) = first.remove_entry();
@@ -478,10 +617,11 @@ impl<'t> Search<'t> {
         watch.stop(&Progress { rounds: self.rounds, simulated, best_ps, level_ps })
     }
 
-    fn cutoff(&self) -> Option<SimTime> {
+    /// The value of the worst plan remembered, once there are enough.
+    fn cutoff(&self) -> Option<u64> {
         let remembered = self.options.top.max(REMEMBERED);
         let worst = self.ranked.last().filter(|_| self.ranked.len() >= remembered);
-        worst.map(|r| SimTime::from_ps(r.time_ps))
+        worst.map(|r| r.value)
     }
 
     fn round(&mut self, round: Vec<(u64, Key, State)>) {
@@ -510,7 +650,7 @@ impl<'t> Search<'t> {
                 Step::Bounded => {
                     self.counts.bounded += 1;
                     // It is above the best time, by however much.
-                    let best = self.ranked.first().map_or(bound, |best| best.time_ps);
+                    let best = self.ranked.first().map_or(bound, |best| best.value);
                     self.log(&key, Fate::Bound(best.max(bound)));
                     self.note(&key, 100, bound);
                 }
@@ -541,7 +681,7 @@ impl<'t> Search<'t> {
                         None if state.opened => self.counts.expanded += 1,
                         None => {
                             self.counts.bounded += 1;
-                            let best = self.ranked.first().map_or(bound, |best| best.time_ps);
+                            let best = self.ranked.first().map_or(bound, |best| best.value);
                             self.log(&key, Fate::Bound(best.max(bound)));
                         }
                     }
@@ -584,8 +724,10 @@ impl<'t> Search<'t> {
             }
         };
         self.note(&key, code, time);
-        if let (Ended::Simulated(Some(time_ps)), Some(plan)) = (outcome.ended, outcome.plan) {
-            self.ranked.insert(Ranked { time_ps, key, plan });
+        if let (Ended::Simulated(Some(value)), Some(candidate)) = (outcome.ended, outcome.plan) {
+            let (time_ps, plan) = (candidate.time_ps, candidate.plan.clone());
+            choose(&mut self.pareto, candidate);
+            self.ranked.insert(Ranked { value, time_ps, key, plan });
             while self.ranked.len() > self.options.top.max(REMEMBERED) {
                 self.ranked.pop_last();
             }
@@ -599,7 +741,7 @@ impl<'t> Search<'t> {
             None if stopped == Stopped::Done => u64::MAX,
             None => self.lower_bound(),
         };
-        let best = self.ranked.first().map(|best| (best.time_ps, best.key.clone()));
+        let best = self.ranked.first().map(|best| (best.value, best.key.clone()));
         let queue = std::mem::take(&mut self.queue);
         for ((bound, key), state) in &queue {
             self.log(key, if state.opened { Fate::Rest(*bound) } else { Fate::Bound(*bound) });
@@ -623,6 +765,7 @@ impl<'t> Search<'t> {
             counts: self.counts,
             plans_represented: self.tree.plans_represented(self.options.shard),
             lower_bound_ps,
+            pareto: self.pareto,
             stopped,
             rounds: self.rounds,
             digest: self.digest,

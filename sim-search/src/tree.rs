@@ -370,6 +370,20 @@ impl<'a> Tree<'a> {
         !parts.is_empty() && (self.frames[root.frame].place == Place::Stages || parts.iter().any(differs))
     }
 
+    /// The least price of the nodes that these choices take, 10^-6 dollars an hour.
+    pub(crate) fn price(&self, parts: &[usize]) -> u64 {
+        let of_kind = |(k, kind): (usize, &Kind)| {
+            let used = |p: &usize| {
+                let choice = &self.choices[*p];
+                choice.pipelines * self.templates[choice.template].devices(k)
+            };
+            let nodes = parts.iter().map(used).sum::<u32>().div_ceil(kind.gpus_per_node);
+            let least = kind.groups().into_iter().map(|g| self.scenario.cost.node(g)).min().unwrap_or(0);
+            least.saturating_mul(u64::from(nodes))
+        };
+        self.kinds.iter().enumerate().map(of_kind).fold(0, u64::saturating_add)
+    }
+
     /// These choices as the costs see them.
     pub(crate) fn parts_of(&self, parts: &[usize]) -> Vec<PartOf<'_>> {
         let of = |p: &usize| {

@@ -1,6 +1,6 @@
 //! `tideplan merge`: what the parts of a search found, joined.
 
-use super::plan::answer;
+use super::plan::{Shown, answer};
 use super::searching::{PartFile, read_json};
 use crate::cli;
 use crate::failure::{Answer, Failure};
@@ -16,7 +16,11 @@ pub(super) fn run(args: &cli::Merge) -> Result<Answer, Failure> {
     let Some((first, name)) = parts.first() else { return Ok(Answer::No) };
     let of = first.shard.1;
     for (part, other) in &parts {
-        if part.shard.1 != of || part.origin != first.origin || part.top != first.top {
+        if part.shard.1 != of
+            || part.origin != first.origin
+            || part.top != first.top
+            || part.found_by() != first.found_by()
+        {
             let message = format!("`{name}` and `{other}` are not parts of one search");
             return Err(Failure::new(
                 message,
@@ -39,8 +43,10 @@ pub(super) fn run(args: &cli::Merge) -> Result<Answer, Failure> {
         ));
     }
     let (loaded, overrides) = first.origin.load()?;
+    let (objective, tokens) = (first.objective, first.tokens);
     let (top, time) = (first.top, parts.iter().map(|(part, _)| part.search_time_s).sum());
     let found = merge(parts.into_iter().map(|(part, _)| part.found).collect(), top);
     let found = found.ok_or_else(|| Failure::new("no parts", ""))?;
-    answer(&loaded.scenario, &found, overrides.at, args.out.as_deref(), args.json, time)
+    let shown = Shown { objective, tokens, out: args.out.as_deref(), json: args.json, why_not: None };
+    answer(&loaded.scenario, &found, overrides.at, &shown, time)
 }

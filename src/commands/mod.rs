@@ -6,6 +6,7 @@ mod compare;
 mod exchange;
 mod explain;
 mod import;
+mod init;
 mod list;
 mod merge;
 mod plan;
@@ -17,6 +18,7 @@ mod simulate;
 mod trace;
 mod validate;
 mod verify;
+mod why;
 mod workload;
 
 use crate::cli::{Command, Over};
@@ -27,6 +29,7 @@ use std::io::Write;
 pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
     match command {
         Command::Plan(args) => plan::run(&args),
+        Command::Init(args) => init::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Simulate(args) => simulate::run(&args),
@@ -46,6 +49,11 @@ pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
 
 /// The scenario with the command line's overrides, and the overrides; with the plan that it names, if `plan`.
 fn load(name: &str, over: &Over, plan: bool) -> Result<(Loaded, Overrides), Failure> {
+    load_or(name, None, over, plan)
+}
+
+/// The same of a text in place of a file or a built-in.
+fn load_or(name: &str, text: Option<&str>, over: &Over, plan: bool) -> Result<(Loaded, Overrides), Failure> {
     // Its own plan need not fit what is set over a scenario, where nobody asks for that plan.
     let mut overrides = Overrides { without_plan: !plan && !over.sets.is_empty(), ..Overrides::default() };
     let mut faults = Vec::new();
@@ -61,7 +69,11 @@ fn load(name: &str, over: &Over, plan: bool) -> Result<(Loaded, Overrides), Fail
     if !faults.is_empty() {
         return Err(Failure::Faults(faults));
     }
-    Ok((scenarios::load(name, &overrides)?, overrides))
+    let loaded = match text {
+        Some(text) => scenarios::load_text(text, &format!("{name}.toml"), None, &overrides)?,
+        None => scenarios::load(name, &overrides)?,
+    };
+    Ok((loaded, overrides))
 }
 
 /// Prints to standard output; a reader that went away is no error.

@@ -1,12 +1,12 @@
 //! `tideplan plan`: search for the fastest plan.
 
 use super::searching::{CertificateFile, Origin, PartFile, Watcher, read_json, write_json};
-use super::{load, print, print_json};
+use super::{load_or, print, print_json, why};
 use crate::cli;
 use crate::failure::{Answer, Failure};
 use crate::report;
 use crate::report::table::{Table, seconds, thousands};
-use crate::write;
+use crate::{words, write};
 use serde_json::{Value, json};
 use sim_models::iteration::{Iteration, Options, Simulator, simulate_with};
 use sim_models::layout::Layout;
@@ -15,11 +15,19 @@ use sim_models::plan::Plan;
 use sim_models::scenario::Scenario;
 use sim_models::units::Bytes;
 use sim_search::verify::Certificate;
-use sim_search::{Found, Rule, Saved, Stopped, search_from};
+use sim_search::{Found, Objective, Rule, Saved, Stopped, search_from};
 use std::fmt::Write;
 
 pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
-    let (loaded, overrides) = load(&args.scenario, &args.over, false)?;
+    let words = words::scenario(&args.words)?;
+    if words.is_none() && (args.words.model.is_some() || args.words.gpus.is_some()) {
+        return Err(Failure::new("`--model` and `--gpus` go together", "both, or a scenario"));
+    }
+    let (name, text) = match &words {
+        Some((text, name)) => (name.as_str(), Some(text.as_str())),
+        None => (args.scenario.as_str(), None),
+    };
+    let (loaded, overrides) = load_or(name, text, &args.over, false)?;
     let method = match args.planner.as_str() {
         "tideplan" => sim_search::Method::BranchAndBound,
         "exhaustive" => sim_search::Method::Exhaustive,
@@ -37,7 +45,37 @@ pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
             return Err(Failure::new(message, "without `--planner exhaustive`"));
         }
     }
+    let objective = match args.objective.as_str() {
+        "cost" => Objective::Cost,
+        "robust" => Objective::Robust,
+        _ => Objective::Time,
+    };
+    if args.certificate.is_some() && objective != Objective::Time {
+        return Err(Failure::new("a certificate is about time", "without `--objective`"));
+    }
+    if objective == Objective::Robust && scenario.replay.options.start == 0 {
+        return Err(Failure::new(
+            "the scenario has no history to be robust against",
+            "`[replay] history = \"1 h\"`: the part of its traces that has passed",
+        ));
+    }
+    if objective == Objective::Cost || args.budget.is_some() {
+        let unpriced = (0..scenario.groups.len()).find(|g| scenario.cost.node(*g) == 0);
+        if let Some(g) = unpriced {
+            let name = &scenario.groups[g].name;
+            let help = format!("[cost]\n        nodes = [{{ group = \"{name}\", per_hour = 30.0 }}]");
+            return Err(Failure::new(format!("no price for the nodes of `{name}`"), help));
+        }
+    }
+    let iterations = args.tokens.map(|tokens| tokens / tokens_of(scenario));
+    let share = |of: Option<f64>, unit: f64| {
+        let (of, iterations) = (of?, iterations?);
+        Some((of * unit / iterations) as u64)
+    };
     let options = sim_search::Options {
+        objective,
+        deadline_ps: share(args.deadline, 86_400e12),
+        budget: share(args.budget, 1e12),
         threads: args.threads.map_or(0, usize::from),
         max_simulations: args.max_simulations.unwrap_or(scenario.search.max_simulations),
         top: usize::from(args.top),
@@ -64,17 +102,61 @@ pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
     if let Some(failed) = watcher.failed {
         return Err(failed);
     }
-    let origin = || Origin::new(&args.scenario, &args.over);
+    let origin = || Origin::new(name, text, &args.over);
     if let Some(path) = &args.certificate {
         let certificate = Certificate::of(&found);
         write_json(path, &CertificateFile { tideplan_certificate: 1, origin: origin(), certificate })?;
     }
     if let (Some(path), Some(shard)) = (&args.part, args.shard) {
         let (top, found) = (options.top, found.clone());
-        let part = PartFile { tideplan_part: 1, origin: origin(), shard, top, search_time_s, found };
+        let part = PartFile {
+            tideplan_part: 1,
+            origin: origin(),
+            shard,
+            top,
+            objective,
+            tokens: args.tokens,
+            search_time_s,
+            found,
+        };
         write_json(path, &part)?;
     }
-    answer(scenario, &found, overrides.at, args.out.as_deref(), args.over.json, search_time_s)
+    let why_not = args.why_not.as_deref();
+    let shown =
+        Shown { objective, tokens: args.tokens, out: args.out.as_deref(), json: args.over.json, why_not };
+    answer(scenario, &found, overrides.at, &shown, search_time_s)
+}
+
+/// How an answer is shown.
+pub(super) struct Shown<'a> {
+    pub(super) objective: Objective,
+    pub(super) tokens: Option<f64>,
+    pub(super) out: Option<&'a std::path::Path>,
+    pub(super) json: bool,
+    pub(super) why_not: Option<&'a std::path::Path>,
+}
+
+impl Shown<'_> {
+    fn objective_name(&self) -> &'static str {
+        match self.objective {
+            Objective::Time => "time",
+            Objective::Cost => "cost",
+            Objective::Robust => "robust",
+        }
+    }
+}
+
+/// Tokens of an iteration.
+fn tokens_of(scenario: &Scenario) -> f64 {
+    f64::from(scenario.training.global_batch) * scenario.model.seq_len as f64
+}
+
+/// A value as it stands in results: seconds, or dollars for a million tokens.
+fn in_results(scenario: &Scenario, objective: Objective, value: u64) -> f64 {
+    match objective {
+        Objective::Cost => value as f64 / 1e12 / tokens_of(scenario) * 1e6,
+        _ => value as f64 / 1e12,
+    }
 }
 
 /// Says what a search found, and writes its best plan.
@@ -82,8 +164,7 @@ pub(super) fn answer(
     scenario: &Scenario,
     found: &Found,
     at: sim_core::SimTime,
-    out: Option<&std::path::Path>,
-    as_json: bool,
+    shown: &Shown<'_>,
     search_time_s: f64,
 ) -> Result<Answer, Failure> {
     // The best plan once more, in full, for its report.
@@ -94,22 +175,38 @@ pub(super) fn answer(
             Some((ranked.plan.clone(), layout, iteration))
         }
     };
-    if let (Some(path), Some((plan, ..))) = (out, &best) {
+    if let (Some(path), Some((plan, ..))) = (shown.out, &best) {
         let text =
             toml::to_string(plan).map_err(|e| Failure::new(format!("cannot write the plan: {e}"), ""))?;
         write::whole(path, text.as_bytes())?;
     }
-    if as_json {
-        print_json(&json(scenario, found, best.as_ref(), search_time_s))?;
+    let other = match shown.why_not {
+        Some(path) => Some(why::of(scenario, found, best.as_ref(), path, at)?),
+        None => None,
+    };
+    if shown.json {
+        let mut value = json(scenario, found, best.as_ref(), shown, search_time_s);
+        if let Some(other) = &other {
+            value["why_not"] = other.json();
+        }
+        print_json(&value)?;
     } else {
-        print(&text(scenario, found, best.as_ref(), search_time_s))?;
+        let mut text = text(scenario, found, best.as_ref(), shown, search_time_s);
+        if let Some(other) = &other {
+            text += &other.text();
+        }
+        print(&text)?;
     }
     Ok(if best.is_some() { Answer::Yes } else { Answer::No })
 }
 
-type Best = (Plan, Layout, Iteration);
+pub(super) type Best = (Plan, Layout, Iteration);
 
-fn in_full(scenario: &Scenario, plan: &Plan, at: sim_core::SimTime) -> Result<(Layout, Iteration), Failure> {
+pub(super) fn in_full(
+    scenario: &Scenario,
+    plan: &Plan,
+    at: sim_core::SimTime,
+) -> Result<(Layout, Iteration), Failure> {
     let fabric = Fabric::new(scenario);
     let mut simulator = Simulator::new(scenario, &fabric);
     let failed =
@@ -120,11 +217,21 @@ fn in_full(scenario: &Scenario, plan: &Plan, at: sim_core::SimTime) -> Result<(L
     Ok((layout, iteration))
 }
 
-fn json(scenario: &Scenario, found: &Found, best: Option<&Best>, search_time_s: f64) -> Value {
+fn json(
+    scenario: &Scenario,
+    found: &Found,
+    best: Option<&Best>,
+    shown: &Shown<'_>,
+    search_time_s: f64,
+) -> Value {
+    let objective = shown.objective;
+    let worth = |value| in_results(scenario, objective, value);
+    let first = found.ranked.first().map(|r| worth(r.value));
     let best_json = best.map(|(plan, layout, iteration)| {
         let mut value = report::json::iteration(scenario, layout, iteration);
         value["plan"] = json!(plan);
-        value["objective_value"] = value["iteration_time_s"].clone();
+        value["objective_value"] = json!(first);
+        value["cost_usd"] = json!(dollars(scenario, plan, layout, iteration.time.as_secs_f64()));
         value
     });
     let ranked: Vec<Value> = found
@@ -132,7 +239,16 @@ fn json(scenario: &Scenario, found: &Found, best: Option<&Best>, search_time_s: 
         .iter()
         .map(|r| {
             let time = r.time_ps as f64 / 1e12;
-            json!({ "plan": r.plan, "iteration_time_s": time, "objective_value": time })
+            json!({ "plan": r.plan, "iteration_time_s": time, "objective_value": worth(r.value) })
+        })
+        .collect();
+    let pareto: Vec<Value> = found
+        .pareto
+        .iter()
+        .map(|c| {
+            let cost = (c.cost > 0).then_some(c.cost as f64 / 1e12);
+            let time = c.time_ps as f64 / 1e12;
+            json!({ "plan": c.plan, "iteration_time_s": time, "cost_usd": cost, "spare_memory_bytes": c.spare_bytes })
         })
         .collect();
     let c = &found.counts;
@@ -148,7 +264,18 @@ fn json(scenario: &Scenario, found: &Found, best: Option<&Best>, search_time_s: 
             "expanded": c.expanded, "open": c.open,
         },
         "plans_represented": found.plans_represented.to_string(),
-        "lower_bound_s": if best.is_none() { Value::Null } else { json!(found.lower_bound_ps as f64 / 1e12) },
+        "objective": objective,
+        "lower_bound_s": if best.is_none() || objective == Objective::Cost {
+            Value::Null
+        } else {
+            json!(found.lower_bound_ps as f64 / 1e12)
+        },
+        "lower_bound": best.map(|_| worth(found.lower_bound_ps)),
+        "pareto": pareto,
+        "training": best.zip(shown.tokens).map(|((plan, layout, iteration), tokens)| {
+            let [days, dollars] = whole_run(scenario, plan, layout, iteration, tokens);
+            json!({ "tokens": tokens, "days": days, "dollars": dollars })
+        }),
         "gap": gap,
         "proven_optimal": gap == Some(0.0),
         "stopped": found.stopped.name(),
@@ -159,23 +286,70 @@ fn json(scenario: &Scenario, found: &Found, best: Option<&Best>, search_time_s: 
     })
 }
 
-fn text(scenario: &Scenario, found: &Found, best: Option<&Best>, search_time_s: f64) -> String {
+/// What an iteration costs in dollars, where there are prices.
+fn dollars(scenario: &Scenario, plan: &Plan, layout: &Layout, seconds: f64) -> Option<f64> {
+    let prices = &scenario.cost;
+    let nodes = prices.nodes(layout) as f64 / 1e6 / 3600.0 * seconds;
+    let all = nodes + prices.traffic(scenario, plan, layout) as f64 / 1e12;
+    (all > 0.0).then_some(all)
+}
+
+/// Days and dollars of training on so many tokens.
+fn whole_run(
+    scenario: &Scenario,
+    plan: &Plan,
+    layout: &Layout,
+    iteration: &Iteration,
+    tokens: f64,
+) -> [Option<f64>; 2] {
+    let (iterations, time) = (tokens / tokens_of(scenario), iteration.time.as_secs_f64());
+    let dollars = dollars(scenario, plan, layout, time).map(|d| d * iterations);
+    [Some(iterations * time / 86_400.0), dollars]
+}
+
+fn text(
+    scenario: &Scenario,
+    found: &Found,
+    best: Option<&Best>,
+    shown: &Shown<'_>,
+    search_time_s: f64,
+) -> String {
     let mut text = format!("{}: {}\n\n", scenario.name, scenario.about);
     match best {
         Some((plan, layout, iteration)) => {
             text += &report::plan::stages(plan, layout, iteration);
             text.push('\n');
             text += &report::plan::time(scenario, layout, iteration);
+            let worth = |value| in_results(scenario, shown.objective, value);
+            let (better, unit) = match shown.objective {
+                Objective::Time => ("faster", "s"),
+                Objective::Cost => ("cheaper", "dollars a million tokens"),
+                Objective::Robust => ("faster on average", "s"),
+            };
+            if shown.objective != Objective::Time {
+                let value = found.ranked.first().map_or(0.0, |r| worth(r.value));
+                let _ = writeln!(text, "objective {}: {value:.4} {unit}", shown.objective_name());
+            }
+            if let Some(cost) = dollars(scenario, plan, layout, iteration.time.as_secs_f64()) {
+                let _ = writeln!(text, "an iteration costs {cost:.4} dollars");
+            }
+            if let Some(tokens) = shown.tokens {
+                let [days, dollars] = whole_run(scenario, plan, layout, iteration, tokens);
+                let cost =
+                    dollars.map_or(String::new(), |d| format!(", {} dollars", thousands(d.round() as u64)));
+                let _ = writeln!(text, "{tokens:.3e} tokens: {:.2} days{cost}", days.unwrap_or(0.0));
+            }
             let gap = found.gap().unwrap_or(0.0);
             if gap > 0.0 {
-                let bound = seconds(found.lower_bound_ps as f64 / 1e12);
+                let bound = worth(found.lower_bound_ps);
+                let bound = if unit == "s" { seconds(bound) } else { format!("{bound:.4} {unit}") };
                 let _ = writeln!(
                     text,
-                    "no plan of the space is faster than {bound}: within {:.1} % of the best",
+                    "no plan of the space is {better} than {bound}: within {:.1} % of the best",
                     100.0 * gap
                 );
             } else {
-                text += "proven: no plan of the space is faster\n";
+                let _ = writeln!(text, "proven: no plan of the space is {better}");
             }
             if found.ranked.len() > 1 {
                 text += "\nnext best:\n";

@@ -1,7 +1,7 @@
 //! A search under way: progress on a terminal, Ctrl-C, the clock, its state in a file; and the files that it leaves, which say
 //! what scenario they are of.
 
-use super::load;
+use super::load_or;
 use crate::cli::Over;
 use crate::failure::Failure;
 use crate::report::table::seconds;
@@ -11,7 +11,7 @@ use scenarios::{Loaded, Overrides};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sim_search::verify::Certificate;
-use sim_search::{Found, Progress, Saved, Stopped, Watch};
+use sim_search::{Found, Objective, Progress, Saved, Stopped, Watch};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -124,15 +124,18 @@ fn show(bar: &ProgressBar, p: &Progress) {
 #[serde(deny_unknown_fields)]
 pub(super) struct Origin {
     scenario: String,
+    /// Its text, where it is made of words.
+    text: Option<String>,
     sets: Vec<String>,
     traces: Vec<String>,
     at: Option<String>,
 }
 
 impl Origin {
-    pub(super) fn new(scenario: &str, over: &Over) -> Origin {
+    pub(super) fn new(scenario: &str, text: Option<&str>, over: &Over) -> Origin {
         Origin {
             scenario: scenario.into(),
+            text: text.map(String::from),
             sets: over.sets.clone(),
             traces: over.traces.clone(),
             at: over.at.clone(),
@@ -143,7 +146,7 @@ impl Origin {
     pub(super) fn load(&self) -> Result<(Loaded, Overrides), Failure> {
         let over =
             Over { sets: self.sets.clone(), traces: self.traces.clone(), at: self.at.clone(), json: false };
-        load(&self.scenario, &over, false)
+        load_or(&self.scenario, self.text.as_deref(), &over, false)
     }
 }
 
@@ -155,8 +158,17 @@ pub(super) struct PartFile {
     pub(super) origin: Origin,
     pub(super) shard: (u32, u32),
     pub(super) top: usize,
+    pub(super) objective: Objective,
+    pub(super) tokens: Option<f64>,
     pub(super) search_time_s: f64,
     pub(super) found: Found,
+}
+
+impl PartFile {
+    /// What must be alike in all parts beside the scenario.
+    pub(super) fn found_by(&self) -> (Objective, Option<u64>) {
+        (self.objective, self.tokens.map(f64::to_bits))
+    }
 }
 
 /// A certificate.

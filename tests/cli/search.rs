@@ -105,3 +105,75 @@ fn a_certificate_holds_until_it_is_changed() {
     let said = String::from_utf8(tideplan(&["verify", file]).stdout).unwrap();
     assert!(said.contains("the certificate does not hold: no node covers plan"), "{said}");
 }
+
+#[test]
+fn a_few_words_make_a_scenario() {
+    let words =
+        ["--model", "gpt2", "--gpus", "a100-40:4,v100-16:4/2@west", "--inter", "50 Gbps", "--batch", "8"];
+    let plan = [&["plan"], &words[..], &["--max-simulations", "64", "--tokens", "300B"]].concat();
+    let (status, answer) = json(&plan);
+    assert_eq!(status, 0);
+    let days = number(&answer["training"], "days");
+    let rate = number(&answer["best"], "tokens_per_s");
+    assert!((days * 86_400.0 * rate / 300e9 - 1.0).abs() < 1e-9 && answer["training"]["dollars"].is_null());
+    // The file that `init` writes says the same.
+    let folder = tempfile::tempdir().unwrap();
+    let output = tideplan_in(folder.path(), &[&["init"], &words[..], &["--out", "s.toml"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let same = run(folder.path(), &["plan", "s.toml", "--max-simulations", "64", "--json"]);
+    assert_eq!(same["best"], answer["best"]);
+    for (args, part) in [
+        (&["init", "--gpus", "a100-80"][..], "no count"),
+        (&["init", "--gpus", "a100-80:12/5"], "whole nodes"),
+        (&["init", "--gpus", "b1000:8"], "b1000"),
+        (&["init", "--model", "llama-9"], "no model is called `llama-9`"),
+        (&["init", "--inter", "100"], "--inter"),
+        (&["plan", "--model", "gpt2"], "go together"),
+        (&["plan", "--objective", "cost"], "no price for the nodes"),
+        (&["plan", "opt350-a100x32", "--objective", "robust"], "no history"),
+        (&["plan", "--deadline", "3"], "--tokens"),
+    ] {
+        let output = tideplan(args);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{args:?}: {error}");
+        assert!(error.contains(part), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn the_cheapest_plan_within_a_deadline_and_why_not_another() {
+    let folder = two_nodes();
+    let prices = "\n[cost]\nnodes = [{ group = \"a\", per_hour = 14 }, { group = \"v\", per_hour = 12 }]\n\
+                  links = [{ link = \"wan\", per_gb = 0.02 }]\n";
+    let text = std::fs::read_to_string(folder.path().join("two.toml")).unwrap();
+    std::fs::write(folder.path().join("priced.toml"), text.replace("[plan]", &format!("{prices}[plan]")))
+        .unwrap();
+    let plan =
+        |more| plan(&["priced.toml", "--set", "search.max_stages=2", "--json", "--tokens", "1B"], more);
+    let fastest = run(folder.path(), &plan(&["--out", "fast.toml"]));
+    let cheapest = run(folder.path(), &plan(&["--objective", "cost", "--why-not", "fast.toml"]));
+    let cost = |answer: &Value| number(&answer["best"], "cost_usd");
+    assert!(cost(&cheapest) <= cost(&fastest));
+    let per_million = cost(&cheapest) / (16.0 * 2048.0) * 1e6;
+    assert!((number(&cheapest["best"], "objective_value") / per_million - 1.0).abs() < 1e-6);
+    assert!(["none", "simulation"].contains(&cheapest["why_not"]["falls_at"].as_str().unwrap()));
+    // Nothing of the front covers another.
+    let front = fastest["pareto"].as_array().unwrap();
+    for a in front {
+        let better = |b: &&Value| {
+            ["iteration_time_s", "cost_usd"].iter().all(|k| number(b, k) <= number(a, k))
+                && number(b, "spare_memory_bytes") >= number(a, "spare_memory_bytes")
+        };
+        assert_eq!(front.iter().filter(better).count(), 1);
+    }
+    // A deadline between the two: the cheapest that keeps it.
+    let days = (number(&fastest["training"], "days") * 1.01).to_string();
+    let args = ["plan", "priced.toml", "--set", "search.max_stages=2", "--json", "--tokens", "1B"];
+    let args = [&args[..], &["--objective", "cost", "--deadline", &days]].concat();
+    let within = run(folder.path(), &args);
+    assert!(number(&within["training"], "days") <= days.parse::<f64>().unwrap());
+    let output = tideplan_in(folder.path(), &plan(&["--deadline", "0.000001"]));
+    let none: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(none["best"].is_null() && none["counts"]["pruned"]["deadline"].as_u64().unwrap() > 0, "{none}");
+}

@@ -2,6 +2,7 @@
 
 mod changes;
 mod cluster;
+mod cost;
 mod gpus;
 mod happen;
 mod model;
@@ -69,6 +70,7 @@ pub(crate) fn scenario(file: &ScenarioFile, name: &str, cx: &mut Context<'_>) ->
     let (model, training, groups) = (model?, training?, groups?);
     let node_links = network::node_links(file, &groups, &zone_links, cx.faults)?;
     let replay = replay::replay(file, &groups, &zone_links, links, &happenings, cx);
+    let cost = cost::cost(file, &groups, &zone_links, cx.faults);
     let mut scenario = Scenario {
         name: name.into(),
         about: file.about.as_ref().map_or_else(String::new, |a| a.value.clone()),
@@ -79,6 +81,7 @@ pub(crate) fn scenario(file: &ScenarioFile, name: &str, cx: &mut Context<'_>) ->
         zone_links,
         plan: None,
         search: search_table.map_or_else(SearchOptions::default, search),
+        cost,
         replay,
     };
     if !cx.overrides.without_plan {

@@ -87,6 +87,7 @@ pub(crate) fn scenario(groups: Vec<NodeGroup>) -> Scenario {
         plan: None,
         search: SearchOptions::default(),
         replay: Replay::default(),
+        cost: sim_models::cost::Cost::default(),
     }
 }
 

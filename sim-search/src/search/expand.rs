@@ -4,7 +4,7 @@ use super::{Outcome, Search, Worker};
 use crate::cost::placed::PlacedPart;
 use crate::rules::Rule;
 use crate::tree::{Choice, Key, Root, Timed};
-use sim_core::SimTime;
+use sim_models::cost;
 use std::sync::Arc;
 
 /// Children that a node gives at once; then it waits for its turn again.
@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) better: bool,
     /// The parts of a combination beside each other.
     pub(super) together: Option<Arc<Vec<Timed>>>,
+    /// The least time that is left, ps, where that is more than its value says.
+    pub(super) low: u64,
     /// The last child given of this band.
     pub(super) after: Option<Vec<u32>>,
 }
@@ -64,24 +66,49 @@ impl<'t> Search<'t> {
     pub(super) fn step(
         &self,
         worker: &mut Worker<'t>,
-        bound: u64,
+        value: u64,
         key: &Key,
         state: &State,
-        cutoff: Option<SimTime>,
+        worst: Option<u64>,
     ) -> Step {
         let Some(root) = self.tree.root(key) else { return Step::Bounded };
         let head = self.tree.head();
-        let limit = self.ranked.first().map_or(u64::MAX, |best| best.time_ps);
+        let best = self.ranked.first().map_or(u64::MAX, |best| best.value);
         if key.len() < head {
-            return self.options(root, key, bound, limit);
+            return self.options(root, key, value, best);
         }
         let parts = self.tree.parts(root, key);
-        if key.len() == head {
+        if key.len() > head && (key.len() > head + parts.len() || self.inner_borders(&parts) == 0) {
+            return Step::Plan(worker.simulate(self.tree, key, worst));
+        }
+        // Below a combination the nodes are known, and with them what a time is worth.
+        let (objective, price) = (self.options.objective, self.tree.price(&parts));
+        let limit = objective.time(price, best);
+        let bound = match value {
+            0 => 0,
+            value => objective.time(price, value - 1).saturating_add(1),
+        };
+        let bound = bound.max(state.low);
+        if self.options.deadline_ps.is_some_and(|deadline| bound > deadline) {
+            return Step::Prune(Rule::Deadline, None);
+        }
+        if self.options.budget.is_some_and(|budget| cost::for_time(price, bound) > budget) {
+            return Step::Prune(Rule::Budget, None);
+        }
+        let step = if key.len() == head {
             self.shares(root, &parts, key, bound, state, limit)
-        } else if key.len() == head + parts.len() && self.inner_borders(&parts) > 0 {
-            self.cuts(worker, key, bound, state, limit)
         } else {
-            Step::Plan(worker.simulate(self.tree, key, self.options.at, cutoff))
+            self.cuts(worker, key, bound, state, limit)
+        };
+        match step {
+            Step::Open { mut children, again } => {
+                for (bound, _) in &mut children {
+                    *bound = objective.value(price, *bound);
+                }
+                let again = again.map(|(low, state)| (objective.value(price, low), State { low, ..state }));
+                Step::Open { children, again }
+            }
+            step => step,
         }
     }
 
@@ -91,7 +118,7 @@ impl<'t> Search<'t> {
     }
 
     /// The options of the next kind.
-    fn options(&self, root: &Root, key: &Key, bound: u64, limit: u64) -> Step {
+    fn options(&self, root: &Root, key: &Key, value: u64, best: u64) -> Step {
         let k = key.len() - 2;
         let mut children = Vec::new();
         let menu = root.menus[k].iter().map(|(option, _)| *option);
@@ -102,7 +129,9 @@ impl<'t> Search<'t> {
                 continue;
             }
             let rest = &root.menus[k + 1..];
-            let least = self.bounds().quick(root, &parts, child.len() - 2).max(bound);
+            let (objective, price) = (self.options.objective, self.tree.price(&parts));
+            let limit = objective.time(price, best);
+            let least = self.bounds().quick(root, &parts, child.len() - 2);
             if least == u64::MAX {
                 // Nothing is left that could run the batch: no plan is below.
                 continue;
@@ -112,7 +141,7 @@ impl<'t> Search<'t> {
             } else {
                 self.bounds().combined(root, &parts, child.len() - 2, least, limit)
             };
-            children.push((bound, child));
+            children.push((objective.value(price, bound).max(value), child));
         }
         Step::Open { children, again: None }
     }

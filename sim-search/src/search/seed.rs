@@ -34,7 +34,9 @@ impl Search<'_> {
                         let placed = worker.placed(this.tree, key).as_ref().ok()?;
                         let inner = placed.best_cuts()?;
                         let time = placed.estimate(&inner);
-                        Some((time, [&key[..], &inner].concat()))
+                        let parts = this.tree.parts(this.tree.root(key)?, key);
+                        let value = this.options.objective.value(this.tree.price(&parts), time);
+                        Some((value, [&key[..], &inner].concat()))
                     })
                 })
                 .collect();
@@ -51,7 +53,7 @@ impl Search<'_> {
             }
         }
         for _ in 0..NEAR_ROUNDS {
-            let best = self.ranked.first().map(|r| r.time_ps);
+            let best = self.ranked.first().map(|r| r.value);
             let mut near = BTreeSet::new();
             for ranked in &self.ranked {
                 near.extend(self.near(&ranked.key));
@@ -61,7 +63,7 @@ impl Search<'_> {
             if let Some(stopped) = self.try_all(near, watch) {
                 return Some(stopped);
             }
-            if self.ranked.first().map(|r| r.time_ps) == best {
+            if self.ranked.first().map(|r| r.value) == best {
                 break;
             }
         }
@@ -137,7 +139,8 @@ impl Search<'_> {
             most = most.max(s.one.saturating_add(u64::from(n - 1).saturating_mul(s.each)));
             key.push(groups.iter().map(|(pipelines, n)| pipelines * n).sum());
         }
-        Some((most, key, parts.len() > 1))
+        let value = self.options.objective.value(self.tree.price(&parts), most);
+        Some((value, key, parts.len() > 1))
     }
 
     /// Plans with one border or one share moved a little.
@@ -189,11 +192,7 @@ impl Search<'_> {
             let this = &*self;
             let outcomes: Vec<_> = round
                 .par_iter()
-                .map(|key| {
-                    with_worker(&this.workers, |worker| {
-                        worker.simulate(this.tree, key, this.options.at, cutoff)
-                    })
-                })
+                .map(|key| with_worker(&this.workers, |worker| worker.simulate(this.tree, key, cutoff)))
                 .collect();
             for (key, outcome) in round.iter().zip(outcomes) {
                 if self.tried.insert(key.clone()) {

@@ -1,7 +1,7 @@
 //! What a search hands out and takes back: its state between two rounds, and what became of every node.
 
 use super::expand::State;
-use super::{Counts, Found, NearestMiss, Progress, Ranked, Search, Stopped};
+use super::{Candidate, Counts, Found, NearestMiss, Progress, Ranked, Search, Stopped, choose};
 use crate::rules::Rule;
 use crate::tree::Key;
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,7 @@ pub struct Saved {
     tried: Vec<Key>,
     counts: Counts,
     ranked: Vec<Ranked>,
+    pareto: Vec<Candidate>,
     nearest: Option<(i64, usize, u32)>,
     rounds: u64,
     nodes: u64,
@@ -57,6 +58,7 @@ struct Waiting {
     key: Key,
     opened: bool,
     better: bool,
+    low: u64,
     after: Option<Vec<u32>>,
 }
 
@@ -82,6 +84,7 @@ impl Search<'_> {
             key: key.clone(),
             opened: state.opened,
             better: state.better,
+            low: state.low,
             after: state.after.clone(),
         };
         Saved {
@@ -91,6 +94,7 @@ impl Search<'_> {
             tried: self.tried.iter().cloned().collect(),
             counts: self.counts.clone(),
             ranked: self.ranked.iter().cloned().collect(),
+            pareto: self.pareto.clone(),
             nearest: self.nearest.map(|(lacks, t, m)| (i64::try_from(lacks).unwrap_or(i64::MAX), t, m)),
             rounds: self.rounds,
             nodes,
@@ -105,7 +109,13 @@ impl Search<'_> {
             .queue
             .into_iter()
             .map(|w| {
-                let state = State { opened: w.opened, better: w.better, after: w.after, ..State::default() };
+                let state = State {
+                    opened: w.opened,
+                    better: w.better,
+                    low: w.low,
+                    after: w.after,
+                    ..State::default()
+                };
                 ((w.bound, w.key), state)
             })
             .collect();
@@ -113,6 +123,7 @@ impl Search<'_> {
         self.tried = saved.tried.into_iter().collect();
         self.counts = saved.counts;
         self.ranked = saved.ranked.into_iter().collect();
+        self.pareto = saved.pareto;
         self.nearest = saved.nearest.map(|(lacks, t, m)| (i128::from(lacks), t, m));
         self.rounds = saved.rounds;
         self.digest = u128::from_str_radix(&saved.digest, 16).map_or(Digest::EMPTY, Digest::from_u128);
@@ -150,6 +161,7 @@ pub fn merge(parts: Vec<Found>, top: usize) -> Option<Found> {
     let mut all = parts.next()?;
     for part in parts {
         all.ranked.extend(part.ranked);
+        part.pareto.into_iter().for_each(|c| choose(&mut all.pareto, c));
         all.counts += &part.counts;
         all.plans_represented = all.plans_represented.saturating_add(part.plans_represented);
         // A shard without a plan that ended has none; one that did not end knows nothing of its time.

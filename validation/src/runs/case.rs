@@ -141,6 +141,7 @@ pub fn build(row: &Row, plan_file: Option<&str>, settings: &Settings<'_>) -> Res
         plan: None,
         search: SearchOptions::default(),
         replay: Replay::default(),
+        cost: sim_models::cost::Cost::default(),
     };
     let gpus = placed.kinds.iter().map(|k| k.gpu).collect();
     let fragmentation = if tier == Tier::Profiled { 0.0 } else { framework.keeps.fragmentation };
