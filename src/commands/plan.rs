@@ -231,7 +231,9 @@ fn json(
         let mut value = report::json::iteration(scenario, layout, iteration);
         value["plan"] = json!(plan);
         value["objective_value"] = json!(first);
-        value["cost_usd"] = json!(dollars(scenario, plan, layout, iteration.time.as_secs_f64()));
+        if let Some(cost) = dollars(scenario, plan, layout, iteration.time.as_secs_f64()) {
+            value["cost_usd"] = json!(cost);
+        }
         value
     });
     let ranked: Vec<Value> = found

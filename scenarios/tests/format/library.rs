@@ -183,6 +183,7 @@ fn the_schema_has_every_table_and_the_plan() {
         "events",
         "replay",
         "search",
+        "cost",
         "plan",
     ];
     assert_eq!(keys, expected);
