@@ -60,6 +60,18 @@ const BUILTINS: &[Builtin] = builtins![
     "replay": "replay-stragglers",
     "replay": "replay-faults",
     "replay": "replay-oversubscribed",
+    "suite": "suite-a100x8",
+    "suite": "suite-h100x64",
+    "suite": "suite-a100x1024",
+    "suite": "suite-a100x32-v100x96",
+    "suite": "suite-v100x12-t4x4",
+    "suite": "suite-rtx-mix",
+    "suite": "suite-h100-a100-l4",
+    "suite": "suite-regions",
+    "suite": "suite-oversubscribed",
+    "suite": "suite-background",
+    "suite": "suite-moe",
+    "suite": "suite-long-context",
 ];
 
 macro_rules! traces {

@@ -4,6 +4,10 @@ use super::{About, Entrant, GoOn, Limits, NoProposal, Planner, Proposal};
 use crate::{Method, Options, Progress, Stopped, search};
 use sim_models::scenario::Scenario;
 
+/// Rounds of 256 plans that `exhaustive` takes from the beginning of the space in a comparison, where most spaces are far too
+/// large for it; `plan --planner exhaustive` has no such bound.
+const MOST_ROUNDS: u64 = 40;
+
 /// See [`crate::search()`].
 pub(super) struct Own(pub(super) Method);
 
@@ -39,7 +43,13 @@ impl Planner for Own {
             method: self.0,
             ..Options::default()
         };
-        let mut stop = |_: &Progress| (!go_on()).then_some(Stopped::Seconds);
+        let bounded = self.0 == Method::Exhaustive;
+        let mut stop = |p: &Progress| {
+            if bounded && p.rounds >= MOST_ROUNDS {
+                return Some(Stopped::Simulations);
+            }
+            (!go_on()).then_some(Stopped::Seconds)
+        };
         let found = search(scenario, &options, &mut stop);
         let entrant = |r: &crate::Ranked| Entrant {
             plan: r.plan.clone(),
