@@ -6,6 +6,7 @@
 pub mod cost;
 pub mod exchange;
 mod exhaustive;
+pub mod forms;
 pub mod judge;
 #[cfg(test)]
 mod laws;
