@@ -1,17 +1,18 @@
 //! Galvatron (arXiv 2211.13878): for each depth, devices of a stage form a decision tree of (TP, data parallelism, sharded data
 //! parallelism), and a dynamic program over layers and memory picks one for each layer.
 //!
-//! A plan here has one TP and data parallelism a stage, so what the layers of a stage picked is projected: the strategy that
-//! most of them have is taken for all, and the estimate is made again for that.
+//! A plan here has one TP and data parallelism, so what layers picked is projected: the strategy that most layers of the first
+//! stage have, which has most to keep, is taken for all, sharded data parallelism as ZeRO 3, and the estimate is made again.
 
 use super::{About, Entrant, GoOn, Limits, NoProposal, Planner, Proposal, View, ranked, uniform};
+use sim_models::plan::Plan;
 use sim_models::scenario::Scenario;
 
 /// See the head of this file.
 pub struct Galvatron;
 
 /// Steps into which memory is cut.
-const STEPS: usize = 64;
+const STEPS: usize = 512;
 
 /// A strategy of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +29,7 @@ impl Planner for Galvatron {
             name: "galvatron",
             about: "for each depth, a dynamic program over layers and memory picks (tp, dp, sharding) of each layer",
             source: "Miao et al., VLDB'23, arXiv 2211.13878",
-            leaves_out: "layers of one stage that differ, and sharding, are projected on the strategy that most have; that GPUs \
-                         differ",
+            leaves_out: "layers that differ are projected on the strategy that most have; that GPUs differ",
         }
     }
 
@@ -56,9 +56,10 @@ impl Planner for Galvatron {
                     .collect();
                 let Some(picks) = picks.into_iter().collect::<Option<Vec<_>>>() else { continue };
                 // Every stage has as many devices; the fullest, the first, decides for all.
-                let Strategy { tp, dp, .. } = picks[0];
-                let plan = uniform(&view, micro_batch, tp, dp, &cuts);
-                let time = whole(&view, micro_batch, tp, dp, &cuts);
+                let strategy = picks[0];
+                let plan = uniform(&view, micro_batch, strategy.tp, strategy.dp, &cuts);
+                let plan = plan.map(|plan| Plan { zero: if strategy.sharded { 3 } else { 0 }, ..plan });
+                let time = whole(&view, micro_batch, strategy, &cuts);
                 found.extend(plan.zip(time).map(|(plan, time)| Entrant { plan, own_estimate_s: Some(time) }));
             }
         }
@@ -86,9 +87,8 @@ fn layer(view: &View<'_>, micro_batch: u32, l: usize, in_flight: f64, s: Strateg
     // Sharded, parameters are gathered twice a micro-batch beside the scattered gradients.
     let rounds = if s.sharded { 0.5 + micro_batches } else { 1.0 };
     let time = column.pass_s(l, l + 1) * micro_batches + rounds * view.ring_s(&ring, gradients);
-    let all = view.layer_memory(micro_batch, s.tp, l);
-    let states = gradients * 4.0;
-    let activations = (all - states).max(0.0) * in_flight;
+    let (states, activations) = view.layer_parts(micro_batch, s.tp, l);
+    let activations = activations * in_flight;
     Some((time, activations + if s.sharded { states / n } else { states }))
 }
 
@@ -158,7 +158,8 @@ fn of_stage(
 }
 
 /// The estimate of the projected plan: every stage at that strategy.
-fn whole(view: &View<'_>, micro_batch: u32, tp: u32, dp: u32, cuts: &[usize]) -> Option<f64> {
+fn whole(view: &View<'_>, micro_batch: u32, strategy: Strategy, cuts: &[usize]) -> Option<f64> {
+    let Strategy { tp, dp, sharded } = strategy;
     let column = view.slowest_column(micro_batch, tp)?;
     let m = f64::from(view.micro_batch_count(micro_batch).div_ceil(dp));
     let devices = view.devices();
@@ -167,5 +168,6 @@ fn whole(view: &View<'_>, micro_batch: u32, tp: u32, dp: u32, cuts: &[usize]) ->
     let slowest = steps.iter().copied().fold(0.0, f64::max);
     let sync =
         cuts.windows(2).map(|c| view.ring_s(&ring, view.gradient_bytes(c[0], c[1], tp))).fold(0.0, f64::max);
-    Some((m - 1.0) * slowest + steps.iter().sum::<f64>() + sync)
+    let rounds = if sharded { 0.5 + m } else { 1.0 };
+    Some((m - 1.0) * slowest + steps.iter().sum::<f64>() + rounds * sync)
 }

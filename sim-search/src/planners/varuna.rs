@@ -5,6 +5,7 @@
 
 use super::amp::cost::best_cuts;
 use super::{About, Entrant, GoOn, Limits, NoProposal, Planner, Proposal, View, ranked, uniform};
+use sim_models::plan::{Plan, Recompute};
 use sim_models::scenario::Scenario;
 
 /// See the head of this file.
@@ -16,7 +17,8 @@ impl Planner for Varuna {
             name: "varuna",
             about: "pipelines x data parallelism without TP: one micro-batch size, every depth",
             source: "Athlur et al., EuroSys'22, arXiv 2111.04007",
-            leaves_out: "its own schedule and recomputation (1F1B instead), and morphing while it runs; that GPUs differ",
+            leaves_out: "its own schedule (1F1B instead) and morphing while it runs; that GPUs differ. It always recomputes; here it \
+                         need not where that is not needed",
         }
     }
 
@@ -41,8 +43,10 @@ impl Planner for Varuna {
                 if !go_on() {
                     return ranked(found, candidates, "out of time");
                 }
-                candidates += 1;
-                found.extend(estimate(&view, *micro_batch, stages));
+                candidates += 2;
+                // Kept, and where that does not fit, recomputed.
+                let plain = estimate(&view, *micro_batch, stages, Recompute::None);
+                found.extend(plain.or_else(|| estimate(&view, *micro_batch, stages, Recompute::Full)));
             }
             if !found.is_empty() {
                 break;
@@ -52,23 +56,22 @@ impl Planner for Varuna {
     }
 }
 
-fn estimate(view: &View<'_>, micro_batch: u32, stages: usize) -> Option<Entrant> {
+fn estimate(view: &View<'_>, micro_batch: u32, stages: usize, recompute: Recompute) -> Option<Entrant> {
     let devices = view.devices();
     let dp = devices.len() / stages;
     let total = view.micro_batch_count(micro_batch);
     let column = view.slowest_column(micro_batch, 1).filter(|_| total as usize >= dp)?;
     let cuts = best_cuts(&column.layers(), stages)?;
     let each = total.div_ceil(dp as u32);
-    let fits = |s: usize| {
-        (0..view.pools.len()).all(|p| view.fits(p, micro_batch, 1, (cuts[s], cuts[s + 1]), s, stages, each))
-    };
-    if !(0..stages).all(fits) {
+    let plan = recomputed(uniform(view, micro_batch, 1, dp as u32, &cuts)?, recompute);
+    if !view.plan_fits(&plan) {
         return None;
     }
     let bytes = view.activation_bytes(micro_batch);
     let at = |stage: usize, replica: usize| devices[stage * dp + replica];
     let send = |s: usize| (0..dp).map(|r| view.hop_s(at(s, r), at(s + 1, r), bytes, 1)).fold(0.0, f64::max);
-    let steps: Vec<f64> = (0..stages).map(|s| column.pass_s(cuts[s], cuts[s + 1])).collect();
+    let again = |c: &[usize]| if recompute == Recompute::Full { column.forward_s(c[0], c[1]) } else { 0.0 };
+    let steps: Vec<f64> = cuts.windows(2).map(|c| column.pass_s(c[0], c[1]) + again(c)).collect();
     let sends: Vec<f64> = (0..stages.saturating_sub(1)).map(send).collect();
     // Transfers run beside compute in its schedule: the pace is the slower of the two.
     let pace = steps.iter().chain(&sends).copied().fold(0.0, f64::max);
@@ -77,6 +80,11 @@ fn estimate(view: &View<'_>, micro_batch: u32, stages: usize) -> Option<Entrant>
     let sync = (0..stages).map(ring).fold(0.0, f64::max);
     let fill = steps.iter().sum::<f64>() + 2.0 * sends.iter().sum::<f64>();
     let time = f64::from(each - 1) * pace + fill + sync;
-    let plan = uniform(view, micro_batch, 1, dp as u32, &cuts)?;
     Some(Entrant { plan, own_estimate_s: Some(time) })
+}
+
+/// The plan with every stage recomputed so.
+fn recomputed(mut plan: Plan, recompute: Recompute) -> Plan {
+    plan.pipelines.iter_mut().flat_map(|p| &mut p.stages).for_each(|s| s.recompute = recompute);
+    plan
 }

@@ -2,6 +2,8 @@
 //! nothing else on them, and whether layers fit. Contention, changes over time and the events of an iteration are not in it.
 
 use sim_core::{CapacitySource, SimTime};
+use sim_models::iteration::memory_needs;
+use sim_models::layout::Layout;
 use sim_models::memory::{self, StageMemory};
 use sim_models::plan::{LayerRange, Plan};
 use sim_models::scenario::{DeviceId, Scenario};
@@ -309,6 +311,12 @@ impl<'a> View<'a> {
         need <= memory.0 as f64
     }
 
+    /// Whether a whole plan is one for the scenario and fits, by the memory of every device.
+    pub fn plan_fits(&self, plan: &Plan) -> bool {
+        Layout::new(self.scenario, plan)
+            .is_ok_and(|l| memory_needs(self.scenario, plan, &l).iter().all(|(need, has)| need <= has))
+    }
+
     /// Running sums over layers: bytes of parameters, gradients and optimizer; of the activations of one micro-batch.
     fn held(&self, micro_batch: u32, tp: u32) -> Rc<(Vec<f64>, Vec<f64>)> {
         let make = || {
@@ -326,8 +334,14 @@ impl<'a> View<'a> {
 
     /// Bytes that layer `layer` needs by itself with one micro-batch in flight: what a profile of one layer would show.
     pub fn layer_memory(&self, micro_batch: u32, tp: u32, layer: usize) -> f64 {
+        let (states, activations) = self.layer_parts(micro_batch, tp, layer);
+        states + activations
+    }
+
+    /// Of that, the parameters, gradients and optimizer, and the activations of one micro-batch.
+    pub fn layer_parts(&self, micro_batch: u32, tp: u32, layer: usize) -> (f64, f64) {
         let sums = self.held(micro_batch, tp);
-        sums.0[layer + 1] - sums.0[layer] + sums.1[layer + 1] - sums.1[layer]
+        (sums.0[layer + 1] - sums.0[layer], sums.1[layer + 1] - sums.1[layer])
     }
 
     /// Cuts into `stages` with as many blocks each as can be, the embedding with the first and the head with the last; `None`
