@@ -67,7 +67,8 @@ pub fn fabric(gpu: &str, source: &str, samples: &[&Sample]) -> Option<FabricFit>
     let said = determined(samples, &start);
     let mut values = Vec::new();
     for ((name, f), said) in Name::ALL.into_iter().zip(&mut fitted).zip(said) {
-        if !said {
+        // A value that ran to its bound without a standard error is no finding either.
+        if !said || f.standard_error.is_none() {
             (f.value, f.standard_error, f.at_bound) = (shipped.get(name).value, None, false);
         }
         values.push(f.value);
