@@ -355,6 +355,9 @@ pub(crate) struct Validate {
     /// Predict every row from profiled, calibrated or datasheet figures [default: the best that each row has].
     #[arg(long, value_name = "T")]
     pub(crate) tier: Option<Tier>,
+    /// Write the section of VALIDATION.md of these rows into the page: A of the shipped rows, B of `--runs`.
+    #[arg(long, value_name = "F.md")]
+    pub(crate) write: Option<PathBuf>,
     /// Write the report as a page with pictures.
     #[arg(long, value_name = "F.html")]
     pub(crate) html: Option<PathBuf>,

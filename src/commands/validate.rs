@@ -12,7 +12,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use validation::collectives;
+use validation::runs::Tier;
 use validation::runs::group::By;
+use validation::runs::markdown::{self, Section};
 use validation::runs::oom::{self, Oom};
 use validation::runs::{self, Figures, Noisy, Outcome, Report, Row, Settings, budget};
 
@@ -51,6 +53,17 @@ pub(super) fn run(args: &Validate) -> Result<Answer, Failure> {
     let broken = if kept { budget::broken(&report, &budget::committed()) } else { Vec::new() };
     if let Some(path) = &args.predictions {
         write::whole(path, runs::predictions_csv(&outcomes).as_bytes())?;
+    }
+    if let Some(path) = &args.write {
+        let page = if path.exists() { read(path, MOST_BYTES)? } else { String::new() };
+        let section = if shipped { Section::Shipped } else { Section::Data };
+        let settings = Settings { tier: Some(Tier::Datasheet), ..settings };
+        let datasheet = match &args.runs {
+            Some(path) => given(path, args.plans.as_deref(), &settings)?,
+            None => runs::evaluate(runs::shipped(), &settings, |_| None),
+        };
+        let text = markdown::section(section, &report, &outcomes, &runs::report(&datasheet));
+        write::whole(path, markdown::with_section(&page, section, &text).as_bytes())?;
     }
     if let Some(path) = &args.html {
         write::whole(path, runs::html(&report, &outcomes).as_bytes())?;

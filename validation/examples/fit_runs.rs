@@ -3,13 +3,17 @@
 //! ```sh
 //! cargo run --release -p validation --example fit_runs -- score            # with the shipped constants
 //! cargo run --release -p validation --example fit_runs -- fit OUT.toml     # fits on 7 rows in 10 of each source
+//! cargo run --release -p validation --example fit_runs -- memory OUT.toml  # the same for memory
+//! cargo run --release -p validation --example fit_runs -- spreads          # widths of intervals by framework
+//! cargo run --release -p validation --example fit_runs -- oom              # memory that allocators cannot use
+//! cargo run --release -p validation --example fit_runs -- cross OUT.csv    # sources, GPUs and models left out
 //! ```
 //!
 //! Rows come from `$TIDEPLAN_DATA/runs/runs.csv` where that is set, else from the shipped ones. Every parameter is pulled to
 //! what documents and micro-benchmarks say (its start), so that rows of one source cannot buy a better fit with absurd values;
 //! a source counts with the square root of its rows. A row's residual is the logarithm of predicted over measured.
 
-use sim_models::calibrate::{Parameter, fit_within};
+use sim_models::calibrate::{Fitted, Parameter, fit_within};
 use sim_models::framework::Calibration;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,7 +21,7 @@ use std::path::PathBuf;
 use toml::{Table, Value};
 use validation::runs::split::is_fitted;
 use validation::runs::{
-    Outcome, Row, Settings, Trust, case, evaluate, predictions_csv, read, report, shipped,
+    Outcome, Row, Settings, Trust, case, evaluate, fit_in_memory, oom, predictions_csv, read, report, shipped,
 };
 
 /// A parameter: where it stands in the file, its start, and how far (as a factor) it may be from there before it is pulled
@@ -43,7 +47,22 @@ const DEVICES: [(&str, &[&str]); 7] = [
     ("t4", &["T4"]),
 ];
 
+/// Of memory: fitted apart, to the peaks that rows give.
+const MEMORY: &[Spec] = &[
+    spec(&["framework", "nanotron", "kept"], 1.0, 1.3),
+    spec(&["framework", "nanotron", "logits"], 4.0, 1.5),
+    spec(&["framework", "nanotron", "reserve_gib"], 1.0, 2.0),
+    spec(&["framework", "megatron-deepspeed", "kept"], 1.0, 1.3),
+    spec(&["framework", "megatron-deepspeed", "logits"], 3.0, 1.5),
+    spec(&["framework", "megatron-deepspeed", "reserve_gib"], 8.0, 2.0),
+    spec(&["framework", "megatron-core", "kept"], 1.0, 1.3),
+    spec(&["framework", "megatron-core", "logits"], 3.0, 1.5),
+    spec(&["framework", "megatron-core", "reserve_gib"], 1.0, 2.0),
+];
+
 const SPECS: &[Spec] = &[
+    spec(&["device", "a100", "inside"], 0.8, 1.3),
+    spec(&["device", "h100", "inside"], 1.2, 1.3),
     spec(&["device", "a100", "matmul"], 1.0, 1.1),
     spec(&["device", "a100", "flash"], 1.0, 1.3),
     spec(&["device", "h100", "matmul"], 1.0, 1.1),
@@ -76,6 +95,7 @@ const SPECS: &[Spec] = &[
     spec(&["framework", "megatron-deepspeed", "score_passes"], 1.0, 1.3),
     spec(&["framework", "megatron-deepspeed", "optimizer_bytes"], 75.0, 1.5),
     spec(&["framework", "megatron-deepspeed", "iteration_s"], 2e-3, 3.0),
+    spec(&["framework", "megatron-deepspeed", "transfer_s"], 0.1e-3, 3.0),
     spec(&["framework", "megatron-lm-1", "host_forward_s"], 2.0e-3, 2.0),
     spec(&["framework", "megatron-lm-1", "host_backward_s"], 3.0e-3, 2.0),
     spec(&["framework", "megatron-lm-1", "host_tp_rank_s"], 0.1e-3, 3.0),
@@ -85,12 +105,14 @@ const SPECS: &[Spec] = &[
     spec(&["framework", "nanotron", "host_backward_s"], 1.8e-3, 1.5),
     spec(&["framework", "nanotron", "host_tp_s"], 0.3e-3, 2.0),
     spec(&["framework", "nanotron", "host_tp_rank_s"], 0.05e-3, 2.0),
-    spec(&["framework", "nanotron", "host_tp_pipeline_s"], 1.2e-3, 1.5),
+    spec(&["framework", "nanotron", "host_tp_pipeline_s"], 1.0e-3, 1.5),
     spec(&["framework", "nanotron", "sync_s"], 50e-6, 2.0),
-    spec(&["framework", "nanotron", "sync_node_s"], 300e-6, 2.0),
+    spec(&["framework", "nanotron", "sync_node_s"], 600e-6, 1.5),
     spec(&["framework", "nanotron", "passes"], 1.0, 1.3),
     spec(&["framework", "nanotron", "optimizer_bytes"], 60.0, 2.0),
-    spec(&["framework", "nanotron", "iteration_s"], 10e-3, 3.0),
+    spec(&["framework", "nanotron", "iteration_s"], 5e-3, 1.5),
+    spec(&["framework", "nanotron", "transfer_s"], 0.5e-3, 3.0),
+    spec(&["framework", "nanotron", "slowdown"], 0.02, 3.0),
     spec(&["framework", "llm-foundry", "host_forward_s"], 1.0e-3, 1.5),
     spec(&["framework", "llm-foundry", "host_backward_s"], 1.5e-3, 1.5),
     spec(&["framework", "llm-foundry", "passes"], 1.5, 1.3),
@@ -98,6 +120,7 @@ const SPECS: &[Spec] = &[
     spec(&["framework", "llm-foundry", "slowdown"], 0.05, 2.0),
     spec(&["framework", "megatron-bridge", "host_forward_s"], 0.2e-3, 2.0),
     spec(&["framework", "megatron-bridge", "host_backward_s"], 0.3e-3, 2.0),
+    spec(&["framework", "megatron-bridge", "host_experts_s"], 2.5e-3, 1.5),
     spec(&["framework", "megatron-bridge", "passes"], 1.0, 1.3),
     spec(&["framework", "megatron-bridge", "iteration_s"], 20e-3, 3.0),
     spec(&["framework", "megatron-bridge", "slowdown"], 0.03, 2.0),
@@ -173,10 +196,15 @@ fn concerns(s: &Spec, framework: &str, gpus: &[String]) -> bool {
     }
 }
 
-fn logs(rows: &[Row], calibration: &Calibration) -> Vec<f64> {
+fn logs(rows: &[Row], calibration: &Calibration, memory: bool) -> Vec<f64> {
     let settings = Settings { tier: Some(validation::runs::Tier::Calibrated), calibration };
     let outcomes = evaluate(rows.to_vec(), &settings, |_| None);
-    let log = |o: &Outcome| o.result.as_ref().map_or(0.0, |p| libm::log(p.predicted_s / p.measured_s));
+    let log = |o: &Outcome| {
+        o.result.as_ref().map_or(0.0, |p| match o.row.peak_mem_gib {
+            Some(peak) if memory => libm::log(p.memory_gib / peak),
+            _ => libm::log(p.predicted_s / p.measured_s),
+        })
+    };
     outcomes.iter().map(log).collect()
 }
 
@@ -199,38 +227,43 @@ fn training(most_of_a_source: usize) -> Vec<Row> {
         .collect()
 }
 
-fn fitted(out: &str, only: Option<&str>) {
-    let rows = training(180);
-    let mut counts: BTreeMap<&str, f64> = BTreeMap::new();
-    for row in &rows {
-        *counts.entry(&row.source).or_default() += 1.0;
-    }
-    let weights: Vec<f64> = rows.iter().map(|r| libm::pow(counts[r.source.as_str()], -0.25)).collect();
-    let facts: Vec<(String, Vec<String>)> = rows
-        .iter()
+/// What is known of rows before anything is fitted: framework and GPUs.
+fn facts_of(rows: &[Row]) -> Vec<(String, Vec<String>)> {
+    rows.iter()
         .map(|r| {
             let c = case::build(r, None, &Settings::default()).expect("built before");
             (c.framework.name.clone(), c.gpus.iter().map(|g| g.name.clone()).collect())
         })
-        .collect();
-    let base: Table =
-        toml::from_str(include_str!("../../sim-models/src/framework/calibrated.toml")).expect("reads");
-    let chosen = |s: &&Spec| {
-        let moves = facts.iter().any(|(f, g)| concerns(s, f, g));
-        moves && only.is_none_or(|o| o.split(',').any(|o| s.path.join(".").contains(o)))
-    };
-    let specs: Vec<&Spec> = SPECS.iter().filter(chosen).collect();
-    println!("{} rows, {} parameters", rows.len(), specs.len());
-    let start: Vec<f64> = specs.iter().map(|s| get(&base, s.path).unwrap_or(s.start)).collect();
+        .collect()
+}
+
+/// Fits to rows: the file and its parameters.
+fn fit_on(
+    rows: &[Row],
+    base: &Table,
+    memory: bool,
+    tolerance: f64,
+    chosen: impl Fn(&Spec) -> bool,
+) -> (Calibration, Table, Vec<Fitted>) {
+    let mut counts: BTreeMap<&str, f64> = BTreeMap::new();
+    for row in rows {
+        *counts.entry(&row.source).or_default() += 1.0;
+    }
+    let weights: Vec<f64> = rows.iter().map(|r| libm::pow(counts[r.source.as_str()], -0.25)).collect();
+    let facts = facts_of(rows);
+    let moves = |s: &&Spec| chosen(s) && facts.iter().any(|(f, g)| concerns(s, f, g));
+    let specs: Vec<&Spec> = (if memory { MEMORY } else { SPECS }).iter().filter(moves).collect();
     let parameters: Vec<Parameter> = specs
         .iter()
-        .zip(&start)
-        .map(|(s, v)| Parameter::new(s.path.join("."), *v, s.start * 0.05, s.start * 20.0))
+        .map(|s| {
+            let start = get(base, s.path).unwrap_or(s.start);
+            Parameter::new(s.path.join("."), start, s.start * 0.05, s.start * 20.0)
+        })
         .collect();
     // The last point in full: a derivative asks again for the rows of one parameter alone.
     let last: RefCell<Option<(Vec<f64>, Vec<f64>)>> = RefCell::new(None);
     let residuals = |values: &[f64]| -> Vec<f64> {
-        let calibration = with(&base, &specs, values);
+        let calibration = with(base, &specs, values);
         let mut last = last.borrow_mut();
         let moved: Vec<usize> = match last.as_ref() {
             Some((old, _)) => (0..values.len()).filter(|i| old[*i] != values[*i]).collect(),
@@ -238,19 +271,17 @@ fn fitted(out: &str, only: Option<&str>) {
         };
         let errors = match (last.as_ref(), moved.as_slice()) {
             (Some((_, known)), [one]) => {
-                let at: Vec<usize> =
-                    (0..rows.len()).filter(|i| concerns(specs[*one], &facts[*i].0, &facts[*i].1)).collect();
+                let concerned = |i: &usize| concerns(specs[*one], &facts[*i].0, &facts[*i].1);
+                let at: Vec<usize> = (0..rows.len()).filter(concerned).collect();
                 let some: Vec<Row> = at.iter().map(|i| rows[*i].clone()).collect();
                 let mut errors = known.clone();
-                for (i, e) in at.iter().zip(logs(&some, &calibration)) {
+                for (i, e) in at.iter().zip(logs(&some, &calibration, memory)) {
                     errors[*i] = e;
                 }
                 errors
             }
             _ => {
-                let errors = logs(&rows, &calibration);
-                let mean = errors.iter().map(|e| e.abs()).sum::<f64>() / errors.len() as f64;
-                println!("mean {mean:.4}");
+                let errors = logs(rows, &calibration, memory);
                 *last = Some((values.to_vec(), errors.clone()));
                 errors
             }
@@ -258,24 +289,124 @@ fn fitted(out: &str, only: Option<&str>) {
         let pull = specs.iter().zip(values).map(|(s, v)| 0.05 * libm::log(v / s.start) / libm::log(s.factor));
         errors.iter().zip(&weights).map(|(e, w)| e * w).chain(pull).collect()
     };
-    let found = fit_within(&parameters, 3e-3, residuals);
+    let found = fit_within(&parameters, tolerance, residuals);
     let mut tree = base.clone();
     for (s, f) in specs.iter().zip(&found) {
-        println!(
-            "{:55} {:>10.4e} +- {:?}{}",
-            f.name,
-            f.value,
-            f.standard_error,
-            if f.at_bound { " at bound" } else { "" }
-        );
         put(&mut tree, s.path, Value::Float(f.value));
     }
     let values: Vec<f64> = found.iter().map(|f| f.value).collect();
-    let calibration = with(&tree, &specs, &values);
-    let head = "# Numbers fitted on measured runs by `cargo run --release -p validation --example fit_runs -- fit`: see calibration.rs beside this\n# file and docs/cost-model.md. Factors have no unit, times are in s.\n\n";
+    (with(&tree, &specs, &values), tree, found)
+}
+
+fn shipped_table() -> Table {
+    toml::from_str(include_str!("../../sim-models/src/framework/calibrated.toml")).expect("reads")
+}
+
+fn fitted(out: &str, only: Option<&str>, memory: bool) {
+    let mut rows = training(180);
+    rows.retain(|r| !memory || r.peak_mem_gib.is_some());
+    let chosen = |s: &Spec| only.is_none_or(|o| o.split(',').any(|o| s.path.join(".").contains(o)));
+    let (calibration, _, found) = fit_on(&rows, &shipped_table(), memory, 3e-3, chosen);
+    println!("{} rows, {} parameters", rows.len(), found.len());
+    for f in &found {
+        let bound = if f.at_bound { " at bound" } else { "" };
+        println!("{:55} {:>10.4e} +- {:?}{bound}", f.name, f.value, f.standard_error);
+    }
+    let head = "# Numbers fitted on measured runs by `cargo run --release -p validation --example fit_runs -- fit`: see calibration.rs beside\n# this file and docs/cost-model.md. Factors have no unit, times are in s.\n\n";
     std::fs::write(out, format!("{head}{}", toml::to_string(&calibration).expect("a table")))
         .expect("written");
     score(&calibration, None);
+}
+
+fn mean_error(rows: &[Row], calibration: &Calibration) -> f64 {
+    let errors = logs(rows, calibration, false);
+    errors.iter().map(|e| (libm::exp(*e) - 1.0).abs()).sum::<f64>() / errors.len().max(1) as f64
+}
+
+/// Constants fitted anew without a source, a model or a GPU, and what they give on it.
+fn cross(out: &str) {
+    let rows = training(60);
+    let everything = |_: &Spec| true;
+    let (whole, ..) = fit_on(&rows, &Table::new(), false, 1e-2, everything);
+    let facts = facts_of(&rows);
+    let mut groups: Vec<(String, Vec<bool>)> = Vec::new();
+    let mut group = |name: String, members: Vec<bool>| {
+        if members.iter().filter(|m| **m).count() >= 2 {
+            groups.push((name, members));
+        }
+    };
+    let mut seen: BTreeMap<(u8, &str), ()> = BTreeMap::new();
+    for row in &rows {
+        if seen.insert((0, &row.source), ()).is_none() {
+            group(format!("source: {}", row.source), rows.iter().map(|r| r.source == row.source).collect());
+        }
+    }
+    for (name, gpus) in DEVICES {
+        let has = |g: &Vec<String>| g.iter().any(|g| gpus.contains(&g.as_str()));
+        group(format!("GPU: {name}"), facts.iter().map(|(_, g)| has(g)).collect());
+    }
+    let mut models: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in rows.iter().filter(|r| r.model.len() > 3) {
+        *models.entry(&row.model).or_default() += 1;
+    }
+    let mut largest: Vec<(&str, usize)> = models.into_iter().collect();
+    largest.sort_by_key(|(name, n)| (usize::MAX - n, *name));
+    for (name, _) in largest.into_iter().take(8) {
+        group(format!("model: {name}"), rows.iter().map(|r| r.model == name).collect());
+    }
+    let mut text = String::from("left_out,rows,mean_with_percent,mean_without_percent\n");
+    for (name, members) in &groups {
+        let part = |inside: bool| -> Vec<Row> {
+            rows.iter().zip(members).filter(|(_, m)| **m == inside).map(|(r, _)| r.clone()).collect()
+        };
+        let (kept, left) = (part(false), part(true));
+        let (calibration, ..) = fit_on(&kept, &Table::new(), false, 1e-2, everything);
+        let line = format!(
+            "\"{name}\",{},{:.1},{:.1}\n",
+            left.len(),
+            100.0 * mean_error(&left, &whole),
+            100.0 * mean_error(&left, &calibration)
+        );
+        print!("{line}");
+        text += &line;
+    }
+    std::fs::write(out, text).expect("written");
+}
+
+/// Half-widths that hold nine in ten of the fitted rows of each framework, with a little more for rows not fitted on.
+fn spreads(calibration: &Calibration) {
+    let settings = Settings { tier: Some(validation::runs::Tier::Calibrated), calibration };
+    let mut of: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for o in evaluate(rows(), &settings, plan) {
+        if let Ok(p) = &o.result
+            && o.row.trust != Trust::C
+            && is_fitted(&o.row.id)
+        {
+            of.entry(p.framework.clone()).or_default().push(libm::log(p.predicted_s / p.measured_s).abs());
+        }
+    }
+    for (name, mut errors) in of {
+        errors.sort_by(f64::total_cmp);
+        let at = (errors.len() * 9 / 10).min(errors.len() - 1);
+        println!("{name}: {} rows, spread = {:.2}", errors.len(), 1.05 * errors[at]);
+    }
+}
+
+/// What share of a GPU's memory the allocators of a sweep cannot use: precision and recall for several.
+fn out_of_memory() {
+    let Some(data) = data() else { return println!("TIDEPLAN_DATA is not set") };
+    let outcomes = evaluate(rows(), &Settings::default(), plan);
+    let text = std::fs::read_to_string(data.join("runs/oom_configs.csv")).expect("reads");
+    let failures = oom::read(&text, outcomes.iter().map(|o| &o.row)).expect("reads");
+    for percent in 0..20 {
+        let mut calibration = Calibration::builtin().clone();
+        for fit in calibration.framework.values_mut() {
+            fit.fragmentation = Some(f64::from(percent) / 100.0);
+        }
+        let settings = Settings { tier: None, calibration: &calibration };
+        let outcomes = evaluate(rows(), &settings, plan);
+        println!("{percent} %: {:?}", oom::score(&fit_in_memory(failures.clone(), &settings), &outcomes));
+    }
 }
 
 fn score(calibration: &Calibration, predictions: Option<&str>) {
@@ -314,8 +445,12 @@ fn score(calibration: &Calibration, predictions: Option<&str>) {
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["fit", out] => fitted(out, None),
-        ["fit", out, only] => fitted(out, Some(only)),
+        ["fit", out] => fitted(out, None, false),
+        ["fit", out, only] => fitted(out, Some(only), false),
+        ["memory", out] => fitted(out, None, true),
+        ["cross", out] => cross(out),
+        ["oom"] => out_of_memory(),
+        ["spreads"] => spreads(Calibration::builtin()),
         ["score", file, predictions] => {
             let text = std::fs::read_to_string(file).expect("reads");
             score(&Calibration::from_toml(&text).expect("reads"), Some(predictions));

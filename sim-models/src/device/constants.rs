@@ -189,6 +189,8 @@ pub struct FrameworkConstants {
     pub host_tp_pipeline_s: f64,
     /// Host time that eager attention adds to a pass where the fused kernel cannot be used, s.
     pub host_eager_s: f64,
+    /// Host time that experts add to a block's pass, s: routing, and the kernels that sort tokens.
+    pub host_experts_s: f64,
     /// What a collective of tensor parallelism takes beyond its own time, s: ranks that come late.
     pub sync_s: f64,
     /// The same for each node beyond the first that its ranks are on.
@@ -296,6 +298,7 @@ impl Default for FrameworkConstants {
             host_tp_rank_s: 0.0,
             host_tp_pipeline_s: 0.0,
             host_eager_s: 0.0,
+            host_experts_s: 0.0,
             sync_s: 0.0,
             sync_node_s: 0.0,
             fused_longest: 2048,

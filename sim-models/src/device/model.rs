@@ -92,6 +92,8 @@ pub struct LayerEstimate {
 pub struct Waits {
     /// One all-reduce of the tensor-parallel ranks.
     pub sync_s: f64,
+    /// What each adds where its ranks are on several nodes: the host waits for it too.
+    pub late_s: f64,
     /// One exchange of tokens between the ranks with experts.
     pub expert_s: f64,
     /// Keys and values once around the context-parallel ranks.
@@ -114,7 +116,8 @@ impl LayerEstimate {
             let sync = if pass.syncs == 0 { 0.0 } else { f64::from(pass.syncs) * waits.sync_s };
             let inside = sync + expert;
             let synced = if waits.overlap { pass.device_s.max(inside) } else { pass.device_s + inside };
-            (synced + ring_s).max(pass.host_s)
+            let late = if pass.syncs == 0 { 0.0 } else { f64::from(pass.syncs) * waits.late_s };
+            (synced + ring_s).max(pass.host_s) + late
         };
         let waited = |pass: &Pass, all: f64| (all - pass.device_s.max(pass.host_s)).max(0.0);
         let forward = time(&self.forward, ring(self.ring_bytes, self.core_s));
@@ -173,7 +176,8 @@ impl Roofline {
         let fallen_back =
             kernel == AttentionKernel::Eager && f.attention_in(q.format) == AttentionKernel::Fused;
         let eager = if fallen_back { f.host_eager_s } else { 0.0 };
-        let host = |s: f64| if block { s + tp_host + eager } else { 0.0 };
+        let experts = if q.shape.experts > 0 { f.host_experts_s } else { 0.0 };
+        let host = |s: f64| if block { s + tp_host + eager + experts } else { 0.0 };
         LayerEstimate {
             forward: Pass { device_s: sum(&ops.forward), host_s: host(f.host_forward_s), syncs: ops.syncs },
             backward: Pass {

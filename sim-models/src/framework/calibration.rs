@@ -3,7 +3,7 @@
 //! A device's are factors on what micro-benchmarks say of it (`DeviceConstants::of`), a framework's are the times and passes that
 //! its documents do not give, the links' are shares of what the wires carry. What is not in the file keeps its value.
 
-use super::Framework;
+use super::{Framework, Keeps};
 use crate::device::Gpu;
 use crate::device::constants::{DeviceConstants, FrameworkConstants};
 use crate::workload::Overheads;
@@ -27,11 +27,21 @@ pub struct DeviceFit {
     pub flash: f64,
     /// On the share that streaming kernels reach.
     pub stream: f64,
+    /// On the rate between GPUs of a node.
+    pub inside: f64,
 }
 
 impl Default for DeviceFit {
     fn default() -> Self {
-        DeviceFit { gpus: Vec::new(), matmul: 1.0, matmul_fp8: 1.0, matmul_fp4: 1.0, flash: 1.0, stream: 1.0 }
+        DeviceFit {
+            gpus: Vec::new(),
+            matmul: 1.0,
+            matmul_fp8: 1.0,
+            matmul_fp4: 1.0,
+            flash: 1.0,
+            stream: 1.0,
+            inside: 1.0,
+        }
     }
 }
 
@@ -54,6 +64,9 @@ pub struct FrameworkFit {
     /// The same for each of its ranks where pipelines run over several nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_tp_pipeline_s: Option<f64>,
+    /// What experts add to a pass, s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_experts_s: Option<f64>,
     /// What each collective of tensor parallelism takes beyond its own time: ranks that come late, s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sync_s: Option<f64>,
@@ -81,6 +94,18 @@ pub struct FrameworkFit {
     /// Half-width of the 90 % interval, in the logarithm of the time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spread: Option<f64>,
+    /// On what blocks keep for their backward passes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<f64>,
+    /// Elements that the head keeps for each entry of the vocabulary and token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logits: Option<f64>,
+    /// Memory that is gone before anything else, GiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserve_gib: Option<f64>,
+    /// Share of a GPU's memory that the allocator cannot use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fragmentation: Option<f64>,
 }
 
 /// Shares of links, all frameworks and GPUs together.
@@ -171,6 +196,11 @@ impl Calibration {
         c
     }
 
+    /// On the rate between GPUs of a node of this kind.
+    pub fn inside(&self, gpu: &Gpu) -> f64 {
+        self.links.inside * self.device_fit(gpu).map_or(1.0, |fit| fit.inside)
+    }
+
     fn framework_fit(&self, framework: &Framework) -> FrameworkFit {
         self.framework.get(&framework.name).cloned().unwrap_or_default()
     }
@@ -184,6 +214,7 @@ impl Calibration {
         set(&mut k.host_tp_s, fit.host_tp_s);
         set(&mut k.host_tp_rank_s, fit.host_tp_rank_s);
         set(&mut k.host_tp_pipeline_s, fit.host_tp_pipeline_s);
+        set(&mut k.host_experts_s, fit.host_experts_s);
         set(&mut k.sync_s, fit.sync_s);
         set(&mut k.sync_node_s, fit.sync_node_s);
         set(&mut k.optimizer_bytes, fit.optimizer_bytes);
@@ -206,6 +237,19 @@ impl Calibration {
             *value *= scores;
         }
         k
+    }
+
+    /// What a framework keeps in memory.
+    pub fn keeps(&self, framework: &Framework) -> Keeps {
+        let (mut keeps, fit) = (framework.keeps, self.framework_fit(framework));
+        let a = &mut keeps.activations;
+        for value in [&mut a.replicated, &mut a.attention, &mut a.mlp, &mut a.scores] {
+            *value *= fit.kept.unwrap_or(1.0);
+        }
+        a.logits = fit.logits.unwrap_or(a.logits);
+        keeps.reserve_gib = fit.reserve_gib.unwrap_or(keeps.reserve_gib);
+        keeps.fragmentation = fit.fragmentation.unwrap_or(keeps.fragmentation);
+        keeps
     }
 
     /// What a framework adds to an iteration.

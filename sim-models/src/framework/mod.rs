@@ -43,6 +43,8 @@ pub struct Habits {
     pub llama: bool,
     /// Vocabulary where the run does not give one.
     pub vocab: u64,
+    /// Stages are cut so that their arithmetic is alike, the head's too; else their numbers of blocks are.
+    pub cut_by_cost: bool,
     /// Whether one micro-batch is a device's whole share of the batch where the run gives none (else one sample).
     pub whole_batch: bool,
     /// Number format; one that a GPU does not have is bf16, or fp16.
@@ -62,6 +64,7 @@ impl Default for Habits {
             recompute: Recompute::None,
             llama: false,
             vocab: 51_200,
+            cut_by_cost: false,
             whole_batch: false,
             precision: Precision::Bf16,
         }

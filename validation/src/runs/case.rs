@@ -23,8 +23,11 @@ use std::sync::Arc;
 
 /// Where the shipped curves were measured; the sources name no other place.
 const ZONE: &str = "us-central1-a";
-/// What the framework keeps for itself where nothing is fitted: the CUDA context, the allocator, communication libraries.
-const RESERVE: Bytes = Bytes(1 << 30);
+/// What the framework keeps for itself beside measured layer times: the CUDA context, communication libraries, its buffers and
+/// copies in the head. Fitted to the peaks of Sailor's runs on one GH200 node.
+const RESERVE: Bytes = Bytes(7 << 29);
+/// Elements that eager attention keeps of a score: its softmax in 32 bits, and the mask of its dropout in 8.
+const EAGER_SCORES: f64 = 1.25;
 /// Most passes and transfers of an iteration: what a row's batch may ask for.
 const MOST_TASKS: u64 = 50_000_000;
 /// A peak of memory above the GPU's own by more than this is no measurement.
@@ -144,7 +147,7 @@ pub fn build(row: &Row, plan_file: Option<&str>, settings: &Settings<'_>) -> Res
         cost: sim_models::cost::Cost::default(),
     };
     let gpus = placed.kinds.iter().map(|k| k.gpu).collect();
-    let fragmentation = if tier == Tier::Profiled { 0.0 } else { framework.keeps.fragmentation };
+    let fragmentation = if tier == Tier::Profiled { 0.0 } else { calibration.keeps(framework).fragmentation };
     Ok(Case { scenario, plan, tier, framework, gpus, half_width, fragmentation })
 }
 
@@ -275,17 +278,17 @@ fn training(
 ) -> Training {
     if tier == Tier::Profiled {
         // Nothing is fitted, and the optimizer's step is in the tables.
-        let activations = ActivationModel::default();
+        let activations = ActivationModel { scores: EAGER_SCORES, ..ActivationModel::default() };
         return Training { memory_reserve: RESERVE, activations, ..Training::new(global_batch, precision) };
     }
-    let wide = precision == Precision::Fp32;
+    let (wide, keeps) = (precision == Precision::Fp32, calibration.keeps(framework));
     Training {
         global_batch,
         precision,
         optimizer: Optimizer::Adam,
         gradient_bytes: if wide { 4 } else { framework.habits.gradient_bytes },
-        memory_reserve: Bytes::from_f64(framework.keeps.reserve_gib * 1_073_741_824.0),
-        activations: framework.keeps.activations,
+        memory_reserve: Bytes::from_f64(keeps.reserve_gib * 1_073_741_824.0),
+        activations: keeps.activations,
         overheads: calibration.overheads(framework),
     }
 }
@@ -399,7 +402,14 @@ fn run_plan(row: &Row, plan_file: Option<&str>, model: &Model, degrees: &Degrees
         dp: degrees.dp,
         vpp: degrees.vpp,
     };
-    plan::even(&row.mix, &at, plan::partition(&row.notes, model.blocks, degrees.pp).as_deref())
+    let cut = plan::partition(&row.notes, model.blocks, degrees.pp).or_else(|| {
+        // A head and a block by the arithmetic of their matrices.
+        let head = (model.hidden * model.vocab) as f64;
+        let block = (model.dense_parameters(1, 1) + model.expert_parameters(1, 1, 1)).max(1) as f64;
+        let by_cost = degrees.habits.cut_by_cost && degrees.pp > 1;
+        by_cost.then(|| plan::by_cost(model.blocks, degrees.pp, head / block)).flatten()
+    });
+    plan::even(&row.mix, &at, cut.as_deref())
 }
 
 /// A kind of GPU and its nodes.
@@ -622,6 +632,7 @@ impl Placed {
             .map(|(i, k)| {
                 Wires::new(
                     &fabric(row, k.gpu, i, gpus_per_node(row, k.gpu)?, several)?,
+                    k.gpu,
                     k.gpus_per_node,
                     calibration,
                 )

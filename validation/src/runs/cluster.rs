@@ -95,10 +95,15 @@ impl Wires {
     }
 
     /// From a fabric of `fabric.gpus_per_node` GPUs a node, `joined` of which make one node here.
-    pub(super) fn new(fabric: &Fabric, joined: u32, calibration: &Calibration) -> Result<Wires, Skip> {
+    pub(super) fn new(
+        fabric: &Fabric,
+        gpu: &Gpu,
+        joined: u32,
+        calibration: &Calibration,
+    ) -> Result<Wires, Skip> {
         let mut inside = fabric.inside();
         if let StreamRate::Constant(rate) = inside.rate {
-            let each = rate * calibration.links.inside;
+            let each = rate * calibration.inside(gpu);
             inside.rate = StreamRate::Each { stream: each, together: each * f64::from(joined) };
         }
         let Some(network) = &fabric.network else {

@@ -9,8 +9,10 @@
 pub mod budget;
 pub mod case;
 mod cluster;
+pub mod goal;
 pub mod group;
 mod html;
+pub mod markdown;
 pub mod metric;
 pub mod oom;
 pub mod plan;

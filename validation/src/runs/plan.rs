@@ -194,6 +194,41 @@ fn sizes(blocks: u32, parts: u32) -> Result<Vec<u32>, Skip> {
     Ok((0..parts).map(|p| blocks / parts + u32::from(p < blocks % parts)).collect())
 }
 
+/// Blocks of each of `pp` stages when they are filled in order and each ends with the first layer that takes it past its share of
+/// the whole cost, as nanotron does (`get_block_compute_costs`); `head` is the head's cost over a block's. Where that leaves
+/// stages without layers, the cut whose dearest stage is cheapest.
+pub fn by_cost(blocks: u32, pp: u32, head: f64) -> Option<Vec<u32>> {
+    if pp == 0 || pp > blocks.saturating_add(1) {
+        return None;
+    }
+    let whole = f64::from(blocks) + head;
+    let share = |stage: usize| whole * (stage as f64 + 1.0) / f64::from(pp);
+    let mut sizes = vec![0u32; pp as usize];
+    let mut stage = 0;
+    for block in 1..=blocks {
+        sizes[stage] += 1;
+        if f64::from(block) > share(stage) && stage + 1 < pp as usize {
+            stage += 1;
+        }
+    }
+    let last = pp as usize - 1;
+    if stage == last && sizes[..last].iter().all(|n| *n > 0) {
+        return Some(sizes);
+    }
+    // The least number of blocks that every stage can take, the last with its head.
+    let beside = |most: u32| (f64::from(most) - head).max(0.0) as u32;
+    let most = (1..=blocks)
+        .find(|m| u64::from(pp - 1) * u64::from(*m) + u64::from(beside(*m)) >= u64::from(blocks))?;
+    let mut left = blocks - beside(most).min(blocks - (pp - 1));
+    sizes[last] = blocks - left;
+    for (s, size) in sizes[..last].iter_mut().enumerate() {
+        // One at least for each that follows.
+        *size = most.min(left - (last - s - 1) as u32);
+        left -= *size;
+    }
+    Some(sizes)
+}
+
 /// Blocks of each stage from a remark such as `partition [0, 8, 14, 20, 30]`: layers as DeepSpeed's pipeline module counts
 /// them, of which two lie before the blocks (embedding, transpose). `None` where there is none that fits.
 pub fn partition(notes: &str, blocks: u32, pp: u32) -> Option<Vec<u32>> {

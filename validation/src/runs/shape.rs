@@ -130,8 +130,9 @@ fn experts(row: &Row, model: &mut Model) {
             });
             experts.top_k = row.top_k.filter(|k| *k > 0).unwrap_or(experts.top_k).min(count);
             if let Some(whole) = Model::builtin(&model.name).filter(|m| m.blocks != model.blocks) {
-                // A model cut short keeps the share of its dense blocks.
-                experts.dense_blocks = experts.dense_blocks * model.blocks / whole.blocks.max(1);
+                // A model cut short keeps the share of its dense blocks, and one of those it had.
+                let least = experts.dense_blocks.min(1);
+                experts.dense_blocks = (experts.dense_blocks * model.blocks / whole.blocks.max(1)).max(least);
             }
             model.experts = Some(experts);
             if own.is_none() {
