@@ -113,3 +113,18 @@ fn a_long_path_is_shown_by_kind() {
     assert_eq!(kinds, ["forward", "transfer between stages", "backward", "optimizer step"], "{output}");
     assert!(path[1].contains(" places"), "{output}");
 }
+
+/// What is said to help is what comes of it: the NICs a tenth faster, by the table and by the scenario.
+#[test]
+fn faster_nics_are_those_of_a_scenario_with_faster_nics() {
+    for (name, group) in [("mixtral-8x22b-h100x512", "h100"), ("deepseek-v3-h800x2048", "h800")] {
+        let (_, answer) = json(&["simulate", name, "--explain"]);
+        let list = answer["explain"]["faster"].as_array().unwrap();
+        let nics = list.iter().find(|f| f["what"] == format!("NICs of {group}")).unwrap();
+        let nic = format!("nodes.{group}.nic=3.52 Tbps");
+        let (_, set) = json(&["simulate", name, "--set", &nic, "--set", "network.rate=3.52 Tbps"]);
+        let (told, is) = (number(nics, "iteration_time_s"), number(&set, "iteration_time_s"));
+        assert!((told / is - 1.0).abs() < 1e-6, "{name}: {told} s told, {is} s");
+        assert!(is < number(&answer, "iteration_time_s"));
+    }
+}

@@ -245,6 +245,17 @@ impl Fabric {
         if joined { Group::new(ranks, 1) } else { Ok(group) }
     }
 
+    /// The same with links so many times as fast inside a node, and cards between nodes.
+    #[must_use]
+    pub fn faster(self, inside: f64, between: f64) -> Fabric {
+        let wiring = match self.wiring {
+            Wiring::Mesh(pair) => Wiring::Mesh(pair * inside),
+            other => other,
+        };
+        let network = self.network.map(|n| Network { card_rate: n.card_rate * between, ..n });
+        Fabric { wiring, nvlink: self.nvlink * inside, pcie: self.pcie * inside, network, ..self }
+    }
+
     /// Whether `ranks` GPUs of a node reach each other over NVLink (xGMI) alone.
     pub fn over_nvlink(&self, ranks: u32) -> bool {
         match self.wiring {

@@ -55,6 +55,12 @@ impl Nccl {
         Nccl { fabric: Fabric { gpus_per_node, domain, ..self.fabric }, ..self }
     }
 
+    /// The same over links so many times as fast inside a node, and cards between nodes.
+    #[must_use]
+    pub fn over_faster_links(self, inside: f64, between: f64) -> Nccl {
+        Nccl { fabric: self.fabric.faster(inside, between), ..self }
+    }
+
     /// The fabric.
     pub fn fabric(&self) -> &Fabric {
         &self.fabric

@@ -109,14 +109,21 @@ impl Changed {
                 for (a, b) in pairs.filter(|(a, b)| (*a == g || *b == g) && direct(*a, *b)) {
                     next.node_links[a][b] = next.node_links[a][b].faster(factor);
                 }
-                next.groups[g].layers = Arc::new(next.groups[g].layers.behind_faster_links(1.0, factor));
+                let group = &mut next.groups[g];
+                group.layers = Arc::new(group.layers.behind_faster_links(1.0, factor));
+                group.collectives = group.nccl().map(|nccl| nccl.over_faster_links(1.0, factor));
+                group.nic = group.nic.scaled(num, den).unwrap_or_else(|_| group.nic.clone());
                 let first = fabric.egress(crate::scenario::NodeId { group: g as u32, index: 0 }).0;
                 let nics = first..first + 2 * scenario.groups[g].nodes;
+                changed.fabric = Fabric::new(next);
                 changed.fabric.network = with_faster(&fabric.network, nics);
             }
             What::Inside(g) => {
-                next.groups[g].inside = next.groups[g].inside.faster(factor);
-                next.groups[g].layers = Arc::new(next.groups[g].layers.behind_faster_links(factor, 1.0));
+                let group = &mut next.groups[g];
+                group.inside = group.inside.faster(factor);
+                group.layers = Arc::new(group.layers.behind_faster_links(factor, 1.0));
+                group.collectives = group.nccl().map(|nccl| nccl.over_faster_links(factor, 1.0));
+                changed.fabric = Fabric::new(next);
             }
             What::Zones(l) => {
                 let ends = &scenario.zone_links[l].zones;

@@ -169,6 +169,7 @@ impl LayerTimes {
     pub fn behind_faster_links(&self, inside: f64, outside: f64) -> LayerTimes {
         let device = self.device.clone().map(|mut on| {
             on.inside = on.inside.faster(inside);
+            on.nccl = on.nccl.map(|nccl| nccl.over_faster_links(inside, outside));
             if let Some(out) = &mut on.outside {
                 out.link = out.link.faster(outside);
                 out.share *= outside;
