@@ -192,7 +192,9 @@ table! {
         optimizer: optional Optimizer = "\"adam\"",
         /// Memory of each device that the driver and the libraries take; 1 GiB when missing.
         memory_reserve: optional Size = "\"1 GiB\"",
-        /// Bits of a gradient, kept and sent: 16 or 32; those of the precision when missing.
+        /// Program that trains, by a name that `docs/validate.md` lists: its kernels, host times, memory and what it adds to an iteration, as fitted on measured runs. When missing, kernels as Megatron-LM's and nothing added.
+        framework: optional Name = "\"megatron-lm\"",
+        /// Bits of a gradient, kept and sent: 16 or 32; when missing, the framework's, else those of the precision.
         gradient_bits: optional Int<16, 32> = "32",
         /// What the framework adds to an iteration once, before the optimizer step; nothing when missing.
         iteration_overhead: optional Time = "\"20 ms\"",

@@ -9,10 +9,12 @@ use sim_core::CapacityProfile;
 use sim_models::calibrate::{DeviceFile, FabricFile};
 use sim_models::collective::{Fabric, Nccl};
 use sim_models::device::constants::FrameworkConstants;
-use sim_models::device::{Device, Format, Gpu, LayerTable, Roofline};
+use sim_models::device::{Device, Format, Gpu, LayerTable, MeasuredLayers, Roofline};
+use sim_models::framework::{Calibration, Framework};
 use sim_models::layer_times::{LayerTimes, OnDevice, Outside};
 use sim_models::link::{FittedCurve, LinkModel, StreamRate, fitted_between_nodes, fitted_inside_node};
 use sim_models::scenario::NodeGroup;
+use sim_models::units::Bytes;
 use sim_models::workload::{Model, Training};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,6 +26,8 @@ const MOST_GROUPS: usize = 256;
 pub(super) struct Workload<'a> {
     pub(super) model: &'a Model,
     pub(super) training: &'a Training,
+    /// The program that trains, where it is named: its fitted constants are taken.
+    pub(super) framework: Option<&'static Framework>,
     /// Whether measured layer times are carried on to what was not measured.
     pub(super) extrapolate: bool,
 }
@@ -77,8 +81,14 @@ fn group(
 ) -> Option<NodeGroup> {
     let t = &table.value;
     let mut gpu = gpus.find(t.gpu.as_ref()?, cx.faults)?;
-    if let Some(memory) = &t.memory {
-        gpu.memory = memory.value.0;
+    match (&t.memory, workload.and_then(|w| w.framework)) {
+        (Some(memory), _) => gpu.memory = memory.value.0,
+        (None, Some(framework)) => {
+            // What the framework's allocator holds and cannot use.
+            let lost = Calibration::builtin().keeps(framework.on(&gpu)).fragmentation;
+            gpu.memory = Bytes::from_f64(gpu.memory.0 as f64 * (1.0 - lost));
+        }
+        (None, None) => {}
     }
     let zone = t.zone.as_ref().map_or_else(|| "default".to_string(), |z| z.value.0.clone());
     let gpus_per_node = t.gpus_per_node.as_ref()?.value.u32();
@@ -115,7 +125,7 @@ fn layers(
     workload: &Workload<'_>,
     cx: &mut Context<'_>,
 ) -> Option<LayerTimes> {
-    let Workload { model, training, extrapolate } = *workload;
+    let Workload { model, training, framework, extrapolate } = *workload;
     let format = Format::from(training.precision);
     let table = match (&t.profile, &t.device) {
         (Some(profile), _) => Some(profiled(profile, model, cx)?),
@@ -133,12 +143,39 @@ fn layers(
     if !extrapolate && let Some(table) = table {
         return Some(LayerTimes::measured(table));
     }
-    let device = Device::of(gpu, model, format, FrameworkConstants::default(), table.as_ref());
+    let device = match framework {
+        None => Device::of(gpu, model, format, FrameworkConstants::default(), table.as_ref()),
+        Some(framework) => {
+            let calibration = Calibration::builtin();
+            let (device, framework) = (calibration.device(gpu), calibration.kernels(framework.on(gpu)));
+            let roofline = Roofline { gpu: gpu.clone(), device, framework };
+            match &table {
+                Some(table) => Device::Table(MeasuredLayers::new(table, model, format, roofline)),
+                None => Device::Roofline(roofline),
+            }
+        }
+    };
+    // A framework's constants were fitted with the maker's links at their share in training, rings over them.
+    let (nccl, inside) = match (framework, nccl) {
+        (Some(_), Some(_)) => (None, in_training(gpu, inside)),
+        (_, nccl) => (nccl, inside),
+    };
     let device = OnDevice { device, model: model.clone(), format, nccl, inside, outside };
     Some(match table {
         Some(table) => LayerTimes::carried_on(table, device),
         None => LayerTimes::modelled(device),
     })
+}
+
+/// The link inside a node as fitted on training runs.
+fn in_training(gpu: &Gpu, inside: LinkModel) -> LinkModel {
+    match inside.rate {
+        StreamRate::Constant(rate) => {
+            let rate = rate * Calibration::builtin().inside(gpu);
+            LinkModel { rate: StreamRate::Constant(rate), ..inside }
+        }
+        _ => inside,
+    }
 }
 
 /// The roofline of a device file.

@@ -16,7 +16,9 @@ use crate::Overrides;
 use crate::fault::{At, Faults, Place, Source};
 use crate::files;
 use crate::format::{SCHEMA_VERSION, ScenarioFile, SearchTable, TrainingTable};
+use crate::nearest::suggestion;
 use crate::read::Time;
+use sim_models::framework::{self, Calibration, Framework};
 use sim_models::scenario::{Scenario, SearchOptions};
 use sim_models::units::Bytes;
 use sim_models::workload::{Optimizer, Overheads, Precision, Training};
@@ -60,11 +62,15 @@ pub(crate) fn scenario(file: &ScenarioFile, name: &str, cx: &mut Context<'_>) ->
         cx.faults.push(version.place, "T0110", message, format!("write `schema_version = {SCHEMA_VERSION}`"));
     }
     let model = file.model.as_ref().and_then(|t| model::model(t, cx));
-    let training = file.training.as_ref().and_then(|t| self::training(&t.value, cx.faults));
+    let framework = file.training.as_ref().map_or(Ok(None), |t| self::framework(&t.value, cx.faults));
+    let training = file.training.as_ref().zip(framework.ok());
+    let training = training.and_then(|(t, framework)| self::training(&t.value, framework, cx.faults));
+    let framework = framework.unwrap_or(None);
     let search_table = file.search.as_ref().map(|t| &t.value);
     let extrapolate = search_table.and_then(|t| t.extrapolate.as_ref()).is_some_and(|e| e.value);
     let workload = model.as_ref().zip(training.as_ref());
-    let workload = workload.map(|(model, training)| cluster::Workload { model, training, extrapolate });
+    let workload =
+        workload.map(|(model, training)| cluster::Workload { model, training, framework, extrapolate });
     let groups = cluster::groups(file, workload.as_ref(), cx);
     let (zone_links, links, happenings) = network::zone_links(file, cx);
     let (model, training, groups) = (model?, training?, groups?);
@@ -90,27 +96,51 @@ pub(crate) fn scenario(file: &ScenarioFile, name: &str, cx: &mut Context<'_>) ->
     Some(scenario)
 }
 
-fn training(t: &TrainingTable, faults: &mut Faults) -> Option<Training> {
+/// The framework that is named, if one is.
+fn framework(t: &TrainingTable, faults: &mut Faults) -> Result<Option<&'static Framework>, ()> {
+    let Some(name) = &t.framework else { return Ok(None) };
+    let found = framework::all().iter().find(|f| f.name.eq_ignore_ascii_case(&name.value.0));
+    if found.is_none() {
+        let names: Vec<&str> = framework::all().iter().map(|f| f.name.as_str()).collect();
+        let message = format!("unknown framework `{}`", name.value.0);
+        faults.push(name.place, "T0304", message, suggestion(&name.value.0, &names));
+    }
+    found.map(Some).ok_or(())
+}
+
+fn training(
+    t: &TrainingTable,
+    framework: Option<&'static Framework>,
+    faults: &mut Faults,
+) -> Option<Training> {
     let precision = t.precision.as_ref().map_or(Precision::Fp32, |v| v.value);
+    let habit = framework.map_or(0, |f| f.habits.gradient_bytes);
     let gradient_bytes = match &t.gradient_bits {
-        None => precision.activation_bytes(),
+        None => precision.activation_bytes().max(habit),
         Some(bits) if matches!(bits.value.0, 16 | 32) => bits.value.0 / 8,
         Some(bits) => {
             faults.push(bits.place, "T0107", format!("`{}` is not 16 or 32", bits.value.0), "");
             return None;
         }
     };
-    let seconds = |time: &Option<At<Time>>| time.as_ref().map_or(0.0, |t| t.value.0.as_secs_f64());
+    let base = Training::new(t.global_batch.as_ref()?.value.u32(), precision);
+    let fitted = framework.map(|f| (Calibration::builtin().keeps(f), Calibration::builtin().overheads(f)));
+    let added = fitted.map_or(Overheads::default(), |(_, overheads)| overheads);
+    let reserve = fitted
+        .map_or(base.memory_reserve, |(keeps, _)| Bytes::from_f64(keeps.reserve_gib * (1u64 << 30) as f64));
+    let seconds =
+        |time: &Option<At<Time>>, other: f64| time.as_ref().map_or(other, |t| t.value.0.as_secs_f64());
     Some(Training {
         optimizer: t.optimizer.as_ref().map_or(Optimizer::Adam, |v| v.value),
         gradient_bytes,
-        memory_reserve: t.memory_reserve.as_ref().map_or(Bytes(1 << 30), |v| v.value.0),
+        memory_reserve: t.memory_reserve.as_ref().map_or(reserve, |v| v.value.0),
         overheads: Overheads {
-            iteration_s: seconds(&t.iteration_overhead),
-            transfer_s: seconds(&t.transfer_overhead),
-            slowdown: t.overlap_slowdown.as_ref().map_or(0.0, |v| v.value.0),
+            iteration_s: seconds(&t.iteration_overhead, added.iteration_s),
+            transfer_s: seconds(&t.transfer_overhead, added.transfer_s),
+            slowdown: t.overlap_slowdown.as_ref().map_or(added.slowdown, |v| v.value.0),
         },
-        ..Training::new(t.global_batch.as_ref()?.value.u32(), precision)
+        activations: fitted.map_or(base.activations, |(keeps, _)| keeps.activations),
+        ..base
     })
 }
 

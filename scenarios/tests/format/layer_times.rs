@@ -78,3 +78,27 @@ fn tensor_parallel_layers_wait_for_the_link() {
         assert!((more - bytes / 2e9).abs() < 1e-9, "{more}");
     }
 }
+
+/// A framework by name brings its kernels, host times and memory; an unknown one is told the nearest.
+#[test]
+fn a_framework_by_its_name() {
+    let text = |training: &str| {
+        format!(
+            "schema_version = 1\n[model]\nname = \"llama-3-8b\"\n[training]\nglobal_batch = 8\nprecision = \"bf16\"\n{training}\n\
+             [[nodes]]\nname = \"a\"\ncount = 2\ngpus_per_node = 8\ngpu = \"H100\"\n[network]\nrate = \"400 Gbps\"\n"
+        )
+    };
+    let load = |training: &str| load_text(&text(training), "x", None, &Overrides::default());
+    let plain = load("").expect("a scenario").scenario;
+    let named = load("framework = \"nanotron\"").expect("a scenario").scenario;
+    let block = |s: &sim_models::scenario::Scenario| {
+        let times = s.groups[0].layers.at(1, 8).expect("modelled");
+        times.cost("1".parse().expect("a layer")).expect("a block").forward
+    };
+    assert_ne!(block(&plain), block(&named));
+    assert!(named.groups[0].gpu.memory <= plain.groups[0].gpu.memory);
+    assert!(named.training.gradient_bytes >= plain.training.gradient_bytes);
+    let faults = load("framework = \"nanotrn\"").map(|_| ()).expect_err("no framework");
+    let told = faults[0].to_string();
+    assert!(told.contains("unknown framework `nanotrn`") && told.contains("nanotron"), "{told}");
+}
