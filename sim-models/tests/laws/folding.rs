@@ -1,8 +1,9 @@
 //! Laws of a simulated iteration on random clusters and plans.
 
 use crate::random::{Sharing, Tape, case};
-use crate::round::at;
+use crate::round::{at, table};
 use proptest::prelude::*;
+use sim_core::SimDuration;
 use sim_models::fold::Folding;
 use sim_models::iteration::{Iteration, Options, Simulator, simulate, simulate_with};
 use sim_models::layout::Layout;
@@ -70,6 +71,27 @@ proptest! {
         prop_assert!(run(&faster, &plan, 0, true).time <= run(&scenario, &plan, 0, true).time);
     }
 
+    /// A GPU whose passes take no longer never makes an iteration without shared links longer.
+    #[test]
+    fn a_faster_gpu_is_never_slower(tape in tape(), which in any::<u16>(), factor in 0.3f64..1.0) {
+        let (scenario, plan) = case(&mut Tape::new(&tape), Sharing::No);
+        let mut faster = scenario.clone();
+        let count = faster.groups.len();
+        let group = &mut faster.groups[usize::from(which) % count];
+        let times = |l: u32| {
+            let sums = group.layers.at(1, 1).expect("measured");
+            let cost = sums.cost(sim_models::plan::LayerRange { first: l, last: l }).expect("a layer");
+            [cost.forward, cost.backward, cost.update].map(|t| t.as_secs_f64() * 1e3 * factor)
+        };
+        let layers: Vec<(f64, f64, f64)> =
+            (0..scenario.model.layers()).map(times).map(|[f, b, u]| (f, b, u)).collect();
+        group.layers = table(&[(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4)], &layers);
+        // Times are rounded to the picosecond, once for each pass and step.
+        let slack = SimDuration::from_ps(10_000);
+        let (fast, slow) = (run(&faster, &plan, 0, true).time, run(&scenario, &plan, 0, true).time);
+        prop_assert!(fast <= slow.saturating_add(slack), "{fast:?} after {slow:?}");
+    }
+
     /// A run that is cut off has not finished by then, and one that is not takes its time.
     #[test]
     fn a_cut_off_run_is_slower(tape in tape(), percent in 1u64..200) {
@@ -86,18 +108,46 @@ proptest! {
     }
 }
 
-/// The laws above would be empty if the random plans did not fold, share nodes, mix kinds and cross zones.
-#[test]
-fn random_cases_reach_what_matters() {
-    let mut counts = [0; 5];
+/// `n` random cases that are the same in every run.
+fn cases(n: u32, sharing: Sharing, mut f: impl FnMut(Scenario, Plan)) {
     let mut state = 1u32;
-    for _ in 0..400 {
+    for _ in 0..n {
         let mut next = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 16) as u16
         };
         let tape: Vec<u16> = (0..260).map(|_| next()).collect();
-        let (scenario, plan) = case(&mut Tape::new(&tape), Sharing::Yes);
+        let (scenario, plan) = case(&mut Tape::new(&tape), sharing);
+        f(scenario, plan);
+    }
+}
+
+/// Where transfers share links, one that comes earlier may take the link from another on the critical path: an iteration
+/// may get longer by more bandwidth (docs/cost-model.md). The worst of these cases stands here, so that a change shows.
+#[test]
+fn the_worst_anomaly_of_sharing() {
+    let (mut worst, mut slower) = (1.0f64, 0);
+    cases(1500, Sharing::Yes, |scenario, plan| {
+        let base = run(&scenario, &plan, 0, true).time.as_secs_f64();
+        for a in 0..scenario.groups.len() {
+            for b in 0..scenario.groups.len() {
+                let mut faster = scenario.clone();
+                let StreamRate::Constant(rate) = faster.node_links[a][b].rate else { panic!("constant") };
+                faster.node_links[a][b] = LinkModel::constant(2.0 * rate, faster.node_links[a][b].latency_s);
+                let ratio = run(&faster, &plan, 0, true).time.as_secs_f64() / base;
+                slower += u32::from(ratio > 1.0);
+                worst = worst.max(ratio);
+            }
+        }
+    });
+    assert!((1.0..1.001).contains(&worst), "{worst}, {slower} slower");
+}
+
+/// The laws above would be empty if the random plans did not fold, share nodes, mix kinds and cross zones.
+#[test]
+fn random_cases_reach_what_matters() {
+    let mut counts = [0; 5];
+    cases(400, Sharing::Yes, |scenario, plan| {
         let layout = Layout::new(&scenario, &plan).unwrap_or_else(|f| panic!("{f:?}"));
         let folding = Folding::of(&layout);
         let zones = |p: &sim_models::layout::Pipeline| {
@@ -120,7 +170,7 @@ fn random_cases_reach_what_matters() {
         for (count, yes) in counts.iter_mut().zip(reached) {
             *count += u32::from(yes);
         }
-    }
+    });
     assert!(
         counts.iter().all(|n| *n > 20),
         "folded, several on a node, split classes, zones, TP mixed: {counts:?}"
