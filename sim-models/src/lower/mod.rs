@@ -32,7 +32,7 @@ use crate::plan::Plan;
 use crate::scenario::Scenario;
 use crate::schedule::{Orders, Shape};
 use crate::units::Bytes;
-use route::Context;
+use route::{Context, Route};
 use sim_core::{GraphBuilder, GraphError, StreamId, TaskGraph, TaskId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -122,6 +122,8 @@ pub struct Lowering {
     /// By simulated rank: the stream of its gradients and parameters, and what its optimizer step waits for.
     streams: Vec<StreamId>,
     last: Vec<TaskId>,
+    /// Ways of the pieces of the plan that were found so far.
+    routes: BTreeMap<(SyncKind, usize, u32), Vec<Route>>,
     /// The graph of the last plan.
     pub graph: TaskGraph,
     /// Its tasks.
@@ -151,6 +153,7 @@ impl Lowering {
     ) -> Result<(), GraphError> {
         self.builder.clear();
         self.map = TaskMap::default();
+        self.routes.clear();
         let context = Context { scenario, fabric, plan, layout, folding };
         let pieces = sync::pieces(&context);
         self.passes(&context, &pieces);

@@ -11,6 +11,7 @@ use crate::units::Bytes;
 use sim_core::{Rate, ResourceId, SimDuration, Transfer};
 
 /// One activity of the network: bytes over resources at once, after a latency, no faster than a cap.
+#[derive(Debug)]
 pub(super) struct Route {
     uses: Vec<(ResourceId, u32)>,
     latency: SimDuration,

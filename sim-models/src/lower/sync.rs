@@ -227,13 +227,18 @@ impl Lowering {
     ) -> Vec<TaskId> {
         let on: Vec<StreamId> = members.iter().map(|m| self.streams[*m]).collect();
         let mut tasks = Vec::with_capacity(1);
-        for ring in rings(c, kind, group, layers) {
-            let route = c.ring(&ring);
+        // A piece that is sent in every pass takes the same way each time.
+        let key = (kind, group, layers.first);
+        let routes = self.routes.remove(&key);
+        let routes =
+            routes.unwrap_or_else(|| rings(c, kind, group, layers).iter().map(|r| c.ring(r)).collect());
+        for route in &routes {
             let task = self.builder.transfer(route.transfer(), &on, deps);
             let (bytes, members) = (route.bytes(), members.to_vec());
             self.map.syncs.push(SyncTask { task, kind, bytes, members, layers: (layers.first, layers.last) });
             tasks.push(task);
         }
+        self.routes.insert(key, routes);
         tasks
     }
 
