@@ -53,6 +53,8 @@ pub struct SyncGroup {
     pub layers: LayerRange,
     /// The ranks that hold them, node by node: the order of the ring.
     pub ranks: Vec<usize>,
+    /// Devices that hold the same dense parameters of them: more than ranks where sequences are cut.
+    pub devices: u64,
 }
 
 /// A plan laid out. See the head of this file.
@@ -283,6 +285,12 @@ impl Layout {
         self.pipelines[rank.pipeline].stages.len() as u32
     }
 
+    /// Devices that hold the same dense parameters as one of a rank's: of its layers, those that fewest hold. At least 1.
+    pub fn replicas(&self, rank: &Rank) -> u64 {
+        let held = self.syncs.iter().filter(|s| rank.layers.contains(s.layers.first));
+        held.map(|s| s.devices).min().unwrap_or(1)
+    }
+
     /// What the order of a pipeline's passes depends on.
     pub fn shape(&self, plan: &Plan, pipeline: &Pipeline) -> Shape {
         Shape {
@@ -318,7 +326,7 @@ impl Layout {
             let devices: u64 = ranks.iter().map(|r| u64::from(self.ranks[*r].cp)).sum();
             if devices > 1 {
                 ranks.sort_by_key(|&r| (self.ranks[r].node(), r));
-                self.syncs.push(SyncGroup { layers, ranks });
+                self.syncs.push(SyncGroup { layers, ranks, devices });
             }
         }
     }

@@ -4,7 +4,7 @@
 //! (arXiv 1910.02054); activations are those of the micro-batches in flight, at their peak in time; communication holds one
 //! boundary activation and one boundary gradient for each neighbour; the reserve is the framework's.
 
-use crate::layout::{Layout, Rank, SyncGroup};
+use crate::layout::{Layout, Rank};
 use crate::plan::{LayerRange, Layers, Plan, Recompute, Schedule};
 use crate::scenario::Scenario;
 use crate::schedule::{Orders, PassKind, Shape};
@@ -87,8 +87,6 @@ impl<'a> StageMemory<'a> {
 
 /// Memory of each device of `rank` at its fullest.
 pub fn of_rank(scenario: &Scenario, plan: &Plan, layout: &Layout, rank: &Rank) -> Memory {
-    let holds = |s: &SyncGroup| rank.layers.contains(s.layers.first);
-    let replicas = |s: &SyncGroup| s.ranks.iter().map(|r| u64::from(layout.ranks[*r].cp)).sum();
     let stage = StageMemory {
         layers: &rank.layers,
         tp: rank.tp,
@@ -97,7 +95,7 @@ pub fn of_rank(scenario: &Scenario, plan: &Plan, layout: &Layout, rank: &Rank) -
         recompute: rank.recompute,
         stage: rank.stage,
         shape: layout.shape(plan, &layout.pipelines[rank.pipeline]),
-        replicas: layout.syncs.iter().filter(|s| holds(s)).map(replicas).min().unwrap_or(1),
+        replicas: layout.replicas(rank),
     };
     of_stage(scenario, plan, &stage)
 }

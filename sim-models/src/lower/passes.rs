@@ -41,7 +41,7 @@ impl Lowering {
                 let at = self.map.pass_first.len();
                 for pass in orders.stage(rank.stage) {
                     self.map.pass_first.push(self.builder.len() as u32);
-                    if pieces.cuts(&orders, rank.stage, *pass) {
+                    if pieces.cuts(&orders, *pass) {
                         let mut layers = pieces.within(rank.layers.chunks()[pass.chunk as usize]);
                         if pass.kind != PassKind::Forward {
                             layers.reverse();

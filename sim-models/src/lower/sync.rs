@@ -14,7 +14,7 @@ use super::passes::is_last;
 use super::route::{Context, Ring, SyncKind};
 use super::{Lowering, SyncTask};
 use crate::fold::Class;
-use crate::layout::{Rank, SyncGroup};
+use crate::layout::Rank;
 use crate::plan::{GradientSync, LayerRange, Plan, Schedule};
 use crate::schedule::{Orders, Pass, PassKind};
 use crate::units::Bytes;
@@ -89,7 +89,7 @@ pub(super) fn pieces(c: &Context<'_>) -> Pieces {
 
 impl Pieces {
     /// Whether a pass is cut at the borders of pieces.
-    pub(super) fn cuts(&self, orders: &Orders, _stage: u32, pass: Pass) -> bool {
+    pub(super) fn cuts(&self, orders: &Orders, pass: Pass) -> bool {
         let gathers = |gathers: bool| gathers && pass.kind == PassKind::Forward && pass.micro_batch == 0;
         match self.cut {
             Cut::None => false,
@@ -269,7 +269,7 @@ impl Lowering {
                 if !forward {
                     parts.reverse();
                 }
-                let cut = pieces.cuts(&orders, rank.stage, pass);
+                let cut = pieces.cuts(&orders, pass);
                 for (i, layers) in parts.into_iter().enumerate() {
                     let group = (0..c.layout.syncs.len()).find(|g| {
                         let held = c.layout.syncs[*g].layers;
@@ -347,11 +347,9 @@ impl Lowering {
         for i in 0..self.map.passes.len() {
             let r = self.map.passes[i].rank;
             let rank = c.rank(r);
-            let held = |s: &&SyncGroup| rank.layers.contains(s.layers.first);
-            let replicas = |s: &SyncGroup| -> u64 { s.ranks.iter().map(|r| u64::from(c.rank(*r).cp)).sum() };
             let parts = match c.plan.zero {
                 0 => 1,
-                _ => c.layout.syncs.iter().filter(held).map(replicas).min().unwrap_or(1).max(1),
+                _ => c.layout.replicas(rank),
             };
             let own = SimDuration::from_ps(rank.update().as_ps().div_ceil(parts));
             let mut deps = [self.last[i], self.last_pass(i)].to_vec();

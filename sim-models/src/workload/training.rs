@@ -99,7 +99,7 @@ impl Default for ActivationModel {
 }
 
 /// What a framework adds to an iteration beside its layers.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Overheads {
     /// Once an iteration, before the optimizer step: data, logging, norms of gradients, s.
     pub iteration_s: f64,
@@ -107,12 +107,6 @@ pub struct Overheads {
     pub transfer_s: f64,
     /// By how much compute slows down while gradients or parameters move beside it: 0.1 is a tenth.
     pub slowdown: f64,
-}
-
-impl Default for Overheads {
-    fn default() -> Self {
-        Overheads { iteration_s: 0.0, transfer_s: 0.0, slowdown: 0.0 }
-    }
 }
 
 /// How a batch is trained on.
