@@ -296,7 +296,8 @@ impl<'a> Tree<'a> {
             _ => Apart::Maybe,
         };
         let setting = |across| {
-            Setting::at_best(&self.rings, &entry.cost, template, frame.micro_batch, apart, pipelines, across)
+            let place = (frame.place, apart);
+            Setting::at_best(&self.rings, &entry.cost, template, frame.micro_batch, place, pipelines, across)
         };
         let apart = [setting(false), setting(self.several_zones)];
         let bottleneck = entry.cost.bottleneck(&apart[0]).max(1);
@@ -400,9 +401,13 @@ impl<'a> Tree<'a> {
     }
 
     /// What the parts of a combination can do at best beside each other.
-    pub(crate) fn together(&self, parts: &[usize]) -> Vec<Timed> {
+    pub(crate) fn together(&self, root: &Root, parts: &[usize]) -> Vec<Timed> {
         let alone: Vec<&Setting> = parts.iter().map(|p| &self.choices[*p].timed[0].around).collect();
-        beside::settings(&self.rings, &self.parts_of(parts), &alone).into_iter().map(Timed::new).collect()
+        let place = self.frames[root.frame].place;
+        beside::settings(&self.rings, place, &self.parts_of(parts), &alone)
+            .into_iter()
+            .map(Timed::new)
+            .collect()
     }
 
     /// A combination with so many micro-batches for each part, on its devices.

@@ -173,13 +173,13 @@ impl<'r> Root<'r> {
             _ => Apart::Maybe,
         };
         let (cost, own) = (part.cost, part.pipelines);
-        Setting::at_best(self.rings, cost, part.template, self.micro_batch, apart, own, across)
+        Setting::at_best(self.rings, cost, part.template, self.micro_batch, (self.place, apart), own, across)
     }
 
     /// What surrounds the parts of a whole combination.
     fn beside(&self, parts: &[PartOf<'_>]) -> Vec<Setting> {
         let alone: Vec<Setting> = parts.iter().map(|p| self.alone(p, false)).collect();
-        beside::settings(self.rings, parts, &alone.iter().collect::<Vec<_>>())
+        beside::settings(self.rings, self.place, parts, &alone.iter().collect::<Vec<_>>())
     }
 
     /// Whether the parts of a node, with the best of what may come, can run the batch within `time`.

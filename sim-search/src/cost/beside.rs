@@ -1,7 +1,9 @@
 //! Templates beside each other: what one makes of the rings of another, before devices are given out.
 
 use super::rings::{Hop, Rings};
+use super::setting::{self, Shared};
 use super::{Setting, TemplateCost};
+use crate::place::Place;
 use crate::space::{StageShape, Template};
 use sim_models::scenario::Scenario;
 use std::collections::BTreeSet;
@@ -64,7 +66,7 @@ pub fn crossing(rings: &Rings<'_>, parts: &[PartOf<'_>], i: usize) -> Option<Ran
 
 /// What surrounds the pipelines of each part at best beside the others: rings have as many ranks, and where a part has no
 /// devices in a node group, the ring leaves that group. `alone` has the transfers of each.
-pub fn settings(rings: &Rings<'_>, parts: &[PartOf<'_>], alone: &[&Setting]) -> Vec<Setting> {
+pub fn settings(rings: &Rings<'_>, place: Place, parts: &[PartOf<'_>], alone: &[&Setting]) -> Vec<Setting> {
     let kinds = rings.kinds();
     let of = |p: &PartOf<'_>| -> BTreeSet<u32> {
         let groups = |s: &StageShape| kinds[s.kind as usize].groups();
@@ -75,14 +77,19 @@ pub fn settings(rings: &Rings<'_>, parts: &[PartOf<'_>], alone: &[&Setting]) -> 
     let pipelines: u32 = parts.iter().map(|p| p.pipelines).sum();
     let (across, link) = (across(rings, parts), zone_link(rings.scenario()));
     let setting = |(i, (part, alone)): (usize, (&PartOf<'_>, &&Setting))| {
+        // Some other part is in none of the groups of a stage's kind: from one of them the ring goes elsewhere.
+        let elsewhere = |s: usize| {
+            let mine = kinds[part.cost.stages[s].kind].groups();
+            let none = |(q, other): (usize, &BTreeSet<u32>)| {
+                q != i && mine.iter().all(|g| !other.contains(&(*g as u32)))
+            };
+            groups.iter().enumerate().any(none)
+        };
         let ring = |s: usize| {
             let stage = &part.cost.stages[s];
             let mut hops = rings.hops(stage, part.pipelines, across[i]);
             let mine: Vec<u32> = kinds[stage.kind].groups().iter().map(|g| *g as u32).collect();
-            // Some other part is in none of them: from one of them the ring goes elsewhere.
-            let elsewhere =
-                |(q, other): (usize, &BTreeSet<u32>)| q != i && mine.iter().all(|g| !other.contains(g));
-            if groups.iter().enumerate().any(elsewhere) {
+            if elsewhere(s) {
                 let leave = |a: &u32| {
                     let a = *a;
                     all.iter().filter(move |b| **b != a).map(move |b| Hop::Nodes(a, *b))
@@ -92,10 +99,10 @@ pub fn settings(rings: &Rings<'_>, parts: &[PartOf<'_>], alone: &[&Setting]) -> 
             rings.ring(stage, pipelines, hops)
         };
         let around = alone.with_rings((0..part.cost.stages.len()).map(ring).collect());
-        match (link, crossing(rings, parts, i)) {
-            (Some(link), Some(stages)) => around.crossing(part.cost, stages, pipelines, link),
-            _ => around,
-        }
+        let nics = setting::nics(rings, part.template, place, part.pipelines, pipelines, &elsewhere);
+        let crossing = link.zip(crossing(rings, parts, i));
+        let crossing = crossing.map(|(link, stages)| Shared::new(stages, pipelines, link));
+        around.with_links(nics.into_iter().chain(crossing))
     };
     parts.iter().zip(alone).enumerate().map(setting).collect()
 }

@@ -1,5 +1,6 @@
 //! Contiguous cuts of the layers into the stages of a template: the least bound of all that fit, and those within a bound.
 
+use super::within::{Before, Line, Within};
 use super::{NEVER, Setting, TemplateCost};
 
 /// Alike pipelines as their cuts see them.
@@ -18,124 +19,108 @@ pub type Cut = (u64, Vec<u32>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooMany;
 
+/// Beyond this no time is looked into: sums of such times are still numbers; 80 hours.
+const FAR: u64 = NEVER / 16;
+
 impl TemplateCost {
-    /// The least over every contiguous partition that fits in memory of the largest bound of its stages in every view: no
-    /// such plan is faster. `None` when none fits, or none is within `limit`. The first view has the most micro-batches.
+    /// No plan whose pipelines are cut alike, in any way that fits, is faster: the largest of the views. `None` when no cut
+    /// fits, or none is within `limit`.
     pub fn bound(&self, views: &[View], limit: u64) -> Option<u64> {
-        let least = self.least(views, limit, |_, _, _| {});
-        (least <= limit && least < NEVER).then_some(least)
+        let mut bound = 0;
+        for view in views {
+            let line = Line { cost: self, view };
+            let least = if limit < FAR {
+                Within::new(line, limit).least()
+            } else {
+                self.unlimited(line)?.least().min(FAR)
+            };
+            if least > limit || least >= NEVER {
+                return None;
+            }
+            bound = bound.max(least);
+        }
+        Some(bound)
     }
 
-    /// The partition with that bound: borders of the stages, first 0, last the number of layers.
+    /// The partition with the least bound of the first view, that has the most micro-batches: borders of the stages, first 0,
+    /// last the number of layers.
     pub fn partition(&self, views: &[View]) -> Option<Vec<usize>> {
-        let mut from = vec![vec![0; self.layers + 1]; self.stages.len()];
-        let least = self.least(views, NEVER, |s, end, first| from[s][end] = first);
-        if least >= NEVER {
+        let tables = self.unlimited(Line { cost: self, view: &views[0] })?;
+        (tables.least() < NEVER).then(|| tables.borders())
+    }
+
+    /// The tables in a window that holds the best cut; `None` when none fits.
+    fn unlimited<'c>(&'c self, line: Line<'c>) -> Option<Within<'c>> {
+        let n = line.view.micro_batches;
+        if self.least_excess(n) > 0 {
             return None;
         }
-        let mut borders = vec![self.layers];
-        for s in (0..self.stages.len()).rev() {
-            borders.push(from[s][borders[borders.len() - 1]]);
-        }
-        borders.reverse();
-        Some(borders)
-    }
-
-    #[allow(clippy::needless_range_loop, reason = "an index into several tables")]
-    fn least(&self, views: &[View], limit: u64, mut chosen: impl FnMut(usize, usize, usize)) -> u64 {
-        let (most, stages) = (views[0].micro_batches, self.stages.len());
-        let n = u64::from(most);
-        let mut best = vec![NEVER; self.layers + 1];
-        best[0] = 0;
-        for s in 0..stages {
-            let (down, up) = views[0].around.sends(s);
-            let mut next = vec![NEVER; self.layers + 1];
-            // Layers left for the stages after: at least one each.
-            for end in s + 1..=self.layers - (stages - 1 - s) {
-                let mut least = NEVER.min(limit.saturating_add(1));
-                for first in (s..end).rev() {
-                    // Fewer layers never take longer: past the least there is nothing to find.
-                    let own = n * self.stages[s].both(first, end) + (n - 1) * (down + up);
-                    if own >= least || !self.fits(s, first, end, most) {
-                        break;
-                    }
-                    if best[first] < least {
-                        let value = best[first].max(self.in_views(s, first, end, views));
-                        if value < least {
-                            least = value;
-                            next[end] = value;
-                            chosen(s, end, first);
-                        }
-                    }
-                }
+        let mut window = u64::from(n).saturating_mul(self.bottleneck(&line.view.around)).min(FAR / 2);
+        loop {
+            window = window.saturating_add(window / 8);
+            let tables = Within::new(line, window.min(FAR));
+            match tables.least() {
+                // No cut outside of the window takes less.
+                least if least <= window || window >= FAR => return Some(tables),
+                least if least < FAR => window = least,
+                _ => window = window.saturating_add(window / 2),
             }
-            best = next;
         }
-        best[self.layers]
     }
 
     /// Every cut that fits and whose bound is at most `limit`, in the order of its borders.
     ///
     /// # Errors
     /// [`TooMany`] when there are more than `most`.
-    #[allow(clippy::needless_range_loop, reason = "an index into several tables")]
     pub fn cuts(&self, views: &[View], limit: u64, most: usize) -> Result<Vec<Cut>, TooMany> {
-        let (stages, n) = (self.stages.len(), views[0].micro_batches);
-        // [s][first]: the stages from `s` on can hold the layers from `first` on within the limit; values by [s][first][end].
-        let mut reaches = vec![vec![false; self.layers + 1]; stages + 1];
-        reaches[stages][self.layers] = true;
-        let mut ways: Vec<Vec<Vec<(u32, u64)>>> = vec![vec![Vec::new(); self.layers + 1]; stages];
-        for s in (0..stages).rev() {
-            for first in s..self.layers {
-                for end in first + 1..=self.layers - (stages - 1 - s) {
-                    if !self.fits(s, first, end, n) {
-                        break;
-                    }
-                    if reaches[s + 1][end] {
-                        let value = self.in_views(s, first, end, views);
-                        if value <= limit {
-                            ways[s][first].push((end as u32, value));
-                        } else if self.stages[s].both(first, end).saturating_mul(u64::from(n)) > limit {
-                            break;
-                        }
-                    }
-                }
-                reaches[s][first] = !ways[s][first].is_empty();
-            }
+        let lines = views.iter().map(|view| Line { cost: self, view });
+        let tables: Vec<Within<'_>> = lines.map(|line| Within::new(line, limit.min(FAR))).collect();
+        let mut walk = Walk { cost: self, views, tables: &tables, limit, most, list: Vec::new() };
+        if tables.iter().all(|t| t.least() <= limit && t.least() < NEVER) {
+            walk.from(&mut vec![0], &vec![Before::START; views.len()])?;
         }
-        let mut list = Vec::new();
-        let mut path: Vec<(u32, u64)> = Vec::new();
-        self.walk(&ways, 0, &mut path, most, &mut list)?;
-        Ok(list)
+        Ok(walk.list)
     }
+}
 
-    /// The largest bound of layers of one stage.
-    fn in_views(&self, s: usize, first: usize, end: usize, views: &[View]) -> u64 {
-        let bound = |v: &View| self.stage_bound(s, first, end, v.micro_batches, &v.around);
-        views.iter().map(bound).max().unwrap_or(0)
-    }
+/// Lists cuts within a limit.
+struct Walk<'w> {
+    cost: &'w TemplateCost,
+    views: &'w [View],
+    tables: &'w [Within<'w>],
+    limit: u64,
+    most: usize,
+    list: Vec<Cut>,
+}
 
-    fn walk(
-        &self,
-        ways: &[Vec<Vec<(u32, u64)>>],
-        first: u32,
-        path: &mut Vec<(u32, u64)>,
-        most: usize,
-        list: &mut Vec<Cut>,
-    ) -> Result<(), TooMany> {
-        let s = path.len();
-        if s == self.stages.len() {
-            if list.len() >= most {
-                return Err(TooMany);
+impl Walk<'_> {
+    fn from(&mut self, borders: &mut Vec<usize>, before: &[Before]) -> Result<(), TooMany> {
+        let (s, first) = (borders.len() - 1, borders[borders.len() - 1]);
+        if s == self.cost.stages.len() {
+            let of = |view| Line { cost: self.cost, view }.of_cut(borders).1;
+            let bound = self.views.iter().map(of).max().unwrap_or(0);
+            if bound <= self.limit {
+                if self.list.len() >= self.most {
+                    return Err(TooMany);
+                }
+                self.list.push((bound, borders[1..s].iter().map(|b| *b as u32).collect()));
             }
-            let bound = path.iter().map(|(_, value)| *value).max().unwrap_or(0);
-            list.push((bound, path[..s - 1].iter().map(|(end, _)| *end).collect()));
             return Ok(());
         }
-        for way in &ways[s][first as usize] {
-            path.push(*way);
-            self.walk(ways, way.0, path, most, list)?;
-            path.pop();
+        let ways: Vec<Vec<(usize, Before)>> =
+            self.tables.iter().zip(before).map(|(t, b)| t.ways(s, first, *b, self.limit)).collect();
+        for (end, next) in &ways[0] {
+            // In every view.
+            let mut all = vec![*next];
+            for others in &ways[1..] {
+                all.extend(others.iter().find(|(e, _)| e == end).map(|(_, b)| *b));
+            }
+            if all.len() == self.views.len() {
+                borders.push(*end);
+                let done = self.from(borders, &all);
+                borders.pop();
+                done?;
+            }
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ pub mod rings;
 pub mod setting;
 pub mod stage;
 pub mod template;
+mod within;
 
 pub use setting::Setting;
 pub use stage::Tables;

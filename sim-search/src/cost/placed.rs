@@ -4,6 +4,8 @@
 use super::beside::{self, PartOf};
 use super::cuts::{Cut, View};
 use super::rings::{Hop, OneOf, Rings};
+use super::setting::Shared;
+use super::within::Line;
 use super::{Setting, floor_ps, lower};
 use crate::place::{self, Part, Place};
 use crate::rules::Rule;
@@ -14,7 +16,8 @@ use sim_models::layout::{Layout, Pipeline, Rank};
 use sim_models::plan::{LayerRange, Plan, Recompute};
 use sim_models::scenario::{DeviceId, NodeId, Scenario};
 use sim_models::units::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// See the head of this file.
 pub struct Placed<'t> {
@@ -84,16 +87,21 @@ impl<'t> Placed<'t> {
         for (p, part) in parts.iter().enumerate() {
             let ring = |s: usize| rings.ring(&part.cost.stages[s], pipelines, hops.of(p, s));
             let own: Vec<_> = (0..part.cost.stages.len()).map(ring).collect();
+            let crossing = link.zip(beside::crossing(rings, parts, p));
+            let crossing = crossing.map(|(link, stages)| Shared::new(stages, pipelines, link));
+            let nics = hops.nics(p).into_iter().map(|(stages, group)| {
+                let rate = scenario.groups[group as usize].nic.highest().as_bytes_per_s();
+                Shared::new(stages, pipelines, (rate, 0.0))
+            });
+            let links: Vec<Shared> = nics.chain(crossing).collect();
             let mut views = Vec::new();
             for (group, _) in owners.iter().enumerate().filter(|(_, o)| **o == p) {
                 // Of the classes that it folds into, the one with most pipelines.
                 let mine = folding.classes.iter().filter(|c| layout.pipelines[c.pipeline].group == group);
                 let class =
                     mine.max_by_key(|c| (c.count, std::cmp::Reverse(c.pipeline))).ok_or(Rule::Devices)?;
-                let mut around = Setting::of_class(scenario, &layout, class, micro_batch, own.clone());
-                if let (Some(link), Some(stages)) = (link, beside::crossing(rings, parts, p)) {
-                    around = around.crossing(part.cost, stages, pipelines, link);
-                }
+                let around = Setting::of_class(scenario, &layout, class, micro_batch, own.clone());
+                let around = around.with_links(links.iter().cloned());
                 views.push(View { micro_batches: counts[group].1, around });
             }
             placed.parts.push(PlacedPart { of: *part, views, groups: Vec::new() });
@@ -180,9 +188,10 @@ impl<'t> Placed<'t> {
         let (mut most, mut released) = (0u64, vec![(0u64, 0u64); rings.len()]);
         for (p, borders) in self.parts.iter().zip(&borders) {
             let cost = &p.of.cost;
+            let of_view = |view| Line { cost, view }.of_cut(borders).0;
+            let of_views: Vec<_> = p.views.iter().map(of_view).collect();
             for (s, stage) in borders.windows(2).enumerate() {
-                let end = |v: &View| cost.passes_end(s, stage[0], stage[1], v.micro_batches, &v.around);
-                let end = p.views.iter().map(end).max().unwrap_or(0);
+                let end = of_views.iter().map(|stages| stages[s].done).max().unwrap_or(0);
                 let mut after = cost.stages[s].update(stage[0], stage[1]);
                 for ((layer, time, crosses), released) in rings.iter().zip(&mut released) {
                     if (stage[0]..stage[1]).contains(layer) {
@@ -304,6 +313,8 @@ struct Spread {
 
 /// Where the ranks of each part and stage are.
 struct Hops {
+    /// Nodes by part and stage, one for each rank.
+    nodes: Vec<Vec<Vec<NodeId>>>,
     /// By part and stage, group by group.
     ranks: Vec<Vec<Vec<Spread>>>,
     /// Node groups of each part, in order.
@@ -330,7 +341,7 @@ impl Hops {
             list.chunk_by(|a, b| a.group == b.group).map(of).collect()
         };
         let ranks: Vec<Vec<Vec<Spread>>> =
-            nodes.into_iter().map(|stages| stages.into_iter().map(spread).collect()).collect();
+            nodes.iter().map(|stages| stages.iter().cloned().map(spread).collect()).collect();
         let groups = |stages: &Vec<Vec<Spread>>| {
             let mut groups: Vec<u32> = stages.iter().flatten().map(|s| s.group).collect();
             groups.sort_unstable();
@@ -338,7 +349,36 @@ impl Hops {
             groups
         };
         let groups = ranks.iter().map(groups).collect();
-        Hops { ranks, groups }
+        Hops { nodes, ranks, groups }
+    }
+
+    /// Neighbouring stages of a part that some node has all of, from the first or to the last, and whose rings all leave it;
+    /// with the node's group.
+    fn nics(&self, part: usize) -> Vec<(Range<usize>, u32)> {
+        let stages = &self.nodes[part];
+        let mut of_node: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
+        for (s, nodes) in stages.iter().enumerate() {
+            for node in nodes {
+                of_node.entry(*node).or_default().push(s);
+            }
+        }
+        let mut list = BTreeSet::new();
+        for (node, mut held) in of_node {
+            held.dedup();
+            let on = |s: &usize| stages[*s].iter().all(|n| *n == node);
+            // Another part that is nowhere on the node has every layer elsewhere.
+            let apart =
+                |(q, of): (usize, &Vec<Vec<NodeId>>)| q != part && !of.iter().flatten().any(|n| *n == node);
+            let leaves = self.nodes.iter().enumerate().any(apart);
+            for run in held.chunk_by(|a, b| a + 1 == *b) {
+                let (first, end) = (run[0], run[run.len() - 1] + 1);
+                let whole = first == 0 || end == stages.len();
+                if run.len() > 1 && whole && (leaves || !run.iter().any(on)) {
+                    list.insert((first, end, node.group));
+                }
+            }
+        }
+        list.into_iter().map(|(first, end, group)| (first..end, group)).collect()
     }
 
     /// Hops that every ring of a stage of a part has, whatever stages of the other parts are in it.

@@ -1,7 +1,8 @@
 //! What surrounds the stages of a pipeline: the least time of each boundary transfer, and the rings of each stage.
 
 use super::rings::{Ring, Rings};
-use super::{TemplateCost, floor_ps, lower};
+use super::{TemplateCost, floor_ps, higher, lower};
+use crate::place::Place;
 use crate::space::{Kind, Template};
 use sim_models::fold::Class;
 use sim_models::layout::{Layout, Rank};
@@ -16,29 +17,41 @@ pub struct Setting {
     /// From stage `s` to `s + 1`, and back.
     down: Vec<u64>,
     up: Vec<u64>,
-    /// Sums: over boundaries before stage `s`, and over those after it both ways.
-    way_down: Vec<u64>,
-    way_up: Vec<u64>,
+    /// Sums over the boundaries after stage `s`, both ways.
     there_and_back: Vec<u64>,
     /// Gradient synchronisation of each stage.
     rings: Vec<Arc<Ring>>,
-    /// Where rings cross the one link between two zones.
-    pub(super) crossing: Option<Crossing>,
+    /// What rings of several stages share.
+    links: Vec<Shared>,
+    /// The head's copy of a tied embedding, to and from the first stage.
+    tied: u64,
 }
 
-/// Rings of neighbouring stages that all go over one link, one after another.
-#[derive(Clone, Debug)]
-pub struct Crossing {
+/// A NIC or a link between zones that the rings of neighbouring stages all go over: it carries the gradients of all their
+/// layers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shared {
     /// The stages.
     pub stages: Range<usize>,
-    /// The time of a byte of gradients on it, and of the latencies of one ring; ps.
-    pub a_byte: f64,
-    /// See `a_byte`.
-    pub latency: u64,
-    /// `[s][l]`: the least step of the slowest of stages `0 .. s` that hold layers `0 .. l`.
-    pub before: Vec<Vec<u64>>,
-    /// `[s][l]`: the same of stages `s ..` that hold layers `l ..`.
-    pub after: Vec<Vec<u64>>,
+    /// The time of a byte of gradients on it, ps.
+    a_byte: f64,
+    /// Of the latencies of one ring, ps.
+    latency: u64,
+}
+
+impl Shared {
+    /// By these stages, in rings of `pipelines` ranks, over a link of so many bytes/s and of such a latency in s.
+    pub fn new(stages: Range<usize>, pipelines: u32, (rate, latency_s): (f64, f64)) -> Shared {
+        let n = f64::from(pipelines.max(1));
+        let a_byte = if rate > 0.0 { 2.0 * (n - 1.0) / n / rate * 1e12 * (1.0 - 1e-9) } else { 0.0 };
+        Shared { stages, a_byte, latency: floor_ps(2.0 * (n - 1.0) * latency_s) }
+    }
+
+    /// The time of the rings of layers `first .. end`, ps. What a rank sends is cut to whole bytes, ring by ring.
+    pub fn time(&self, cost: &TemplateCost, first: usize, end: usize) -> u64 {
+        let bytes = cost.gradients(first, end).saturating_sub((end - first) as u64);
+        self.latency + (bytes as f64 * self.a_byte) as u64
+    }
 }
 
 /// Whether two neighbouring stages of a pipeline may be on one node.
@@ -53,19 +66,9 @@ pub enum Apart {
 impl Setting {
     /// Of the transfers down and up at each boundary, and the rings of each stage.
     pub fn new(down: Vec<u64>, up: Vec<u64>, rings: Vec<Arc<Ring>>) -> Setting {
-        let before = |list: &[u64]| {
-            let mut sum = 0;
-            let mut sums = vec![0];
-            for time in list {
-                sum += time;
-                sums.push(sum);
-            }
-            sums
-        };
-        let (way_down, way_up) = (before(&down), before(&up));
-        let all = way_down[down.len()] + way_up[up.len()];
-        let there_and_back = (0..rings.len()).map(|s| all - way_down[s] - way_up[s]).collect();
-        Setting { down, up, way_down, way_up, there_and_back, rings, crossing: None }
+        let after = |s: usize| down[s..].iter().chain(&up[s..]).sum();
+        let there_and_back = (0..=down.len()).map(after).collect();
+        Setting { down, up, there_and_back, rings, links: Vec::new(), tied: 0 }
     }
 
     /// As good as it can be for `own` pipelines of a template, whatever else the plan holds: the least transfers that any
@@ -75,7 +78,7 @@ impl Setting {
         cost: &TemplateCost,
         template: &Template,
         micro_batch: u32,
-        apart: Apart,
+        (place, apart): (Place, Apart),
         own: u32,
         across: bool,
     ) -> Setting {
@@ -87,11 +90,29 @@ impl Setting {
             let (from, to) = (&kinds[a.kind as usize], &kinds[b.kind as usize]);
             let streams = a.tp.min(b.tp);
             let together = a == b && a.tp < from.gpus_per_node && apart == Apart::Maybe;
-            down.push(least_transfer(scenario, from, to, bytes, streams, together));
-            up.push(least_transfer(scenario, to, from, bytes, streams, together));
+            let each = floor_ps(scenario.training.overheads.transfer_s);
+            down.push(least_transfer(scenario, from, to, (bytes, bytes), streams, together) + each);
+            up.push(least_transfer(scenario, to, from, (bytes, bytes), streams, together) + each);
         }
+        let mut around = Setting::new(down, up, Vec::new());
+        around.tied = least_tied(scenario, kinds, template);
+        around.sharing(rings, cost, template, place, own, across)
+    }
+
+    /// The same transfers with the rings of `own` pipelines, whatever else the plan holds; `across` as above.
+    pub fn sharing(
+        &self,
+        rings: &Rings<'_>,
+        cost: &TemplateCost,
+        template: &Template,
+        place: Place,
+        own: u32,
+        across: bool,
+    ) -> Setting {
         let ring = |s| rings.at_best(cost, s, own, across);
-        Setting::new(down, up, (0..cost.stages.len()).map(ring).collect())
+        let pipelines = own.max(if across { 2 } else { 1 });
+        let nics = nics(rings, template, place, own, pipelines, &|_| across);
+        self.with_rings((0..cost.stages.len()).map(ring).collect()).with_links(nics)
     }
 
     /// Of a pipeline that is simulated for its class in a plan laid out: alike pipelines transfer at the same time, so each
@@ -105,12 +126,15 @@ impl Setting {
     ) -> Setting {
         let bytes = scenario.model.boundary_bytes(scenario.training.precision).times(u64::from(micro_batch));
         let ranks = &layout.ranks[layout.pipelines[class.pipeline].stages.clone()];
-        let transfer = |from: &Rank, to: &Rank| {
+        // `bytes` at the rate of a message of `chunk`.
+        let exchange = |from: &Rank, to: &Rank, chunk: Bytes, bytes: Bytes| {
             let streams = from.tp.min(to.tp);
             let (a, b) =
                 (&scenario.groups[from.node().group as usize], &scenario.groups[to.node().group as usize]);
             if from.node() == to.node() {
-                return floor_ps(a.inside.transfer_s(bytes, streams));
+                return floor_ps(
+                    a.inside.latency_s + bytes.0 as f64 / a.inside.transfer_rate(chunk, streams),
+                );
             }
             let link = &scenario.node_links[from.node().group as usize][to.node().group as usize];
             let share = |r: &Rank| f64::from(class.shares[r.stage as usize][0]);
@@ -118,7 +142,7 @@ impl Setting {
                 a.nic.highest().as_bytes_per_s() / share(from),
                 b.nic.highest().as_bytes_per_s() / share(to),
             );
-            let mut rate = lower(link.transfer_rate(bytes, streams), nics);
+            let mut rate = lower(link.transfer_rate(chunk, streams), nics);
             let mut latency = link.latency_s;
             if let Some((_, zone)) = scenario.zone_link(&a.zone, &b.zone).filter(|_| a.zone != b.zone) {
                 rate = lower(rate, zone.capacity.highest().as_bytes_per_s() / f64::from(class.count));
@@ -126,33 +150,28 @@ impl Setting {
             }
             floor_ps(latency + bytes.0 as f64 / rate)
         };
+        let each = floor_ps(scenario.training.overheads.transfer_s);
+        let transfer = |from: &Rank, to: &Rank| exchange(from, to, bytes, bytes) + each;
         let down = ranks.windows(2).map(|r| transfer(&r[0], &r[1])).collect();
         let up = ranks.windows(2).map(|r| transfer(&r[1], &r[0])).collect();
-        Setting::new(down, up, rings)
+        let mut around = Setting::new(down, up, rings);
+        if let ([first, .., last], true) = (ranks, scenario.model.tied_embeddings) {
+            // A ring of two: it goes there and back as fast as the slower way allows.
+            let bytes = tied_bytes(scenario, first.tp.max(last.tp));
+            let there = exchange(first, last, Bytes(bytes.0 / 2), bytes);
+            around.tied = there.max(exchange(last, first, Bytes(bytes.0 / 2), bytes));
+        }
+        around
     }
 
-    /// The same transfers with other rings.
+    /// The same transfers with other rings, that share nothing.
     pub fn with_rings(&self, rings: Vec<Arc<Ring>>) -> Setting {
-        Setting { rings, ..self.clone() }
+        Setting { rings, links: Vec::new(), ..self.clone() }
     }
 
-    /// With the rings of these stages, of `pipelines` ranks, on one link of so many bytes/s and of such a latency in s.
-    pub fn crossing(
-        mut self,
-        cost: &TemplateCost,
-        stages: Range<usize>,
-        pipelines: u32,
-        (rate, latency_s): (f64, f64),
-    ) -> Setting {
-        let n = f64::from(pipelines.max(1));
-        let (before, after) = cost.slowest(&self);
-        self.crossing = Some(Crossing {
-            stages,
-            a_byte: if rate > 0.0 { 2.0 * (n - 1.0) / n / rate * 1e12 * (1.0 - 1e-9) } else { 0.0 },
-            latency: floor_ps(2.0 * (n - 1.0) * latency_s),
-            before,
-            after,
-        });
+    /// With these shared links besides.
+    pub fn with_links(mut self, links: impl IntoIterator<Item = Shared>) -> Setting {
+        self.links.extend(links);
         self
     }
 
@@ -160,16 +179,6 @@ impl Setting {
     pub fn sends(&self, s: usize) -> (u64, u64) {
         let up = if s > 0 { self.up[s - 1] } else { 0 };
         (self.down.get(s).copied().unwrap_or(0), up)
-    }
-
-    /// Transfers from the first stage down to stage `s`.
-    pub fn way_down(&self, s: usize) -> u64 {
-        self.way_down[s]
-    }
-
-    /// Transfers from stage `s` up to the first.
-    pub fn way_up(&self, s: usize) -> u64 {
-        self.way_up[s]
     }
 
     /// Transfers from stage `s` down to the last and back.
@@ -182,18 +191,86 @@ impl Setting {
         &self.rings[s]
     }
 
+    /// What rings of several stages share.
+    pub fn links(&self) -> &[Shared] {
+        &self.links
+    }
+
+    /// The exchange of a tied embedding between the first and the last stage.
+    pub fn tied(&self) -> u64 {
+        self.tied
+    }
+
     /// The longest transfers of any stage for one micro-batch.
     pub fn slack(&self) -> u64 {
         (0..self.rings.len()).map(|s| self.sends(s).0 + self.sends(s).1).max().unwrap_or(0)
     }
 }
 
-/// The least time of one boundary transfer between stages of two kinds, over every pair of nodes and every instant.
+/// The NICs that the rings of several stages of one kind share when pipelines are placed one by one; `elsewhere`: whether
+/// every ring of a stage leaves its node anyway.
+pub(super) fn nics(
+    rings: &Rings<'_>,
+    template: &Template,
+    place: Place,
+    own: u32,
+    pipelines: u32,
+    elsewhere: &dyn Fn(usize) -> bool,
+) -> Vec<Shared> {
+    let mut list = Vec::new();
+    let mut first = 0;
+    for run in template.stages.chunk_by(|a, b| a.kind == b.kind) {
+        let stages = first..first + run.len();
+        first = stages.end;
+        let kind = &rings.kinds()[run[0].kind as usize];
+        let slots = (kind.gpus_per_node / run[0].tp) as usize;
+        let alike = run.iter().all(|s| s.tp == run[0].tp)
+            && template.stages.iter().filter(|s| s.kind == run[0].kind).count() == run.len();
+        // Ranks stand in the order of their stages, pipeline after pipeline. Of two pipelines, some node has as many in a row
+        // as a pipeline has: each stage once. None has a stage more often than `slots / stages`, rounded up.
+        let leaves = own as usize > slots.div_ceil(run.len()) || stages.clone().all(elsewhere);
+        if place == Place::Pipelines && alike && run.len() > 1 && run.len() <= slots && own > 1 && leaves {
+            let groups = kind.groups().into_iter().map(|g| rings.scenario().groups[g].nic.highest());
+            let rate = groups.map(|r| r.as_bytes_per_s()).fold(0.0, higher);
+            list.push(Shared::new(stages, pipelines, (rate, 0.0)));
+        }
+    }
+    list
+}
+
+/// Bytes of a tied embedding's gradients.
+fn tied_bytes(scenario: &Scenario, tp: u32) -> Bytes {
+    let model = &scenario.model;
+    Bytes(
+        model.padded_vocab(tp).saturating_mul(model.hidden).saturating_mul(scenario.training.gradient_bytes),
+    )
+}
+
+/// The least time of the exchange of a tied embedding, over every pair of nodes and every instant; 0 where there is none.
+fn least_tied(scenario: &Scenario, kinds: &[Kind], template: &Template) -> u64 {
+    let [first, .., last] = &template.stages[..] else { return 0 };
+    if !scenario.model.tied_embeddings {
+        return 0;
+    }
+    let bytes = tied_bytes(scenario, first.tp.max(last.tp));
+    let (a, b) = (&kinds[first.kind as usize], &kinds[last.kind as usize]);
+    least_transfer(
+        scenario,
+        a,
+        b,
+        (Bytes(bytes.0 / 2), bytes),
+        first.tp.min(last.tp),
+        first.kind == last.kind,
+    )
+}
+
+/// The least time of one transfer of so many bytes, at the rate of a message of `chunk`, between stages of two kinds, over
+/// every pair of nodes and every instant.
 fn least_transfer(
     scenario: &Scenario,
     a: &Kind,
     b: &Kind,
-    bytes: Bytes,
+    (chunk, bytes): (Bytes, Bytes),
     streams: u32,
     together: bool,
 ) -> u64 {
@@ -202,10 +279,11 @@ fn least_transfer(
         for gb in b.groups() {
             let (from, to) = (&scenario.groups[ga], &scenario.groups[gb]);
             if ga == gb && together {
-                best = lower(best, from.inside.transfer_s(bytes, streams));
+                let time = from.inside.latency_s + bytes.0 as f64 / from.inside.transfer_rate(chunk, streams);
+                best = lower(best, time);
             }
             let link = &scenario.node_links[ga][gb];
-            let mut rate = link.transfer_rate(bytes, streams);
+            let mut rate = link.transfer_rate(chunk, streams);
             let mut latency = link.latency_s;
             for nic in [&from.nic, &to.nic] {
                 rate = lower(rate, nic.highest().as_bytes_per_s());

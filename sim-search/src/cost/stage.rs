@@ -1,6 +1,6 @@
 //! One stage: times, memory and gradient bytes of layers `first .. end`, for every such range.
 
-use super::NotMeasured;
+use super::{NotMeasured, floor_ps};
 use crate::space::Kind;
 use sim_models::layer_times::LayerSums;
 use sim_models::memory::{self, StageMemory};
@@ -56,6 +56,8 @@ pub struct StageCost {
     gradients: Vec<u64>,
     /// Memory of a device.
     memory: u64,
+    /// What the framework adds to an optimizer step once an iteration, ps.
+    once: u64,
     /// Its kind.
     pub kind: usize,
     /// Tensor parallelism.
@@ -94,8 +96,8 @@ impl StageCost {
             let bytes = model.parameters(l, tp).saturating_mul(u64::from(tp) * element);
             gradients.push(gradients[l as usize].saturating_add(bytes));
         }
-        let memory = group.gpu.memory.0;
-        Ok(StageCost { times, layers, one, more, gradients, memory, kind: k, tp })
+        let (memory, once) = (group.gpu.memory.0, floor_ps(scenario.training.overheads.iteration_s));
+        Ok(StageCost { times, layers, one, more, gradients, memory, once, kind: k, tp })
     }
 
     /// Forward pass of one micro-batch.
@@ -115,10 +117,10 @@ impl StageCost {
         self.forward(first, end) + self.backward(first, end)
     }
 
-    /// Optimizer step.
+    /// Optimizer step, with what is added once an iteration.
     pub fn update(&self, first: usize, end: usize) -> u64 {
         let sums = self.times.running();
-        sums[end].update.as_ps() - sums[first].update.as_ps()
+        self.once + sums[end].update.as_ps() - sums[first].update.as_ps()
     }
 
     /// Bytes by which the layers with `in_flight` micro-batches exceed the device (negative: to spare).

@@ -58,7 +58,7 @@ fn way_down<'t>(tree: &'t Tree<'t>, picks: &Picks) -> Option<Vec<(u64, Key)>> {
     let mut left = tree.micro_batches(root.frame);
     let pipelines: Vec<u32> = parts.iter().map(|p| tree.choices[*p].pipelines).collect();
     let across = tree.across(&parts);
-    let together = tree.together(&parts);
+    let together = tree.together(root, &parts);
     let timed: Vec<_> = together.iter().collect();
     way.push((bounds.within(root, &parts, &timed, root.menus.len(), 1, u64::MAX), key.clone()));
     let (mut bound, mut beside) = (0, 0);

@@ -153,7 +153,7 @@ impl<'t> Search<'t> {
         if pipelines > need {
             return Step::Prune(Rule::TooFewMicroBatches, None);
         }
-        let together = state.together.clone().unwrap_or_else(|| Arc::new(self.tree.together(parts)));
+        let together = state.together.clone().unwrap_or_else(|| Arc::new(self.tree.together(root, parts)));
         if !state.better {
             let timed: Vec<&Timed> = together.iter().collect();
             let bound = self.bounds().within(root, parts, &timed, root.menus.len(), bound, limit);
