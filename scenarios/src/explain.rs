@@ -230,6 +230,12 @@ one; its constants are shares of the catalogue's figures for that GPU, so it ser
 The fabric file of a node group cannot be read, or is of other nodes. `tideplan calibrate LOG --gpu GPU --out FILE` writes one; \
 it serves the nodes that were measured.",
     ),
+    (
+        "T0313",
+        "\
+A job of `[[jobs]]` does not fit the cluster or the other jobs: its `nodes` are none of the cluster's, its plan uses a device \
+outside them, two jobs want the same GPU, or there are more than 16. Jobs share NICs and links; each GPU has one job.",
+    ),
     // Traces and events.
     (
         "T0401",

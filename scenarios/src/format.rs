@@ -4,7 +4,7 @@
 use crate::fault::{At, Faults};
 use crate::node::Node;
 use crate::read::{
-    AnyRate, Factor, Int, LongTime, Name, Read, Size, SomeRate, SomeSize, Time, choice, table,
+    AnyRate, Factor, Int, LongTime, Name, NodesName, Read, Size, SomeRate, SomeSize, Time, choice, table,
 };
 use schemars::{Schema, SchemaGenerator, json_schema};
 use sim_models::plan::{DeviceRange, GradientSync, Layers, Plan, Recompute, Schedule};
@@ -78,10 +78,10 @@ table! {
         schema_version: required Int<0, { u32::MAX as u64 }> = "1",
         /// One line on what the scenario is.
         about: optional String = "\"two zones\"",
-        /// What is trained.
-        model: required ModelTable = "{ name = \"opt-350m\" }",
-        /// How it is trained.
-        training: required TrainingTable = "{ global_batch = 1024 }",
+        /// What is trained; may be missing where each of the `[[jobs]]` has its own.
+        model: optional ModelTable = "{ name = \"opt-350m\" }",
+        /// How it is trained; may be missing where each of the `[[jobs]]` has its own.
+        training: optional TrainingTable = "{ global_batch = 1024 }",
         /// Groups of alike nodes.
         nodes: required Vec<At<NodesTable>> = "[{ name = \"a100\", count = 4, gpus_per_node = 4, gpu = \"A100-40\" }]",
         /// GPUs that the catalogue does not have.
@@ -100,6 +100,26 @@ table! {
         cost: optional CostTable = "{ nodes = [{ group = \"a100\", per_hour = 29.38 }] }",
         /// A plan of the scenario's own, which `simulate` takes when it is given none.
         plan: optional PlanChoice = "{ file = \"plan.toml\" }",
+        /// Jobs that share the cluster, each with a plan of its own, in place of one job.
+        jobs: optional Vec<At<JobTable>> = "[{ name = \"large\", nodes = [\"a100:0-1\"] }]",
+    }
+}
+
+table! {
+    /// One of several jobs that share the cluster's nodes and links. Each runs one iteration from its start on.
+    JobTable "`[[jobs]]`" {
+        /// Name.
+        name: required Name = "\"large\"",
+        /// What it trains; the scenario's when missing.
+        model: optional ModelTable = "{ name = \"opt-350m\" }",
+        /// How it is trained; the scenario's when missing.
+        training: optional TrainingTable = "{ global_batch = 1024 }",
+        /// Nodes that it may use: groups, or ranges of their nodes; all when missing.
+        nodes: optional Vec<At<NodesName>> = "[\"a100:0-1\", \"v100\"]",
+        /// When its iteration starts; at once when missing.
+        start: optional Time = "\"100 ms\"",
+        /// Its plan. Without one a plan is to be found.
+        plan: optional PlanChoice = "{ file = \"large.toml\" }",
     }
 }
 
@@ -584,6 +604,7 @@ mod tests {
     #[test]
     fn every_example_is_right() {
         ScenarioFile::check_examples();
+        JobTable::check_examples();
         ModelTable::check_examples();
         ExpertsTable::check_examples();
         LatentTable::check_examples();

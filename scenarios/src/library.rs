@@ -48,6 +48,8 @@ const BUILTINS: &[Builtin] = builtins![
     "quick": "opt350-a100x32",
     "quick": "opt350-a100x32-v100x96",
     "quick": "opt350-a100x128-v100x384",
+    "quick": "jobs-two",
+    "quick": "jobs-four",
     "published": "llama3-405b-h100x16384",
     "published": "llama3-405b-h100x131072",
     "published": "gpt3-175b-a100x1024",

@@ -240,6 +240,27 @@ macro_rules! range {
 range!(Layers);
 range!(DeviceRange);
 
+/// A group of nodes, `a100`, or some of them, `a100:0-3`.
+#[derive(Clone, Debug)]
+pub(crate) enum NodesName {
+    Group(String),
+    Range(DeviceRange),
+}
+
+impl Read for NodesName {
+    fn read(node: &Node, faults: &mut Faults) -> Option<Self> {
+        let Name(text) = Name::read(node, faults)?;
+        Some(match text.parse() {
+            Ok(range) => NodesName::Range(range),
+            Err(_) => NodesName::Group(text),
+        })
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        Name::schema(generator)
+    }
+}
+
 /// Declares how the values of an enum are written.
 macro_rules! choice {
     ($type:ty { $($text:literal => $value:expr),* $(,)? }) => {

@@ -7,18 +7,21 @@
 //! fair rates (which are unique) are the same, and they stay in the same state: the folded run has the unfolded run's
 //! times to the picosecond. One NIC stands for all of its colour, with each transfer weighted by how many of its like
 //! that NIC carries; a link between zones is one link, so there a transfer counts once for every pipeline it stands for.
+//! Jobs that share a cluster are folded together: no two jobs' pipelines are alike, and a node's colour says what it carries
+//! of each.
 
 use crate::layout::Layout;
 use crate::scenario::NodeId;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Which pipelines are simulated, and for how many others.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Folding {
     /// Pipelines to simulate, in order, each with how many it stands for (itself included).
     pub classes: Vec<Class>,
     /// The node that stands for a node.
-    canonical: BTreeMap<NodeId, NodeId>,
+    canonical: Arc<BTreeMap<NodeId, NodeId>>,
 }
 
 /// Alike pipelines.
@@ -28,7 +31,7 @@ pub struct Class {
     pub pipeline: usize,
     /// How many there are.
     pub count: u32,
-    /// For each stage and each of its nodes: how many pipelines of the class have that stage on the same node.
+    /// For each stage and each of its nodes: how many pipelines of the class have this one of that stage's nodes there.
     pub shares: Vec<Vec<u32>>,
 }
 
@@ -45,63 +48,38 @@ impl Folding {
                 }
             })
             .collect();
-        Folding { classes, canonical: BTreeMap::new() }
+        Folding { classes, canonical: Arc::default() }
     }
 
     /// Alike pipelines together.
     pub fn of(layout: &Layout) -> Folding {
-        let nodes = |p: usize| layout.ranks[layout.pipelines[p].stages.clone()].iter().flat_map(|r| &r.nodes);
-        let count = layout.pipelines.len();
-        let mut colours = number((0..count).map(|p| {
-            let groups: Vec<u32> = nodes(p).map(|n| n.group).collect();
-            (layout.pipelines[p].group, layout.pipelines[p].micro_batches, groups)
+        Folding::together(&[layout]).swap_remove(0)
+    }
+
+    /// The same of jobs that share a cluster: a folding for each.
+    pub fn together(layouts: &[&Layout]) -> Vec<Folding> {
+        let pipelines = Pipelines::of(layouts);
+        let mut colours = number(pipelines.list.iter().map(|&(job, p)| {
+            let groups: Vec<u32> = pipelines.nodes(job, p).map(|n| n.group).collect();
+            let pipeline = &layouts[job].pipelines[p];
+            (job, pipeline.group, pipeline.micro_batches, groups)
         }));
         loop {
-            let node_colour = node_colours(layout, &colours.0);
-            let refined = number((0..count).map(|p| {
-                let seen: Vec<NodeId> = nodes(p).copied().collect();
+            let node_colour = pipelines.node_colours(&colours.0);
+            let refined = number(pipelines.list.iter().zip(&colours.0).map(|(&(job, p), colour)| {
+                let seen: Vec<NodeId> = pipelines.nodes(job, p).copied().collect();
                 let around: Vec<(u32, usize)> = seen
                     .iter()
                     .map(|n| (node_colour[n], seen.iter().position(|m| m == n).unwrap_or(0)))
                     .collect();
-                (colours.0[p], around)
+                (*colour, around)
             }));
             let stable = refined.1 == colours.1;
             colours = refined;
             if stable {
-                return Folding::from_colours(layout, &colours.0, &node_colour);
+                return pipelines.foldings(&colours.0, &node_colour);
             }
         }
-    }
-
-    fn from_colours(layout: &Layout, colours: &[u32], node_colour: &BTreeMap<NodeId, u32>) -> Folding {
-        let mut first_node: BTreeMap<u32, NodeId> = BTreeMap::new();
-        let mut canonical = BTreeMap::new();
-        for (node, colour) in node_colour {
-            canonical.insert(*node, *first_node.entry(*colour).or_insert(*node));
-        }
-        let mut on_node: BTreeMap<(NodeId, u32, u32), u32> = BTreeMap::new();
-        for rank in &layout.ranks {
-            for node in &rank.nodes {
-                *on_node.entry((*node, colours[rank.pipeline], rank.stage)).or_default() += 1;
-            }
-        }
-        let mut classes: Vec<Class> = Vec::new();
-        let mut class_of: BTreeMap<u32, usize> = BTreeMap::new();
-        for (p, colour) in colours.iter().enumerate() {
-            if let Some(&c) = class_of.get(colour) {
-                classes[c].count += 1;
-                continue;
-            }
-            class_of.insert(*colour, classes.len());
-            let ranks = &layout.ranks[layout.pipelines[p].stages.clone()];
-            let share = |r: &crate::layout::Rank| {
-                r.nodes.iter().map(|node| on_node[&(*node, *colour, r.stage)]).collect()
-            };
-            let shares = ranks.iter().map(share).collect();
-            classes.push(Class { pipeline: p, count: 1, shares });
-        }
-        Folding { classes, canonical }
     }
 
     /// Whether a pipeline stands for another.
@@ -112,6 +90,92 @@ impl Folding {
     /// The node whose resources stand for those of `node`.
     pub fn canonical(&self, node: NodeId) -> NodeId {
         self.canonical.get(&node).copied().unwrap_or(node)
+    }
+}
+
+/// The pipelines of all jobs.
+struct Pipelines<'a> {
+    layouts: &'a [&'a Layout],
+    /// Job and pipeline, in order.
+    list: Vec<(usize, usize)>,
+    /// Index in the list of each job's first pipeline.
+    first: Vec<usize>,
+}
+
+impl<'a> Pipelines<'a> {
+    fn of(layouts: &'a [&'a Layout]) -> Pipelines<'a> {
+        let mut pipelines = Pipelines { layouts, list: Vec::new(), first: Vec::new() };
+        for (job, layout) in layouts.iter().enumerate() {
+            pipelines.first.push(pipelines.list.len());
+            pipelines.list.extend((0..layout.pipelines.len()).map(|p| (job, p)));
+        }
+        pipelines
+    }
+
+    /// Nodes of a pipeline, stage by stage.
+    fn nodes(&self, job: usize, pipeline: usize) -> impl Iterator<Item = &'a NodeId> {
+        let layout = self.layouts[job];
+        layout.ranks[layout.pipelines[pipeline].stages.clone()].iter().flat_map(|r| &r.nodes)
+    }
+
+    /// Calls `f` with every node of every stage: the node, the pipeline's index in the list, stage, which of its nodes.
+    fn each_node(&self, mut f: impl FnMut(NodeId, usize, (u32, u32))) {
+        for (layout, first) in self.layouts.iter().zip(&self.first) {
+            for rank in &layout.ranks {
+                for (slot, node) in rank.nodes.iter().enumerate() {
+                    f(*node, first + rank.pipeline, (rank.stage, slot as u32));
+                }
+            }
+        }
+    }
+
+    /// A node's colour: its group, whether it changes on its own, and the sorted list of what it carries.
+    fn node_colours(&self, colours: &[u32]) -> BTreeMap<NodeId, u32> {
+        let mut carried: BTreeMap<NodeId, Vec<Carried>> = BTreeMap::new();
+        self.each_node(|node, pipeline, place| {
+            carried.entry(node).or_default().push((colours[pipeline], place));
+        });
+        for list in carried.values_mut() {
+            list.sort_unstable();
+        }
+        let apart = |node| self.layouts.first().and_then(|layout| layout.apart.get(node));
+        let (numbers, _) = number(carried.iter().map(|(node, list)| (node.group, apart(node), list)));
+        carried.keys().copied().zip(numbers).collect()
+    }
+
+    fn foldings(&self, colours: &[u32], node_colour: &BTreeMap<NodeId, u32>) -> Vec<Folding> {
+        let mut first_node: BTreeMap<u32, NodeId> = BTreeMap::new();
+        let mut canonical = BTreeMap::new();
+        for (node, colour) in node_colour {
+            canonical.insert(*node, *first_node.entry(*colour).or_insert(*node));
+        }
+        let mut on_node: BTreeMap<(NodeId, Carried), u32> = BTreeMap::new();
+        self.each_node(|node, pipeline, place| {
+            *on_node.entry((node, (colours[pipeline], place))).or_default() += 1;
+        });
+        let canonical = Arc::new(canonical);
+        let mut foldings: Vec<Folding> = self
+            .layouts
+            .iter()
+            .map(|_| Folding { classes: Vec::new(), canonical: canonical.clone() })
+            .collect();
+        let mut class_of: BTreeMap<u32, usize> = BTreeMap::new();
+        for (&(job, p), colour) in self.list.iter().zip(colours) {
+            let (layout, classes) = (self.layouts[job], &mut foldings[job].classes);
+            if let Some(&c) = class_of.get(colour) {
+                classes[c].count += 1;
+                continue;
+            }
+            class_of.insert(*colour, classes.len());
+            let ranks = &layout.ranks[layout.pipelines[p].stages.clone()];
+            let share = |r: &crate::layout::Rank| {
+                let slots = (0u32..).zip(&r.nodes);
+                slots.map(|(slot, node)| on_node[&(*node, (*colour, (r.stage, slot)))]).collect()
+            };
+            let shares = ranks.iter().map(share).collect();
+            classes.push(Class { pipeline: p, count: 1, shares });
+        }
+        foldings
     }
 }
 
@@ -129,19 +193,3 @@ fn number<K: Ord>(keys: impl Iterator<Item = K>) -> (Vec<u32>, usize) {
 
 /// What a node carries: a colour, its stage and which of the stage's nodes it is.
 type Carried = (u32, (u32, u32));
-
-/// A node's colour: its group, and the sorted list of what it carries.
-fn node_colours(layout: &Layout, colours: &[u32]) -> BTreeMap<NodeId, u32> {
-    let mut carried: BTreeMap<NodeId, Vec<Carried>> = BTreeMap::new();
-    for rank in &layout.ranks {
-        for (slot, node) in rank.nodes.iter().enumerate() {
-            let stage = (rank.stage, slot as u32);
-            carried.entry(*node).or_default().push((colours[rank.pipeline], stage));
-        }
-    }
-    for list in carried.values_mut() {
-        list.sort_unstable();
-    }
-    let (numbers, _) = number(carried.iter().map(|(node, list)| (node.group, layout.apart.get(node), list)));
-    carried.keys().copied().zip(numbers).collect()
-}

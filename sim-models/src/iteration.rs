@@ -3,7 +3,7 @@
 use crate::device::catalogue::Format;
 use crate::fold::Folding;
 use crate::layout::{Layout, Rank};
-use crate::lower::{Fabric, Lowering, SyncKind};
+use crate::lower::{Fabric, LaidOut, Lowering, SyncKind};
 use crate::memory::{self, Memory};
 use crate::plan::Plan;
 use crate::plan_check::PlanFault;
@@ -24,6 +24,14 @@ pub enum SimulateError {
     TooMany {
         /// How many.
         tasks: u64,
+    },
+    /// Two jobs want the same device.
+    #[error("`{device}` is in the plans of two jobs, number {} and {}", .jobs.0, .jobs.1)]
+    Taken {
+        /// Its name in plans.
+        device: String,
+        /// The jobs, from 0.
+        jobs: (usize, usize),
     },
     /// It does not fit in a task graph.
     #[error(transparent)]
@@ -190,36 +198,62 @@ impl<'a> Simulator<'a> {
         at: SimTime,
         cutoff: Option<SimTime>,
     ) -> Result<Outcome, SimulateError> {
-        self.lower(plan, layout, folding)?;
+        let job = LaidOut { scenario: self.scenario, plan, layout, start: SimDuration::ZERO };
+        self.run_jobs(&[job], std::slice::from_ref(folding), at, cutoff)
+    }
+
+    /// Simulates jobs side by side, each with its folding ([`Folding::together`]), no further than `cutoff`.
+    ///
+    /// # Errors
+    /// As [`Simulator::run`].
+    pub fn run_jobs(
+        &mut self,
+        jobs: &[LaidOut<'_>],
+        foldings: &[Folding],
+        at: SimTime,
+        cutoff: Option<SimTime>,
+    ) -> Result<Outcome, SimulateError> {
+        self.lower(jobs, foldings)?;
         let options = RunOptions { origin: at, cutoff, event_budget: None };
         Ok(self.executor.run(&self.lowering.graph, &self.fabric.network, &options, &mut NoObserver)?)
     }
 
-    /// The plan's task graph, where it is not too large.
-    pub(crate) fn lower(
-        &mut self,
-        plan: &Plan,
-        layout: &Layout,
-        folding: &Folding,
-    ) -> Result<(), SimulateError> {
-        let pipelines = folding.classes.iter().map(|c| &layout.pipelines[c.pipeline]);
-        let passes = |p: &crate::layout::Pipeline| {
-            let shape = layout.shape(plan, p);
-            u64::from(shape.stages) * u64::from(shape.chunks) * u64::from(shape.micro_batches)
-        };
-        // Sharded parameters are gathered, and gradients sent, piece by piece in every pass.
-        let each = if plan.zero >= 2 { 4 + 6 * u64::from(self.scenario.model.layers().min(64)) } else { 5 };
-        let tasks = pipelines.map(passes).fold(0, u64::saturating_add).saturating_mul(each);
+    /// The task graph of the jobs' plans, where it is not too large.
+    pub(crate) fn lower(&mut self, jobs: &[LaidOut<'_>], foldings: &[Folding]) -> Result<(), SimulateError> {
+        let mut tasks = 0u64;
+        for (job, folding) in jobs.iter().zip(foldings) {
+            let pipelines = folding.classes.iter().map(|c| &job.layout.pipelines[c.pipeline]);
+            let passes = |p: &crate::layout::Pipeline| {
+                let shape = job.layout.shape(job.plan, p);
+                u64::from(shape.stages) * u64::from(shape.chunks) * u64::from(shape.micro_batches)
+            };
+            // Sharded parameters are gathered, and gradients sent, piece by piece in every pass.
+            let pieces = u64::from(job.scenario.model.layers().min(64));
+            let each = if job.plan.zero >= 2 { 4 + 6 * pieces } else { 5 };
+            let own = pipelines.map(passes).fold(0, u64::saturating_add).saturating_mul(each);
+            tasks = tasks.saturating_add(own);
+        }
         if tasks > MOST_TASKS {
             return Err(SimulateError::TooMany { tasks });
         }
-        Ok(self.lowering.lower(self.scenario, self.fabric, plan, layout, folding)?)
+        Ok(self.lowering.lower_jobs(self.fabric, jobs, foldings)?)
+    }
+
+    /// When the last task of a job of the last run ended.
+    pub(crate) fn end_of(&self, job: usize) -> SimTime {
+        let tasks = self.lowering.maps[job].tasks.clone();
+        tasks.map(|task| self.executor.finish_of(TaskId(task))).max().unwrap_or(SimTime::ZERO)
     }
 
     /// Calls `f` with every task of the last run that finished: what it is, its start and its end. A synchronisation comes
     /// once for each simulated rank in it.
-    pub fn spans(&self, layout: &Layout, mut f: impl FnMut(Span, SimTime, SimTime)) {
-        let map = &self.lowering.map;
+    pub fn spans(&self, layout: &Layout, f: impl FnMut(Span, SimTime, SimTime)) {
+        self.spans_of(0, layout, f);
+    }
+
+    /// The same of one of several jobs.
+    pub fn spans_of(&self, job: usize, layout: &Layout, mut f: impl FnMut(Span, SimTime, SimTime)) {
+        let map = &self.lowering.maps[job];
         let mut emit = |span, task: TaskId| {
             let end = self.executor.finish_of(task);
             if end != SimTime::MAX {
@@ -256,14 +290,14 @@ impl<'a> Simulator<'a> {
         }
     }
 
-    /// Where the time of each simulated rank went in the last run, by index into [`Layout::ranks`].
-    pub(crate) fn rank_times(&self, layout: &Layout) -> Vec<RankTime> {
+    /// Where the time of each simulated rank of a job went in the last run, by index into [`Layout::ranks`].
+    pub(crate) fn rank_times(&self, job: usize, layout: &Layout) -> Vec<RankTime> {
         let ranks = layout.ranks.len();
         let mut times = vec![RankTime::default(); ranks];
         // Intervals of computing, of transfers between stages, and of synchronisation, by rank.
         let mut computing: Vec<Vec<(u64, u64)>> = vec![Vec::new(); ranks];
         let (mut passing, mut syncing) = (computing.clone(), computing.clone());
-        self.spans(layout, |span, start, end| {
+        self.spans_of(job, layout, |span, start, end| {
             let interval = (start.as_ps(), end.as_ps());
             match span {
                 Span::Forward { rank, .. }
@@ -291,26 +325,27 @@ impl<'a> Simulator<'a> {
         times
     }
 
-    /// What became of each device in the last run.
-    fn devices(
+    /// What became of each device of a job (the one number `index`) in the last run; its iteration took `time`.
+    pub(crate) fn devices(
         &self,
-        plan: &Plan,
-        layout: &Layout,
+        index: usize,
+        job: &LaidOut<'_>,
         folding: &Folding,
-        end: SimDuration,
+        time: SimDuration,
     ) -> Vec<DeviceReport> {
-        let times = self.rank_times(layout);
+        let LaidOut { scenario, plan, layout, .. } = *job;
+        let times = self.rank_times(index, layout);
         let mut reports = Vec::new();
         for class in &folding.classes {
             let pipeline = &layout.pipelines[class.pipeline];
             for r in pipeline.stages.clone() {
                 let rank = &layout.ranks[r];
                 let RankTime { busy, inside, passed, synced } = times[r];
-                let memory = memory::of_rank(self.scenario, plan, layout, rank);
+                let memory = memory::of_rank(scenario, plan, layout, rank);
                 let seconds = |ps: u64| SimDuration::from_ps(ps).as_secs_f64();
                 let report = |device| DeviceReport {
-                    id: self.scenario.device_name(device),
-                    gpu: self.scenario.group(device).gpu.name.clone(),
+                    id: scenario.device_name(device),
+                    gpu: scenario.group(device).gpu.name.clone(),
                     count: class.count,
                     pipeline: rank.pipeline as u32,
                     stage: rank.stage,
@@ -319,9 +354,9 @@ impl<'a> Simulator<'a> {
                     exposed_tp_s: seconds(inside),
                     exposed_pp_s: seconds(passed),
                     exposed_dp_s: seconds(synced),
-                    bubble_s: seconds(end.as_ps().saturating_sub(busy + synced + passed)),
+                    bubble_s: seconds(time.as_ps().saturating_sub(busy + synced + passed)),
                     peak_memory_bytes: memory.total().0,
-                    memory_bytes: self.scenario.group(device).gpu.memory.0,
+                    memory_bytes: scenario.group(device).gpu.memory.0,
                     memory,
                 };
                 reports.extend(rank.devices.iter().map(|d| report(*d)));
@@ -374,13 +409,7 @@ impl Iteration {
     /// Where the precision is fp32 that is the TF32 peak on a GPU that has it, as frameworks use it for products.
     pub fn mfu(&self, scenario: &Scenario, layout: &Layout) -> f64 {
         let flop = scenario.model.flop_per_sample() * f64::from(scenario.training.global_batch);
-        let format = match Format::from(scenario.training.precision) {
-            Format::Fp32 => Format::Tf32,
-            format => format,
-        };
-        let devices = layout.ranks.iter().flat_map(|r| &r.devices);
-        let peak: f64 = devices.map(|d| scenario.group(*d).gpu.peak_of(format)).sum();
-        flop / (peak * self.time.as_secs_f64())
+        flop / (peak_flop_per_s(scenario, layout) * self.time.as_secs_f64())
     }
 
     /// Where the iteration's time lies with 90 % of confidence, s: by the spread of its layer times, which are wrong
@@ -396,6 +425,16 @@ impl Iteration {
         let lack = |d: &DeviceReport| i128::from(d.peak_memory_bytes) - i128::from(d.memory_bytes);
         self.devices.iter().map(|d| (d, lack(d))).max_by_key(|(_, lack)| *lack)
     }
+}
+
+/// What the devices of a plan could do in a second at their dense peak.
+pub fn peak_flop_per_s(scenario: &Scenario, layout: &Layout) -> f64 {
+    let format = match Format::from(scenario.training.precision) {
+        Format::Fp32 => Format::Tf32,
+        format => format,
+    };
+    let devices = layout.ranks.iter().flat_map(|r| &r.devices);
+    devices.map(|d| scenario.group(*d).gpu.peak_of(format)).sum()
 }
 
 /// Bytes that each rank needs for `plan` and has, in the order of [`Layout::ranks`].
@@ -428,6 +467,7 @@ pub fn simulate_with(
     options: &Options,
 ) -> Result<Iteration, SimulateError> {
     let folding = if options.fold { Folding::of(layout) } else { Folding::none(layout) };
+    let job = LaidOut { scenario: simulator.scenario, plan, layout, start: SimDuration::ZERO };
     let outcome = simulator.run(plan, layout, &folding, options.at, None)?;
     let time = SimDuration::from_ps(outcome.end.as_ps());
     Ok(Iteration {
@@ -435,7 +475,7 @@ pub fn simulate_with(
         events: outcome.events,
         digest: outcome.digest,
         folded: folding.is_folded(),
-        devices: simulator.devices(plan, layout, &folding, time),
+        devices: simulator.devices(0, &job, &folding, time),
     })
 }
 

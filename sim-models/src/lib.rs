@@ -13,6 +13,7 @@ pub mod fold;
 pub mod framework;
 pub mod import;
 pub mod iteration;
+pub mod jobs;
 pub mod layer_times;
 pub mod layout;
 pub mod link;

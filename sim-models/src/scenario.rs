@@ -43,7 +43,35 @@ pub struct Scenario {
     pub cost: Cost,
     /// What changes while a job runs, and how a replay goes.
     pub replay: Replay,
+    /// Jobs that share the cluster, in place of one; model, recipe and layer times above are then the first job's.
+    pub jobs: Vec<Job>,
 }
+
+/// One of several jobs that share a cluster.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Its name. Unique.
+    pub name: String,
+    /// When its iteration starts, after the first instant.
+    pub start: SimDuration,
+    /// Nodes that it may use, as ranges of nodes; empty: all.
+    pub nodes: Vec<DeviceRange>,
+    /// The cluster as it sees it: the same nodes and links, with its model, its recipe, its plan, and no jobs.
+    pub scenario: Scenario,
+}
+
+impl Job {
+    /// Whether it may use a device.
+    pub fn may_use(&self, device: DeviceId) -> bool {
+        let node = self.scenario.node(device);
+        let name = &self.scenario.group(device).name;
+        let among = |r: &DeviceRange| r.group == *name && (r.first..=r.last).contains(&node.index);
+        self.nodes.is_empty() || self.nodes.iter().any(among)
+    }
+}
+
+/// Most jobs that share a cluster.
+pub const MOST_JOBS: usize = 16;
 
 /// Alike nodes in one zone.
 #[derive(Clone, Debug)]

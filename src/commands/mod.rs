@@ -7,6 +7,7 @@ mod exchange;
 mod explain;
 mod import;
 mod init;
+mod jobs;
 mod list;
 mod merge;
 mod plan;
@@ -54,6 +55,21 @@ fn load(name: &str, over: &Over, plan: bool) -> Result<(Loaded, Overrides), Fail
 
 /// The same of a text in place of a file or a built-in.
 fn load_or(name: &str, text: Option<&str>, over: &Over, plan: bool) -> Result<(Loaded, Overrides), Failure> {
+    let found = load_jobs_too(name, text, over, plan)?;
+    if !found.0.scenario.jobs.is_empty() {
+        let message = format!("scenario `{name}` has several jobs: here one is taken");
+        return Err(Failure::new(message, "`tideplan simulate` takes `[[jobs]]`"));
+    }
+    Ok(found)
+}
+
+/// The same, also of a scenario with several jobs.
+fn load_jobs_too(
+    name: &str,
+    text: Option<&str>,
+    over: &Over,
+    plan: bool,
+) -> Result<(Loaded, Overrides), Failure> {
     // Its own plan need not fit what is set over a scenario, where nobody asks for that plan.
     let mut overrides = Overrides { without_plan: !plan && !over.sets.is_empty(), ..Overrides::default() };
     let mut faults = Vec::new();

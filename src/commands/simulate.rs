@@ -1,6 +1,6 @@
 //! `tideplan simulate`: one iteration of a plan.
 
-use super::{load, print, print_json};
+use super::{load_jobs_too, print, print_json};
 use crate::cli::Simulate;
 use crate::failure::{Answer, Failure};
 use crate::report;
@@ -18,8 +18,11 @@ pub(super) fn run(args: &Simulate) -> Result<Answer, Failure> {
     if let Some(workload) = &args.workload {
         return super::workload::run(args, workload);
     }
-    let (loaded, overrides) = load(&args.scenario, &args.over, args.plan.is_none())?;
+    let (loaded, overrides) = load_jobs_too(&args.scenario, None, &args.over, args.plan.is_none())?;
     let scenario = &loaded.scenario;
+    if !scenario.jobs.is_empty() {
+        return super::jobs::run(args, scenario, overrides.at);
+    }
     let plan = match &args.plan {
         Some(path) => scenarios::load_plan_for(path, scenario)?,
         None => scenario.plan.clone().ok_or_else(|| {
@@ -35,7 +38,7 @@ pub(super) fn run(args: &Simulate) -> Result<Answer, Failure> {
     let options = Options { at: overrides.at, fold: !args.no_fold };
     let iteration = simulate_with(&mut simulator, &plan, &layout, &options).map_err(not_simulated)?;
     if let Some(path) = &args.timeline {
-        let timeline = report::timeline::chrome(scenario, &layout, &simulator);
+        let timeline = report::timeline::chrome(scenario, &[(None, &layout)], &simulator);
         write::whole(path, timeline.to_string().as_bytes())?;
         eprintln!("wrote {}: open it in https://ui.perfetto.dev", path.display());
     }
@@ -71,7 +74,7 @@ pub(super) fn run(args: &Simulate) -> Result<Answer, Failure> {
     Ok(if iteration.fits() { Answer::Yes } else { Answer::No })
 }
 
-fn not_simulated(error: SimulateError) -> Failure {
+pub(super) fn not_simulated(error: SimulateError) -> Failure {
     let help = match &error {
         SimulateError::Sim(sim_core::SimError::Stalled { .. }) => {
             "a link that the plan needs is down for ever: look at its trace and events"

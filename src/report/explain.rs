@@ -32,6 +32,11 @@ pub(crate) struct Explained<'a> {
 impl Explained<'_> {
     /// Sections of text.
     pub(crate) fn text(&self) -> String {
+        self.of_job() + "\nshared links\n" + &self.links() + "\nlayer times\n" + &self.evidence()
+    }
+
+    /// The sections of a job that has links in common with others.
+    pub(crate) fn of_job(&self) -> String {
         let e = self.explanation;
         let folded = if e.folded { ", folded: alike pipelines stand for one another" } else { "" };
         let mut text = format!(
@@ -45,11 +50,7 @@ impl Explained<'_> {
         text += "\nmemory of each device at its fullest, GiB\n";
         text += &self.memory();
         text += "\n10 % faster, one at a time\n";
-        text += &self.helps();
-        text += "\nshared links\n";
-        text += &self.links();
-        text += "\nlayer times\n";
-        text + &self.evidence()
+        text + &self.helps()
     }
 
     /// The value of `explain`.
@@ -323,7 +324,7 @@ impl Explained<'_> {
         links
     }
 
-    fn links(&self) -> String {
+    pub(crate) fn links(&self) -> String {
         let links = self.fullest_links();
         if links.is_empty() {
             return "nothing leaves a node\n".into();
@@ -346,7 +347,7 @@ impl Explained<'_> {
         text
     }
 
-    fn evidence(&self) -> String {
+    pub(crate) fn evidence(&self) -> String {
         let mut table = Table::new(["group", "GPU", "known", "one in three is off by more than"]);
         for g in &self.explanation.evidence {
             let group = &self.scenario.groups[g.group as usize];

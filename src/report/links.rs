@@ -11,7 +11,7 @@ use std::path::Path;
 pub(crate) fn csv(path: &Path, scenario: &Scenario, explanation: &Explanation) -> Result<(), Failure> {
     write::streamed(path, |out| {
         writeln!(out, "time_s,link,bytes_per_s,capacity_bytes_per_s").map_err(write::failed)?;
-        for (link, report) in &explanation.every_link {
+        for (link, report) in explanation.every_link.iter() {
             let name = link.name(scenario);
             let name = if name.contains([',', '"', '\n', '\r']) {
                 format!("\"{}\"", name.replace('"', "\"\""))

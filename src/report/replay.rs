@@ -510,7 +510,7 @@ fn iteration(scenario: &Scenario, plan: &Plan, start: u64, pid: usize, events: &
     if simulate_with(&mut simulator, plan, &layout, &options).is_err() {
         return;
     }
-    let of = super::timeline::chrome(&seen, &layout, &simulator);
+    let of = super::timeline::chrome(&seen, &[(None, &layout)], &simulator);
     for event in of["traceEvents"].as_array().into_iter().flatten() {
         let mut event = event.clone();
         // Rows of one policy stay apart from those of another.

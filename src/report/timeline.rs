@@ -16,6 +16,8 @@ const LINKS: u64 = 0;
 struct Writer<'a> {
     scenario: &'a Scenario,
     layout: &'a Layout,
+    /// The job, where there are several.
+    job: Option<&'a str>,
     events: Vec<Value>,
     /// Process of each node, and row of each link.
     nodes: BTreeMap<NodeId, u64>,
@@ -23,25 +25,34 @@ struct Writer<'a> {
     arrows: u64,
 }
 
-/// The trace of the simulator's last run.
-pub(crate) fn chrome(scenario: &Scenario, layout: &Layout, simulator: &Simulator<'_>) -> Value {
+/// The trace of the simulator's last run: of each job its name, where there are several, and its layout.
+pub(crate) fn chrome(
+    scenario: &Scenario,
+    jobs: &[(Option<&str>, &Layout)],
+    simulator: &Simulator<'_>,
+) -> Value {
+    let Some((_, layout)) = jobs.first() else { return json!({ "traceEvents": [] }) };
     let mut writer = Writer {
         scenario,
         layout,
+        job: None,
         events: Vec::new(),
         nodes: BTreeMap::new(),
         links: BTreeMap::new(),
         arrows: 0,
     };
-    // Where each pass starts: arrows end there.
-    let mut passes: BTreeMap<(usize, bool, u32), SimTime> = BTreeMap::new();
-    // The first part of a pass that is several tasks is where it starts.
-    simulator.spans(layout, |span, start, _| {
-        if let Span::Forward { rank, micro_batch } | Span::Backward { rank, micro_batch } = span {
-            passes.entry((rank, matches!(span, Span::Forward { .. }), micro_batch)).or_insert(start);
-        }
-    });
-    simulator.spans(layout, |span, start, end| writer.span(span, start, end, &passes));
+    for (index, (job, layout)) in jobs.iter().enumerate() {
+        (writer.job, writer.layout) = (*job, layout);
+        // Where each pass starts: arrows end there.
+        let mut passes: BTreeMap<(usize, bool, u32), SimTime> = BTreeMap::new();
+        // The first part of a pass that is several tasks is where it starts.
+        simulator.spans_of(index, layout, |span, start, _| {
+            if let Span::Forward { rank, micro_batch } | Span::Backward { rank, micro_batch } = span {
+                passes.entry((rank, matches!(span, Span::Forward { .. }), micro_batch)).or_insert(start);
+            }
+        });
+        simulator.spans_of(index, layout, |span, start, end| writer.span(span, start, end, &passes));
+    }
     writer.name_rows();
     json!({ "displayTimeUnit": "ms", "traceEvents": writer.events })
 }
@@ -89,7 +100,10 @@ impl Writer<'_> {
 
     fn place(&self, rank: usize) -> String {
         let (pipeline, stage) = (self.layout.ranks[rank].pipeline, self.layout.ranks[rank].stage);
-        format!("p{pipeline} s{stage}")
+        match self.job {
+            Some(job) => format!("{job} p{pipeline} s{stage}"),
+            None => format!("p{pipeline} s{stage}"),
+        }
     }
 
     fn process(&mut self, node: NodeId) -> u64 {
@@ -104,11 +118,15 @@ impl Writer<'_> {
         let pid = self.process(rank.node());
         for device in &rank.devices {
             let tid = u64::from(device.index) * ROWS.len() as u64 + row;
-            self.events.push(json!({
+            let mut event = json!({
                 "ph": "X", "name": name, "cat": kind, "pid": pid, "tid": tid, "ts": micros(start),
                 "dur": micros(end) - micros(start),
                 "args": { "pipeline": rank.pipeline, "stage": rank.stage },
-            }));
+            });
+            if let Some(job) = self.job {
+                event["args"]["job"] = job.into();
+            }
+            self.events.push(event);
         }
     }
 

@@ -10,6 +10,7 @@ mod docs;
 mod exchange;
 mod explain;
 mod fabric;
+mod jobs;
 mod lists;
 mod plan;
 mod replay;

@@ -23,9 +23,9 @@ use std::sync::Arc;
 const MOST_GROUPS: usize = 256;
 
 /// What is run on every group.
-pub(super) struct Workload<'a> {
-    pub(super) model: &'a Model,
-    pub(super) training: &'a Training,
+pub(super) struct Workload {
+    pub(super) model: Model,
+    pub(super) training: Training,
     /// The program that trains, where it is named: its fitted constants are taken.
     pub(super) framework: Option<&'static Framework>,
     /// Whether measured layer times are carried on to what was not measured.
@@ -35,7 +35,7 @@ pub(super) struct Workload<'a> {
 /// The groups; `None` when one of them is at fault.
 pub(super) fn groups(
     file: &ScenarioFile,
-    workload: Option<&Workload<'_>>,
+    workload: Option<&Workload>,
     cx: &mut Context<'_>,
 ) -> Option<Vec<NodeGroup>> {
     let gpus = Gpus::new(file, cx.faults);
@@ -75,7 +75,7 @@ fn gpus_of(t: &NodesTable) -> Option<u64> {
 fn group(
     table: &At<NodesTable>,
     file: &ScenarioFile,
-    workload: Option<&Workload<'_>>,
+    workload: Option<&Workload>,
     gpus: &Gpus,
     cx: &mut Context<'_>,
 ) -> Option<NodeGroup> {
@@ -122,10 +122,11 @@ fn layers(
     t: &NodesTable,
     gpu: &Gpu,
     (nccl, inside, outside): (Option<Nccl>, LinkModel, Option<Outside>),
-    workload: &Workload<'_>,
+    workload: &Workload,
     cx: &mut Context<'_>,
 ) -> Option<LayerTimes> {
-    let Workload { model, training, framework, extrapolate } = *workload;
+    let Workload { model, training, framework, extrapolate } = workload;
+    let (framework, extrapolate) = (*framework, *extrapolate);
     let format = Format::from(training.precision);
     let table = match (&t.profile, &t.device) {
         (Some(profile), _) => Some(profiled(profile, model, cx)?),

@@ -5,6 +5,7 @@ mod cluster;
 mod cost;
 mod gpus;
 mod happen;
+mod jobs;
 mod model;
 mod network;
 mod plan;
@@ -15,7 +16,7 @@ pub(crate) use plan::{checked, read as read_plan};
 use crate::Overrides;
 use crate::fault::{At, Faults, Place, Source};
 use crate::files;
-use crate::format::{SCHEMA_VERSION, ScenarioFile, SearchTable, TrainingTable};
+use crate::format::{ModelTable, SCHEMA_VERSION, ScenarioFile, SearchTable, TrainingTable};
 use crate::nearest::suggestion;
 use crate::read::Time;
 use sim_models::framework::{self, Calibration, Framework};
@@ -61,19 +62,13 @@ pub(crate) fn scenario(file: &ScenarioFile, name: &str, cx: &mut Context<'_>) ->
         let message = format!("the format has no version {}", version.value.0);
         cx.faults.push(version.place, "T0110", message, format!("write `schema_version = {SCHEMA_VERSION}`"));
     }
-    let model = file.model.as_ref().and_then(|t| model::model(t, cx));
-    let framework = file.training.as_ref().map_or(Ok(None), |t| self::framework(&t.value, cx.faults));
-    let training = file.training.as_ref().zip(framework.ok());
-    let training = training.and_then(|(t, framework)| self::training(&t.value, framework, cx.faults));
-    let framework = framework.unwrap_or(None);
     let search_table = file.search.as_ref().map(|t| &t.value);
     let extrapolate = search_table.and_then(|t| t.extrapolate.as_ref()).is_some_and(|e| e.value);
-    let workload = model.as_ref().zip(training.as_ref());
-    let workload =
-        workload.map(|(model, training)| cluster::Workload { model, training, framework, extrapolate });
-    let groups = cluster::groups(file, workload.as_ref(), cx);
+    let first = jobs::first(file, cx.faults);
+    let found = workload(first.0, first.1, extrapolate, cx);
+    let groups = cluster::groups(file, found.as_ref(), cx);
     let (zone_links, links, happenings) = network::zone_links(file, cx);
-    let (model, training, groups) = (model?, training?, groups?);
+    let (cluster::Workload { model, training, .. }, groups) = (found?, groups?);
     let node_links = network::node_links(file, &groups, &zone_links, cx.faults)?;
     let replay = replay::replay(file, &groups, &zone_links, links, &happenings, cx);
     let cost = cost::cost(file, &groups, &zone_links, cx.faults);
@@ -89,11 +84,27 @@ pub(crate) fn scenario(file: &ScenarioFile, name: &str, cx: &mut Context<'_>) ->
         search: search_table.map_or_else(SearchOptions::default, search),
         cost,
         replay,
+        jobs: Vec::new(),
     };
     if !cx.overrides.without_plan {
         scenario.plan = file.plan.as_ref().and_then(|p| plan::resolve(&p.value, &scenario, cx));
     }
+    scenario.jobs = jobs::jobs(file, &scenario, extrapolate, cx);
     Some(scenario)
+}
+
+/// What is trained and how; `None` when either is missing or at fault.
+fn workload(
+    model: Option<&At<ModelTable>>,
+    recipe: Option<&At<TrainingTable>>,
+    extrapolate: bool,
+    cx: &mut Context<'_>,
+) -> Option<cluster::Workload> {
+    let model = model.and_then(|t| model::model(t, cx));
+    let framework = recipe.map_or(Ok(None), |t| framework(&t.value, cx.faults));
+    let training = recipe.zip(framework.ok());
+    let training = training.and_then(|(t, framework)| training_of(&t.value, framework, cx.faults));
+    Some(cluster::Workload { model: model?, training: training?, framework: framework.ok()?, extrapolate })
 }
 
 /// The framework that is named, if one is.
@@ -108,7 +119,7 @@ fn framework(t: &TrainingTable, faults: &mut Faults) -> Result<Option<&'static F
     found.map(Some).ok_or(())
 }
 
-fn training(
+fn training_of(
     t: &TrainingTable,
     framework: Option<&'static Framework>,
     faults: &mut Faults,

@@ -13,6 +13,8 @@ fn every_builtin_loads_with_the_plan_it_names() {
         ("opt350-a100x32", 32, 0, 8, 1),
         ("opt350-a100x32-v100x96", 128, 0, 27, 2),
         ("opt350-a100x128-v100x384", 512, 0, 32, 7),
+        ("jobs-two", 16, 0, 0, 0),
+        ("jobs-four", 128, 0, 0, 0),
         ("llama3-405b-h100x16384", 16_384, 0, 128, 16),
         ("llama3-405b-h100x131072", 131_072, 0, 1024, 16),
         ("gpt3-175b-a100x1024", 1024, 0, 16, 8),
@@ -185,9 +187,10 @@ fn the_schema_has_every_table_and_the_plan() {
         "search",
         "cost",
         "plan",
+        "jobs",
     ];
     assert_eq!(keys, expected);
-    assert_eq!(schema["required"], serde_json::json!(["schema_version", "model", "training", "nodes"]));
+    assert_eq!(schema["required"], serde_json::json!(["schema_version", "nodes"]));
     let node = &schema["properties"]["nodes"]["items"];
     assert_eq!(node["additionalProperties"], false);
     assert_eq!(node["properties"]["count"]["maximum"], 1_000_000);

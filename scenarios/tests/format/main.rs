@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod changes;
+mod jobs;
 mod laws;
 mod layer_times;
 mod library;

@@ -85,6 +85,8 @@ pub struct GraphBuilder {
     tails: Vec<u32>,
     /// What paces delays from now on.
     pace: Vec<Use>,
+    /// What tasks wait for that would wait for nothing.
+    gate: Option<TaskId>,
     error: Option<GraphError>,
 }
 
@@ -112,7 +114,13 @@ impl GraphBuilder {
         self.edges.clear();
         self.tails.clear();
         self.pace.clear();
+        self.gate = None;
         self.error = None;
+    }
+
+    /// Tasks added from now on that wait for nothing else, the first on their streams and without `deps`, wait for this one.
+    pub fn gate(&mut self, gate: Option<TaskId>) {
+        self.gate = gate;
     }
 
     /// A new in-order stream: its tasks run one after another, in the order in which they are added.
@@ -276,6 +284,7 @@ impl GraphBuilder {
     fn task(&mut self, kind: Kind, value: u64, streams: &[StreamId], deps: &[TaskId]) -> TaskId {
         let id = index(self.records.len(), &mut self.error);
         self.records.push(Record { value, successors: 0, degree: 0, tag: 0, kind });
+        let waits = self.edges.len();
         for &stream in streams {
             let count = self.tails.len();
             match self.tails.get_mut(stream.index()) {
@@ -295,6 +304,9 @@ impl GraphBuilder {
             } else {
                 self.fail(GraphError::UnknownTask { task: dep, count: id as usize });
             }
+        }
+        if let Some(gate) = self.gate.filter(|gate| gate.0 < id && self.edges.len() == waits) {
+            self.edges.push((gate.0, id));
         }
         TaskId(id)
     }

@@ -11,10 +11,10 @@
 //! Latencies and a framework's fixed overheads stay.
 
 use crate::device::LayerCost;
-use crate::fold::Folding;
 use crate::iteration::{SimulateError, Simulator};
+use crate::jobs::foldings;
 use crate::layout::Layout;
-use crate::lower::Fabric;
+use crate::lower::{Fabric, LaidOut};
 use crate::plan::Plan;
 use crate::scenario::Scenario;
 use sim_core::{Network, NetworkBuilder, ResourceId, SimDuration, SimTime};
@@ -60,21 +60,48 @@ pub fn faster(
     at: SimTime,
     end: SimDuration,
 ) -> Result<Vec<Faster>, SimulateError> {
-    let used = |g: &usize| layout.ranks.iter().flat_map(|r| &r.devices).any(|d| d.group as usize == *g);
-    let groups: Vec<usize> = (0..scenario.groups.len()).filter(used).collect();
+    let job = LaidOut { scenario, plan, layout, start: SimDuration::ZERO };
+    Ok(faster_jobs(scenario, fabric, &[job], at, &[end])?.swap_remove(0))
+}
+
+/// The same of jobs side by side: what each gains when one thing is faster for all of them. `ends` are how long the
+/// iterations take as things are.
+///
+/// # Errors
+/// As [`crate::iteration::simulate`].
+pub fn faster_jobs(
+    cluster: &Scenario,
+    fabric: &Fabric,
+    jobs: &[LaidOut<'_>],
+    at: SimTime,
+    ends: &[SimDuration],
+) -> Result<Vec<Vec<Faster>>, SimulateError> {
+    let devices = || jobs.iter().flat_map(|j| &j.layout.ranks).flat_map(|r| &r.devices);
+    let groups: Vec<usize> =
+        (0..cluster.groups.len()).filter(|g| devices().any(|d| d.group as usize == *g)).collect();
     let of_groups = groups.iter().flat_map(|g| [What::Gpus(*g), What::Nics(*g), What::Inside(*g)]);
-    let changes = of_groups.chain((0..scenario.zone_links.len()).map(What::Zones));
-    let mut list = Vec::new();
+    let changes = of_groups.chain((0..cluster.zone_links.len()).map(What::Zones));
+    let mut lists = vec![Vec::new(); jobs.len()];
     for what in changes {
-        let changed = Changed::new(scenario, fabric, plan, layout, what)?;
-        let mut simulator = Simulator::new(&changed.scenario, &changed.fabric);
-        let outcome = simulator.run(plan, &changed.layout, &Folding::of(&changed.layout), at, None)?;
-        let (now, then) = (end.as_secs_f64(), outcome.end.as_secs_f64());
-        let gain = if now > 0.0 { (now - then) / now } else { 0.0 };
-        list.push(Faster { what, time: SimDuration::from_ps(outcome.end.as_ps()), gain });
+        let changed: Vec<Changed> =
+            jobs.iter().map(|job| Changed::new(job, fabric, what)).collect::<Result<_, _>>()?;
+        let Some(first) = changed.first() else { continue };
+        let again: Vec<LaidOut<'_>> = jobs
+            .iter()
+            .zip(&changed)
+            .map(|(job, c)| LaidOut { scenario: &c.scenario, layout: &c.layout, ..*job })
+            .collect();
+        let mut simulator = Simulator::new(&first.scenario, &first.fabric);
+        simulator.run_jobs(&again, &foldings(&again, true), at, None)?;
+        for (index, (job, list)) in jobs.iter().zip(&mut lists).enumerate() {
+            let time = simulator.end_of(index).saturating_since(SimTime::ZERO).saturating_sub(job.start);
+            let (now, then) = (ends[index].as_secs_f64(), time.as_secs_f64());
+            let gain = if now > 0.0 { (now - then) / now } else { 0.0 };
+            list.push(Faster { what, time, gain });
+        }
     }
-    list.sort_by_key(|f| (f.time, f.what));
-    Ok(list)
+    lists.iter_mut().for_each(|list| list.sort_by_key(|f| (f.time, f.what)));
+    Ok(lists)
 }
 
 /// A scenario with one thing faster.
@@ -85,13 +112,8 @@ struct Changed {
 }
 
 impl Changed {
-    fn new(
-        scenario: &Scenario,
-        fabric: &Fabric,
-        plan: &Plan,
-        layout: &Layout,
-        what: What,
-    ) -> Result<Changed, SimulateError> {
+    fn new(job: &LaidOut<'_>, fabric: &Fabric, what: What) -> Result<Changed, SimulateError> {
+        let LaidOut { scenario, plan, layout, .. } = *job;
         let (num, den) = FASTER;
         let factor = num as f64 / den as f64;
         let mut changed =

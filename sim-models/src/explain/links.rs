@@ -140,11 +140,12 @@ impl Carried<'_> {
                 }
             }
         };
-        let map = &self.lowering.map;
-        for boundary in &map.boundaries {
-            (boundary.first..boundary.first + boundary.count).for_each(|task| add(TaskId(task)));
+        for map in &self.lowering.maps {
+            for boundary in &map.boundaries {
+                (boundary.first..boundary.first + boundary.count).for_each(|task| add(TaskId(task)));
+            }
+            map.syncs.iter().for_each(|sync| add(sync.task));
         }
-        map.syncs.iter().for_each(|sync| add(sync.task));
         bytes
     }
 

@@ -17,19 +17,21 @@ mod parts;
 mod path;
 mod watch;
 
-pub use faster::{Faster, What, faster};
+pub use faster::{Faster, What, faster, faster_jobs};
 pub use links::{Link, LinkReport};
 pub use parts::{GroupEvidence, Parts, StageReport};
 pub use path::{Limit, Path, PathPart, Step};
 
 use crate::fold::Folding;
 use crate::iteration::{Options, SimulateError, Simulator};
+use crate::jobs::foldings;
 use crate::layout::Layout;
-use crate::lower::Fabric;
+use crate::lower::{Fabric, LaidOut};
 use crate::plan::Plan;
 use crate::scenario::Scenario;
 use sim_core::observe::LinkUse;
-use sim_core::{RunOptions, SimDuration};
+use sim_core::{RunOptions, SimDuration, SimTime};
+use std::sync::Arc;
 use watch::Watch;
 
 /// An iteration explained.
@@ -46,9 +48,9 @@ pub struct Explanation {
     /// How the layer times on each GPU group that the plan uses are known.
     pub evidence: Vec<GroupEvidence>,
     /// One report for each shared link, or for several that carry the same.
-    pub links: Vec<LinkReport>,
+    pub links: Arc<[LinkReport]>,
     /// Every shared link, with the index of its report.
-    pub every_link: Vec<(Link, usize)>,
+    pub every_link: Arc<[(Link, usize)]>,
 }
 
 impl Explanation {
@@ -73,41 +75,66 @@ pub fn explain(
     layout: &Layout,
     options: &Options,
 ) -> Result<Explanation, SimulateError> {
-    let folding = if options.fold { Folding::of(layout) } else { Folding::none(layout) };
-    let mut simulator = Simulator::new(scenario, fabric);
-    simulator.lower(plan, layout, &folding)?;
+    let job = LaidOut { scenario, plan, layout, start: SimDuration::ZERO };
+    Ok(explain_jobs(scenario, fabric, &[job], options)?.swap_remove(0))
+}
+
+/// Runs jobs side by side once more, and explains the iteration of each; their links are those of all jobs.
+///
+/// # Errors
+/// As [`crate::iteration::simulate`].
+pub fn explain_jobs(
+    cluster: &Scenario,
+    fabric: &Fabric,
+    jobs: &[LaidOut<'_>],
+    options: &Options,
+) -> Result<Vec<Explanation>, SimulateError> {
+    let foldings = foldings(jobs, options.fold);
+    let mut simulator = Simulator::new(cluster, fabric);
+    simulator.lower(jobs, &foldings)?;
     let (graph, executor) = (&simulator.lowering.graph, &mut simulator.executor);
     let mut watched = (Watch::new(graph.len()), LinkUse::new(graph, &fabric.network, options.at));
     let run = RunOptions { origin: options.at, cutoff: None, event_budget: None };
     let outcome = executor.run(graph, &fabric.network, &run, &mut watched)?;
     let (watch, loads) = watched;
+    let none = Folding::default();
     let (links, every_link) = links::reports(&links::Carried {
-        scenario,
+        scenario: cluster,
         fabric,
-        folding: &folding,
+        // All of them have the same nodes stand for the others.
+        folding: foldings.first().unwrap_or(&none),
         lowering: &simulator.lowering,
         loads: &loads,
         origin: options.at,
         end: outcome.end,
     });
-    let path = path::Tracer {
-        layout,
-        plan,
-        lowering: &simulator.lowering,
-        executor: &simulator.executor,
-        watch: &watch,
-        loads: &loads,
-        links: &links::by_resource(scenario, fabric),
-    }
-    .path();
-    let times = simulator.rank_times(layout);
-    Ok(Explanation {
-        time: SimDuration::from_ps(outcome.end.as_ps()),
-        folded: folding.is_folded(),
-        path,
-        stages: parts::stages(scenario, plan, layout, &folding, &times, outcome.end),
-        evidence: parts::evidence(scenario, layout),
-        links,
-        every_link,
-    })
+    let links: Arc<[LinkReport]> = links.into();
+    let every_link: Arc<[(Link, usize)]> = every_link.into();
+    let by_resource = links::by_resource(cluster, fabric);
+    let explained = jobs.iter().zip(&foldings).enumerate().map(|(index, (job, folding))| {
+        let LaidOut { scenario, plan, layout, start } = *job;
+        let path = path::Tracer {
+            layout,
+            plan,
+            graph: &simulator.lowering.graph,
+            map: &simulator.lowering.maps[index],
+            executor: &simulator.executor,
+            watch: &watch,
+            loads: &loads,
+            links: &by_resource,
+        }
+        .path();
+        let times = simulator.rank_times(index, layout);
+        let time = simulator.end_of(index).saturating_since(SimTime::ZERO).saturating_sub(start);
+        Explanation {
+            time,
+            folded: folding.is_folded(),
+            path,
+            stages: parts::stages(scenario, plan, layout, folding, &times, time),
+            evidence: parts::evidence(scenario, layout),
+            links: links.clone(),
+            every_link: every_link.clone(),
+        }
+    });
+    Ok(explained.collect())
 }

@@ -19,7 +19,7 @@ use crate::plan::{Plan, Schedule};
 use crate::scenario::Scenario;
 use crate::schedule::{Orders, PassKind, Shape};
 use crate::units::Bytes;
-use sim_core::{SimDuration, SimTime};
+use sim_core::SimDuration;
 use std::collections::BTreeMap;
 
 /// Time by part, in ps or device-ps. See the head of this file.
@@ -125,7 +125,7 @@ pub(super) fn stages(
     layout: &Layout,
     folding: &Folding,
     times: &[RankTime],
-    end: SimTime,
+    end: SimDuration,
 ) -> Vec<StageReport> {
     let mut bubbles = Bubbles { plan, known: BTreeMap::new(), orders: BTreeMap::new() };
     let mut alike: BTreeMap<(usize, u32, u32, Parts<u64>), StageReport> = BTreeMap::new();

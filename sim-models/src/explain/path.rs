@@ -7,7 +7,7 @@
 use super::links::Link;
 use super::watch::Watch;
 use crate::layout::Layout;
-use crate::lower::{Lowering, SyncKind};
+use crate::lower::{SyncKind, TaskMap};
 use crate::plan::{Plan, Schedule};
 use crate::schedule::PassKind;
 use sim_core::graph::{TaskGraph, TaskView};
@@ -104,7 +104,8 @@ enum Role {
 pub(super) struct Tracer<'a> {
     pub(super) layout: &'a Layout,
     pub(super) plan: &'a Plan,
-    pub(super) lowering: &'a Lowering,
+    pub(super) graph: &'a TaskGraph,
+    pub(super) map: &'a TaskMap,
     pub(super) executor: &'a Executor,
     pub(super) watch: &'a Watch,
     pub(super) loads: &'a LinkUse<'a>,
@@ -146,8 +147,8 @@ impl Tracer<'_> {
                     part.inside = part.inside.saturating_add(inside);
                     part.slowed = part.slowed.saturating_add(time.saturating_sub(own));
                 }
-                Role::Boundary(b) => part.bytes += self.lowering.map.boundaries[b as usize].bytes.0,
-                Role::Sync(s) => part.bytes += self.lowering.map.syncs[s as usize].bytes.0,
+                Role::Boundary(b) => part.bytes += self.map.boundaries[b as usize].bytes.0,
+                Role::Sync(s) => part.bytes += self.map.syncs[s as usize].bytes.0,
                 Role::Update(_) => {
                     let slowed = time.saturating_sub(self.own_time(*task, time));
                     part.slowed = part.slowed.saturating_add(slowed);
@@ -166,8 +167,8 @@ impl Tracer<'_> {
 
     /// What each task is.
     fn roles(&self) -> Vec<Option<Role>> {
-        let map = &self.lowering.map;
-        let mut roles = vec![None; self.lowering.graph.len()];
+        let map = self.map;
+        let mut roles = vec![None; self.graph.len()];
         for member in 0..map.passes.len() {
             for at in 0..map.pass_count(member) {
                 let (first, last) = map.pass(member, at);
@@ -190,9 +191,9 @@ impl Tracer<'_> {
 
     /// The tasks of the path, the last first.
     fn tasks(&self, roles: &[Option<Role>]) -> Vec<TaskId> {
-        let before = Predecessors::of(&self.lowering.graph);
+        let before = Predecessors::of(self.graph);
         let finish = |t: &TaskId| self.executor.finish_of(*t);
-        let all = (0..self.lowering.graph.len() as u32).map(TaskId);
+        let all = self.map.tasks.clone().map(TaskId);
         let Some(mut task) = all.max_by_key(|t| (finish(t), std::cmp::Reverse(*t))) else {
             return Vec::new();
         };
@@ -204,7 +205,9 @@ impl Tracer<'_> {
         let mut here = member(task);
         loop {
             let start = self.executor.start_of(task);
-            let ended = before.of_task(task).filter(|t| finish(t) == start && start > SimTime::ZERO);
+            // What a job waits for before it starts is none of its tasks.
+            let ended = before.of_task(task).filter(|t| self.map.tasks.contains(&t.0));
+            let ended = ended.filter(|t| finish(t) == start && start > SimTime::ZERO);
             let elsewhere = |t: &TaskId| here.is_none() || member(*t) != here;
             let Some(next) = ended.min_by_key(|t| (elsewhere(t), *t)) else { return path };
             task = next;
@@ -214,7 +217,7 @@ impl Tracer<'_> {
     }
 
     fn step(&self, role: Role) -> Step {
-        let map = &self.lowering.map;
+        let map = self.map;
         let place = |member: usize| {
             let rank = &self.layout.ranks[map.passes[member].rank];
             (rank.pipeline, rank.stage)
@@ -243,7 +246,7 @@ impl Tracer<'_> {
 
     /// What a pass would have taken at full speed: where a GPU may be slowed, its picoseconds go over that GPU as bytes.
     fn own_time(&self, task: TaskId, time: SimDuration) -> SimDuration {
-        match self.lowering.graph.view(task) {
+        match self.graph.view(task) {
             TaskView::Transfer(paced) => SimDuration::from_ps(paced.bytes).min(time),
             _ => time,
         }
@@ -251,7 +254,7 @@ impl Tracer<'_> {
 
     /// How much of `time` in a pass waits inside its layers: the pass's share of it.
     fn inside(&self, member: usize, at: usize, time: SimDuration) -> SimDuration {
-        let tasks = &self.lowering.map.passes[member];
+        let tasks = &self.map.passes[member];
         let rank = &self.layout.ranks[tasks.rank];
         let pass = tasks.orders.stage(rank.stage)[at];
         let layers = rank.layers.chunks()[pass.chunk as usize];
@@ -291,7 +294,7 @@ impl Tracer<'_> {
 
     /// What holds a transfer at `rate` from `at` on: its own cap, else the fullest link on its way.
     fn limit(&self, task: TaskId, at: SimTime, rate: Rate) -> Limit {
-        let TaskView::Transfer(transfer) = self.lowering.graph.view(task) else { return Limit::Own };
+        let TaskView::Transfer(transfer) = self.graph.view(task) else { return Limit::Own };
         if rate == transfer.cap {
             return Limit::Own;
         }

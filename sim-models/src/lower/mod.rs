@@ -33,7 +33,7 @@ use crate::scenario::Scenario;
 use crate::schedule::{Orders, Shape};
 use crate::units::Bytes;
 use route::{Context, Route};
-use sim_core::{GraphBuilder, GraphError, StreamId, TaskGraph, TaskId};
+use sim_core::{GraphBuilder, GraphError, SimDuration, StreamId, TaskGraph, TaskId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -50,6 +50,8 @@ pub struct TaskMap {
     pub syncs: Vec<SyncTask>,
     /// Optimizer step of each simulated rank.
     pub updates: Vec<TaskId>,
+    /// All its tasks, in a row.
+    pub tasks: std::ops::Range<u32>,
 }
 
 /// The passes of one rank.
@@ -124,10 +126,25 @@ pub struct Lowering {
     last: Vec<TaskId>,
     /// Ways of the pieces of the plan that were found so far.
     routes: BTreeMap<(SyncKind, usize, u32), Vec<Route>>,
-    /// The graph of the last plan.
+    /// The tasks of the job that is being lowered.
+    map: TaskMap,
+    /// The graph of the last plan, or of the last plans together.
     pub graph: TaskGraph,
-    /// Its tasks.
-    pub map: TaskMap,
+    /// Its tasks: one map for each job.
+    pub maps: Vec<TaskMap>,
+}
+
+/// A job to lower: its plan laid out, and its cluster as the job sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct LaidOut<'a> {
+    /// Its model, its recipe, and the cluster with the layer times of its model.
+    pub scenario: &'a Scenario,
+    /// Its plan.
+    pub plan: &'a Plan,
+    /// The plan laid out.
+    pub layout: &'a Layout,
+    /// When it starts, after the run does.
+    pub start: SimDuration,
 }
 
 /// Most passes that are remembered.
@@ -139,7 +156,7 @@ impl Lowering {
         Lowering::default()
     }
 
-    /// Lowers `plan` into `self.graph` and `self.map`.
+    /// Lowers `plan` into `self.graph` and `self.maps`.
     ///
     /// # Errors
     /// When the graph is larger than 32-bit indices reach.
@@ -151,14 +168,38 @@ impl Lowering {
         layout: &Layout,
         folding: &Folding,
     ) -> Result<(), GraphError> {
+        let job = LaidOut { scenario, plan, layout, start: SimDuration::ZERO };
+        self.lower_jobs(fabric, &[job], std::slice::from_ref(folding))
+    }
+
+    /// Lowers jobs that run side by side, each with its folding ([`Folding::together`]), into one graph.
+    ///
+    /// # Errors
+    /// As [`Lowering::lower`].
+    pub fn lower_jobs(
+        &mut self,
+        fabric: &Fabric,
+        jobs: &[LaidOut<'_>],
+        foldings: &[Folding],
+    ) -> Result<(), GraphError> {
         self.builder.clear();
-        self.map = TaskMap::default();
-        self.routes.clear();
-        let context = Context { scenario, fabric, plan, layout, folding };
-        let pieces = sync::pieces(&context);
-        self.passes(&context, &pieces);
-        self.transfers(&context);
-        self.synchronise(&context, &pieces);
+        self.maps.clear();
+        for (job, folding) in jobs.iter().zip(foldings) {
+            let LaidOut { scenario, plan, layout, start } = *job;
+            self.map = TaskMap::default();
+            self.routes.clear();
+            self.builder.gate(None);
+            let gate = (start > SimDuration::ZERO).then(|| self.builder.delay(start, &[], &[]));
+            self.builder.gate(gate);
+            self.map.tasks.start = self.builder.len() as u32;
+            let context = Context { scenario, fabric, plan, layout, folding };
+            let pieces = sync::pieces(&context);
+            self.passes(&context, &pieces);
+            self.transfers(&context);
+            self.synchronise(&context, &pieces);
+            self.map.tasks.end = self.builder.len() as u32;
+            self.maps.push(std::mem::take(&mut self.map));
+        }
         self.builder.build_into(&mut self.graph)
     }
 

@@ -127,7 +127,7 @@ proptest! {
             prop_assert_eq!(e.overall().total(), u128::from(time.as_ps()) * u128::from(devices));
             // The links.
             let (mut nics_out, mut nics_in, mut zones) = (0, 0, 0);
-            for (link, report) in &e.every_link {
+            for (link, report) in e.every_link.iter() {
                 let bytes = u128::from(e.links[*report].bytes);
                 match link {
                     Link::Nic { out: true, .. } => nics_out += bytes,
@@ -149,7 +149,7 @@ proptest! {
             e.stages.iter().map(|s| (s.pipelines, s.stage, s.group, s.count, s.devices, s.parts, s.memory)).collect()
         };
         prop_assert_eq!(rows(&folded), rows(&whole));
-        for ((link, a), (_, b)) in folded.every_link.iter().zip(&whole.every_link) {
+        for ((link, a), (_, b)) in folded.every_link.iter().zip(whole.every_link.iter()) {
             prop_assert_eq!(&folded.links[*a].loads, &whole.links[*b].loads, "{:?}", link);
         }
         let gains = |list: &[Faster]| -> Vec<_> { list.iter().map(|f| (f.what, f.time)).collect() };

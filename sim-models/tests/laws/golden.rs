@@ -83,10 +83,10 @@ fn sent(s: &Scenario, p: &Plan) -> ([u64; 3], u64) {
     let (fabric, mut lowering) = (lower::Fabric::new(&s), Lowering::new());
     lowering.lower(&s, &fabric, p, &layout, &Folding::of(&layout)).expect("a graph");
     let mut by_kind = [0; 3];
-    for sync in &lowering.map.syncs {
+    for sync in &lowering.maps[0].syncs {
         by_kind[sync.kind as usize] += sync.bytes.0;
     }
-    let boundaries = lowering.map.boundaries.iter().map(|b| b.bytes.0 * u64::from(b.count)).sum();
+    let boundaries = lowering.maps[0].boundaries.iter().map(|b| b.bytes.0 * u64::from(b.count)).sum();
     (by_kind, boundaries)
 }
 

@@ -4,6 +4,7 @@ mod explained;
 mod folding;
 mod golden;
 mod iterations;
+mod jobs;
 mod memory;
 mod plans;
 mod random;

@@ -3,12 +3,14 @@
 
 use crate::round::{at, group, model, rate, scenario, table};
 use sim_core::{CapacityProfile, SimDuration};
+use sim_models::layer_times::LayerTimes;
 use sim_models::link::LinkModel;
 use sim_models::plan::{
     DeviceRange, GradientSync, LayerRange, Layers, PipelineGroup, Plan, Recompute, Schedule, Stage,
 };
 use sim_models::scenario::{Scenario, ZoneLink};
 use sim_models::units::Bytes;
+use std::sync::Arc;
 
 /// Numbers to draw from; zeros once it is used up.
 pub(crate) struct Tape<'a> {
@@ -51,6 +53,24 @@ pub(crate) fn case(tape: &mut Tape<'_>, sharing: Sharing) -> (Scenario, Plan) {
     (scenario, plan)
 }
 
+/// A cluster and up to three jobs on it, each with the scenario as it sees it and a plan.
+pub(crate) fn jobs_case(tape: &mut Tape<'_>) -> (Scenario, Vec<(Scenario, Plan)>) {
+    let cluster = cluster(tape, Sharing::Yes);
+    let mut free = Free::of(&cluster);
+    let mut jobs = Vec::new();
+    for _ in 0..1 + tape.below(3) {
+        // Short passes, so that links are busy.
+        let mut own = cluster.clone();
+        own.groups
+            .iter_mut()
+            .for_each(|group| group.layers = layer_times(tape, cluster.model.blocks, 1000.0));
+        let Some(plan) = plan_of(tape, &own, &mut free) else { continue };
+        own.training.global_batch = u32::try_from(plan.micro_batch_count()).expect("few") * plan.micro_batch;
+        jobs.push((own, plan));
+    }
+    (cluster, jobs)
+}
+
 fn link(tape: &mut Tape<'_>) -> LinkModel {
     LinkModel::constant(tape.of(&[1e8, 3e8, 7e7, 1.7e9, 333_333_333.0]), tape.of(&[1e-3, 0.0, 3.3e-5]))
 }
@@ -64,13 +84,7 @@ fn cluster(tape: &mut Tape<'_>, sharing: Sharing) -> Scenario {
         let zone = ["x", "y", "z"][tape.below(zones) as usize];
         let gpus_per_node = if shared { tape.of(&[1, 2, 4]) } else { 1 };
         let mut group = group(name, zone, 1 + tape.below(4), gpus_per_node);
-        let times: Vec<(f64, f64, f64)> = (0..blocks + 2)
-            .map(|_| {
-                let mut ms = || f64::from(1 + tape.below(6000)) / 100.0;
-                (ms(), ms(), ms() / 10.0)
-            })
-            .collect();
-        group.layers = table(&[(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4)], &times);
+        group.layers = layer_times(tape, blocks, 100.0);
         group.inside = link(tape);
         let nic = if shared { tape.of(&[1e8, 2.5e8, 90_000_001.0, 1e10]) } else { 1e13 };
         group.nic = CapacityProfile::constant(rate(nic));
@@ -92,6 +106,17 @@ fn cluster(tape: &mut Tape<'_>, sharing: Sharing) -> Scenario {
     scenario
 }
 
+/// Up to 6,000 parts of a millisecond for a forward or backward pass.
+fn layer_times(tape: &mut Tape<'_>, blocks: u32, parts: f64) -> Arc<LayerTimes> {
+    let times: Vec<(f64, f64, f64)> = (0..blocks + 2)
+        .map(|_| {
+            let mut ms = || f64::from(1 + tape.below(6000)) / parts;
+            (ms(), ms(), ms() / 10.0)
+        })
+        .collect();
+    table(&[(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4)], &times)
+}
+
 /// A capacity that changes up to seven times, may be down in between, and is never down for ever.
 fn capacity(tape: &mut Tape<'_>) -> CapacityProfile {
     let levels = [1e8, 2.2e8, 77_777_777.0, 1e7, 0.0];
@@ -110,6 +135,7 @@ fn capacity(tape: &mut Tape<'_>) -> CapacityProfile {
 }
 
 /// Devices of each node that no stage has yet.
+#[derive(Clone)]
 struct Free {
     nodes: Vec<Vec<Vec<u32>>>,
 }
@@ -133,14 +159,21 @@ impl Free {
 
 fn plan(tape: &mut Tape<'_>, scenario: &Scenario) -> Plan {
     let mut free = Free::of(scenario);
+    plan_of(tape, scenario, &mut free).expect("all devices are free")
+}
+
+/// A plan for devices that are free; `None` if there is none.
+fn plan_of(tape: &mut Tape<'_>, scenario: &Scenario, free: &mut Free) -> Option<Plan> {
     let mut pipelines = Vec::new();
     for _ in 0..1 + tape.below(3) {
-        pipelines.extend(pipeline_group(tape, scenario, &mut free));
+        pipelines.extend(pipeline_group(tape, scenario, free));
     }
     if pipelines.is_empty() {
         // The cluster is too small for what was drawn.
         let layers = LayerRange { first: 0, last: scenario.model.layers() - 1 };
-        let devices = vec![DeviceRange { group: "a".into(), first: 0, last: 0 }];
+        let (group, device) = (0..scenario.groups.len()).find_map(|g| Some((g, free.take(g, 1, 0)?[0])))?;
+        let devices =
+            vec![DeviceRange { group: scenario.groups[group].name.clone(), first: device, last: device }];
         let stages = vec![Stage { layers: layers.into(), devices, ..Stage::default() }];
         pipelines.push(PipelineGroup { replicas: 1, micro_batches: 1, stages });
     }
@@ -156,7 +189,7 @@ fn plan(tape: &mut Tape<'_>, scenario: &Scenario) -> Plan {
         pipelines,
         ..Plan::default()
     };
-    with_features(tape, plan, scenario.model.layers())
+    Some(with_features(tape, plan, scenario.model.layers()))
 }
 
 /// The plan with sharding, recomputation, buckets and virtual stages as drawn and as they go together.
@@ -213,6 +246,7 @@ fn pipeline_group(tape: &mut Tape<'_>, scenario: &Scenario, free: &mut Free) -> 
     let mut replicas = 0;
     'replicas: while replicas < wanted {
         let before: Vec<usize> = stages.iter().map(|(_, s)| s.devices.len()).collect();
+        let free_before = free.clone();
         for s in 0..stages.len() {
             let (group, stage) = &mut stages[s];
             let start = if spread { replicas as usize + s } else { 0 };
@@ -220,6 +254,7 @@ fn pipeline_group(tape: &mut Tape<'_>, scenario: &Scenario, free: &mut Free) -> 
                 for ((_, stage), n) in stages.iter_mut().zip(before) {
                     stage.devices.truncate(n);
                 }
+                *free = free_before;
                 break 'replicas;
             };
             let name = &scenario.groups[*group].name;

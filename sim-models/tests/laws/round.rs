@@ -88,6 +88,7 @@ pub(crate) fn scenario(groups: Vec<NodeGroup>) -> Scenario {
         search: SearchOptions::default(),
         replay: Replay::default(),
         cost: sim_models::cost::Cost::default(),
+        jobs: Vec::new(),
     }
 }
 

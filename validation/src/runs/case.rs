@@ -141,6 +141,7 @@ pub fn build(row: &Row, plan_file: Option<&str>, settings: &Settings<'_>) -> Res
         groups,
         node_links,
         zone_links: Vec::new(),
+        jobs: Vec::new(),
         plan: None,
         search: SearchOptions::default(),
         replay: Replay::default(),
