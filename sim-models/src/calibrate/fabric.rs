@@ -181,8 +181,16 @@ mod tests {
         let sample = |octave: u32| {
             let group = Group::new(32, 4).unwrap();
             let (kind, bytes) = (CollectiveKind::AllReduce, 1u64 << octave);
-            let sample =
-                Sample { source: "x".into(), fabric, kind, bytes, group, algorithm: None, seconds: 1.0 };
+            let sample = Sample {
+                source: "x".into(),
+                fabric,
+                kind,
+                bytes,
+                group,
+                algorithm: None,
+                from_host: false,
+                seconds: 1.0,
+            };
             Sample { seconds: sample.predicted(values).unwrap(), ..sample }
         };
         (3..34).map(sample).collect()

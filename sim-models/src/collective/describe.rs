@@ -69,6 +69,10 @@ struct Transport {
     staged: bool,
     collisions: f64,
     relative_share: f64,
+    #[serde(default)]
+    simple_only: bool,
+    /// The most that one flow carries, Gb/s; absent: no limit of its own.
+    flow: Option<f64>,
     says: Vec<String>,
 }
 
@@ -210,7 +214,9 @@ fn transport(name: &str, cards: u32, gbps: f64, stated: bool) -> Network {
         staged: known.is_some_and(|t| t.staged),
         collisions: known.map_or(1.0, |t| t.collisions),
         relative_share: known.map_or(1.0, |t| t.relative_share),
+        simple_only: known.is_some_and(|t| t.simple_only),
         tcp: name == "tcp",
+        flow_rate: known.and_then(|t| t.flow).map(|gbps| gbps * GBPS),
         stated,
         ..Network::rdma(cards.max(1), gbps * GBPS)
     }

@@ -55,6 +55,9 @@ pub struct Network {
     pub collisions: f64,
     /// Usable share of the rate, relative to InfiniBand's; without meaning for TCP.
     pub relative_share: f64,
+    /// The transport writes in no order, so that LL and LL128, which watch for their flags, cannot be used.
+    #[serde(default)]
+    pub simple_only: bool,
     /// TCP: its efficiency, not RDMA's.
     pub tcp: bool,
     /// The most that one flow of TCP carries, bytes/s (its window over the round trip). `None`: no limit of its own.
@@ -76,6 +79,7 @@ impl Network {
             staged: false,
             collisions: 0.05,
             relative_share: 1.0,
+            simple_only: false,
             tcp: false,
             flow_rate: None,
             oversubscription: 1.0,

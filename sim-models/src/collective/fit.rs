@@ -6,6 +6,7 @@
 
 use super::nccl::Nccl;
 use super::parameters::{Name, Parameters, Values};
+use super::ways::US;
 use super::{Algorithm, CollectiveKind, CollectiveModel, Fabric, Group};
 use crate::calibrate::{self, Fitted, Parameter};
 use crate::units::Bytes;
@@ -37,6 +38,8 @@ pub struct Sample {
     pub group: Group,
     /// How, where that was said.
     pub algorithm: Option<Algorithm>,
+    /// A framework issued and timed it from the host; otherwise nccl-tests or a trace of kernels did.
+    pub from_host: bool,
     /// Measured seconds, finite and above 0.
     pub seconds: f64,
 }
@@ -52,7 +55,8 @@ impl Sample {
             // An algorithm that the fabric cannot run is a misnomer: NCCL chose.
             _ => model.time(self.kind, bytes, self.group),
         };
-        estimate.ok().map(|e| e.seconds).filter(|s| *s > 0.0)
+        let issued = if self.from_host { values.get(Name::HostUs) * US } else { 0.0 };
+        estimate.ok().map(|e| e.seconds).filter(|s| *s > 0.0).map(|s| s + issued)
     }
 }
 

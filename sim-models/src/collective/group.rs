@@ -90,12 +90,13 @@ impl Nccl {
         let best = self.best(wires, kind, bytes, group, LinkModel::transfer_rate);
         let lower = self.best(wires, kind, bytes, group, |link, _, streams| link.best_rate(streams));
         let (seconds, crossed) = (best.seconds(), libm::ceil(best.crossed));
-        let rate = if crossed > 0.0 { crossed / (seconds - best.latency) } else { f64::INFINITY };
+        let before = best.before();
+        let rate = if crossed > 0.0 { crossed / (seconds - before) } else { f64::INFINITY };
         // The least of the ways is monotone over constant rates, and curves are replaced by their best.
         let lower_s = lower.seconds();
         let model = self.time(kind, bytes, Group { nodes: 1, ..group });
         Ok(GroupTime {
-            latency_s: best.latency,
+            latency_s: before,
             bytes: crossed as u64,
             rate,
             seconds,

@@ -104,6 +104,7 @@ impl Nccl {
         let share = if nvlink { self.p(Name::NvlinkShare) } else { self.p(Name::PcieShare) };
         let between =
             fabric.network.as_ref().filter(|_| group.nodes() > 1).map(|net| self.between(net, group));
+        let across = if group.nodes() > 1 { fabric.architecture.channels_across } else { 1.0 };
         Shape {
             model: self,
             tuning,
@@ -114,7 +115,7 @@ impl Nccl {
             inside: if m > 1 { fabric.ring_rate(m) * share } else { f64::INFINITY },
             between: between.unwrap_or(f64::INFINITY),
             copy: if nvlink {
-                1.0 / (self.p(Name::CopyChannels) * fabric.architecture.channel * GB)
+                1.0 / (self.p(Name::CopyChannels) * across * fabric.architecture.channel * GB)
             } else {
                 0.0
             },

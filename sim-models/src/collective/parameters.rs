@@ -11,6 +11,8 @@ use std::sync::OnceLock;
 pub enum Name {
     /// Start of a collective, us.
     StartUs,
+    /// What a program adds that issues and times one at a time, us.
+    HostUs,
     /// Hop over NVLink, relative to NCCL's constants.
     NvlinkHop,
     /// Hop over PCIe, likewise.
@@ -43,8 +45,9 @@ pub enum Name {
 
 impl Name {
     /// All of them.
-    pub const ALL: [Name; 15] = [
+    pub const ALL: [Name; 16] = [
         Name::StartUs,
+        Name::HostUs,
         Name::NvlinkHop,
         Name::PcieHop,
         Name::NetHop,
@@ -69,6 +72,7 @@ impl Name {
     pub fn key(self) -> &'static str {
         match self {
             Name::StartUs => "start_us",
+            Name::HostUs => "host_us",
             Name::NvlinkHop => "nvlink_hop",
             Name::PcieHop => "pcie_hop",
             Name::NetHop => "net_hop",

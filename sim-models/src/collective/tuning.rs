@@ -58,6 +58,8 @@ pub struct Losses {
     pub buffer_bytes: f64,
     /// Steps it is cut into.
     pub buffer_steps: f64,
+    /// Chunks of a ring that a link has under way at once, by protocol.
+    pub ring_chunks: [f64; 3],
     /// Sends that a round of an all-to-all starts together.
     pub sends_a_round: f64,
 }
@@ -76,6 +78,8 @@ pub struct Architecture {
     pub incast: f64,
     /// What one between switches that reduce keeps.
     pub nvls_incast: f64,
+    /// Channels across nodes, relative to those inside one.
+    pub channels_across: f64,
     /// The library exchanges directly where a mesh allows it.
     pub direct: bool,
 }

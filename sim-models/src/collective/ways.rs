@@ -20,12 +20,20 @@ pub(super) struct Way {
     fill: f64,
     /// Share of the transfer after which the pipeline is full.
     filling: f64,
+    /// Seconds for which the chunks of a ring wait for those before them, where few are under way at once.
+    waiting: f64,
 }
 
 impl Way {
     pub(super) fn seconds(&self) -> f64 {
         let filling = libm::sqrt(self.latency * self.transfer * self.filling);
-        self.latency + self.transfer + self.fill * filling
+        let flowing = self.latency + self.transfer + self.fill * filling;
+        flowing.max(self.waiting + self.transfer / 2.0)
+    }
+
+    /// Seconds before its bytes flow at the rate of its links.
+    pub(super) fn before(&self) -> f64 {
+        self.latency.max(self.waiting - self.transfer / 2.0)
     }
 
     /// Of `b` bytes: the pipeline is full once these buffers are.
@@ -68,10 +76,17 @@ pub(super) struct Shape<'a> {
 }
 
 impl Shape<'_> {
+    /// Those that the transport allows.
+    fn protocols(&self) -> impl Iterator<Item = Protocol> {
+        let net = self.model.fabric().network.as_ref().filter(|_| self.nodes > 1.0);
+        let simple_only = net.is_some_and(|net| net.simple_only);
+        Protocol::ALL.into_iter().filter(move |p| !simple_only || *p == Protocol::Simple)
+    }
+
     /// The ways that NCCL chooses from.
     pub(super) fn nccl(&self, kind: CollectiveKind, b: f64) -> Vec<Way> {
         let mut ways = Vec::with_capacity(8);
-        for protocol in Protocol::ALL {
+        for protocol in self.protocols() {
             match kind {
                 CollectiveKind::AllReduce => {
                     ways.push(self.ring(protocol, 2.0, b));
@@ -104,7 +119,7 @@ impl Shape<'_> {
     /// Those, and the textbook's.
     pub(super) fn all(&self, kind: CollectiveKind, b: f64) -> Vec<Way> {
         let mut ways = self.nccl(kind, b);
-        for protocol in Protocol::ALL {
+        for protocol in self.protocols() {
             match kind {
                 CollectiveKind::AllReduce => {
                     ways.push(self.single_tree(protocol, b));
@@ -135,7 +150,8 @@ impl Shape<'_> {
     ) -> Way {
         let fill = if self.nodes > 1.0 { Name::NetFill } else { Name::NodeFill };
         let crossed = if self.nodes > 1.0 { crossed[1] } else { crossed[0] };
-        Way { algorithm, protocol, latency, transfer, crossed, fill: self.model.p(fill), filling: 1.0 }
+        let fill = self.model.p(fill);
+        Way { algorithm, protocol, latency, transfer, crossed, fill, filling: 1.0, waiting: 0.0 }
     }
 
     /// Bytes that the channels' buffers hold.
@@ -196,6 +212,11 @@ impl Shape<'_> {
         let mut way = self
             .way(Algorithm::Ring, protocol, latency, transfer, [carried, carried])
             .through_buffers(b, parts * self.buffers());
+        if self.nodes > 1.0 {
+            // Each link passes n - 1 parts a round, and so many chunks are under way at once.
+            let chunks = self.tuning.protocol.ring_chunks[protocol as usize];
+            way.waiting = self.start(protocol) + passes * (self.n - 1.0) * between / chunks;
+        }
         // Under LL a part is many slots, each with its own wait.
         if self.nodes > 1.0 && protocol != Protocol::LL {
             way.fill = self.model.p(Name::RingFill);

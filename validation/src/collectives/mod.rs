@@ -2,8 +2,9 @@
 //! fitted without the source.
 //!
 //! The file is a CSV with a header. Needed: `source`, `collective`, `gpu`, `gpus`, `nodes`, `size_bytes`, and one of
-//! `time_us`, `busbw_GBps`, `algbw_GBps`; read where present: `algorithm`, `gpus_per_node`, `intra_link`, `inter_link`, `notes`. Sizes are
-//! nccl-tests' ([`sim_models::collective`]). A send between two nodes with `gpus_per_node` = k is k pairs side by side, each of
+//! `time_us`, `busbw_GBps`, `algbw_GBps`; read where present: `algorithm`, `gpus_per_node`, `intra_link`, `inter_link`, `inplace`, `source_url`,
+//! `notes`. Sizes are nccl-tests' ([`sim_models::collective`]). A row that has no `inplace` and names neither nccl-tests nor a
+//! trace of kernels was timed from the host. A send between two nodes with `gpus_per_node` = k is k pairs side by side, each of
 //! `size_bytes`, and a bandwidth is that of all of them.
 //!
 //! Parameters are fitted on the file's other sources and on the shipped rows ([`SHIPPED`]) of sources that the file has not.

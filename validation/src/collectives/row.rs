@@ -64,7 +64,10 @@ struct Cells {
 
 const NEEDED: [&str; 6] = ["source", "collective", "gpu", "gpus", "nodes", "size_bytes"];
 const TIMES: [&str; 3] = ["time_us", "busbw_GBps", "algbw_GBps"];
-const READ: [&str; 5] = ["algorithm", "gpus_per_node", "intra_link", "inter_link", "notes"];
+const READ: [&str; 7] =
+    ["algorithm", "gpus_per_node", "intra_link", "inter_link", "inplace", "source_url", "notes"];
+/// Words of what times collectives on the GPU: NVIDIA's and AMD's tests, traces of kernels.
+const TIMED_THERE: [&str; 6] = ["nccl-tests", "nccl_tests", "rccl-tests", "rccl_tests", "cupti", "inspector"];
 
 /// Reads a file.
 pub(super) fn read(text: &str) -> Result<Vec<Row>, CollectivesError> {
@@ -124,6 +127,15 @@ impl Cells {
     }
 }
 
+impl Cells {
+    /// Whether the row names nothing that times on the GPU; `inplace` is a column of nccl-tests.
+    fn timed_from_host(&self) -> bool {
+        let said = ["source", "source_url", "notes"].map(|column| self.text(column).to_lowercase());
+        let there = TIMED_THERE.iter().any(|word| said.iter().any(|text| text.contains(word)));
+        !there && self.text("inplace").is_empty()
+    }
+}
+
 /// GPUs of a node, by source and GPU: the most that any of its rows speaks of. A run on 2 of 8 GPUs says nothing of the 8.
 fn node_sizes(all: &[Cells]) -> BTreeMap<(String, String), u32> {
     let mut sizes = BTreeMap::new();
@@ -180,7 +192,8 @@ fn sample(cells: &Cells, largest_node: u32) -> Result<Sample, Reason> {
         return Err(Reason::Impossible);
     }
     let algorithm = Algorithm::from_name(cells.text("algorithm"));
-    Ok(Sample { source: cells.source.clone(), fabric, kind, bytes, group, algorithm, seconds })
+    let from_host = cells.timed_from_host();
+    Ok(Sample { source: cells.source.clone(), fabric, kind, bytes, group, algorithm, from_host, seconds })
 }
 
 /// Of ranks, nodes and GPUs a node, any two say the third; so do GPUs a node and the two bandwidths, whose ratio is known
