@@ -1,5 +1,5 @@
 //! A user's own planner: a command that takes a scenario as JSON on its standard input and gives a plan as JSON on its standard
-//! output, within a time and an amount of output; or a plan file that some program wrote.
+//! output, within a time and an amount of output; or one in the host's own process, which takes and gives the same.
 
 use serde::Deserialize;
 use sim_models::plan::Plan;
@@ -84,6 +84,42 @@ fn talk(child: &mut Child, input: String) -> Receiver<std::io::Result<Vec<u8>>> 
         });
     }
     receive
+}
+
+/// What a planner in the host's process gives: a plan as JSON, or why there is none; a sender that goes away has none.
+pub type Answered = Receiver<Result<String, String>>;
+
+/// Hands a planner in the host's process a scenario as JSON.
+pub type Ask = Box<dyn Fn(String) -> Answered + Send + Sync>;
+
+/// A planner in the host's process.
+pub(crate) struct Hosted {
+    pub(crate) ask: Ask,
+}
+
+impl Planner for Hosted {
+    fn about(&self) -> About {
+        EXTERNAL
+    }
+
+    fn propose(
+        &self,
+        scenario: &Scenario,
+        limits: &Limits,
+        go_on: &mut GoOn<'_>,
+    ) -> Result<Proposal, NoProposal> {
+        let answered = (self.ask)(describe(scenario, limits.at).to_string());
+        let answer = loop {
+            match answered.recv_timeout(TICK) {
+                Ok(answer) => break answer.map_err(NoProposal::Failed)?,
+                Err(RecvTimeoutError::Disconnected) => return Err(NoProposal::Failed("no answer".into())),
+                Err(RecvTimeoutError::Timeout) if go_on() => {}
+                Err(RecvTimeoutError::Timeout) => return Err(NoProposal::OutOfTime),
+            }
+        };
+        let entrant = read(&answer).map_err(NoProposal::Failed)?;
+        Ok(Proposal { plans: vec![entrant], candidates: 1 })
+    }
 }
 
 impl Planner for External {

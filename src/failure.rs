@@ -41,23 +41,67 @@ impl Failure {
         Failure::Message { message: message.into(), help: help.into() }
     }
 
-    pub(crate) fn show(self) {
+    /// What people read: each fault with the line it is in.
+    pub(crate) fn shown(&self) -> String {
         match self {
             Failure::Faults(faults) => {
-                let count = faults.len();
-                for fault in faults {
-                    eprintln!("{:?}", miette::Report::new(Shown::of(fault)));
+                let mut lines: Vec<String> = faults
+                    .iter()
+                    .map(|f| format!("{:?}", miette::Report::new(Shown::of(f.clone()))))
+                    .collect();
+                if faults.len() > 1 {
+                    lines.push(format!("{} errors", faults.len()));
                 }
-                if count > 1 {
-                    eprintln!("{count} errors");
-                }
+                lines.join("\n")
             }
-            Failure::Message { message, help } => {
-                eprintln!("error: {message}");
-                if !help.is_empty() {
-                    eprintln!("  help: {help}");
-                }
-            }
+            Failure::Message { message, help } if help.is_empty() => format!("error: {message}"),
+            Failure::Message { message, help } => format!("error: {message}\n  help: {help}"),
+        }
+    }
+
+    /// What programs read.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        match self {
+            Failure::Faults(faults) => faults.iter().map(Problem::of).collect(),
+            Failure::Message { message, help } => vec![Problem {
+                code: None,
+                file: None,
+                line: None,
+                column: None,
+                message: message.clone(),
+                help: (!help.is_empty()).then(|| help.clone()),
+            }],
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Stable code, such as `T0101`, of a fault of a file.
+    pub code: Option<&'static str>,
+    /// The file or option that it is in.
+    pub file: Option<String>,
+    /// Its line, from 1.
+    pub line: Option<usize>,
+    /// Its column in characters, from 1.
+    pub column: Option<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub help: Option<String>,
+}
+
+impl Problem {
+    fn of(fault: &Fault) -> Problem {
+        let (line, column) = fault.line_column().unzip();
+        Problem {
+            code: Some(fault.code),
+            file: Some(fault.source.name.clone()),
+            line,
+            column,
+            message: fault.message.clone(),
+            help: fault.help.clone(),
         }
     }
 }

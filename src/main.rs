@@ -2,24 +2,9 @@
 //!
 //! Exit status: 0 done; 1 ran, but the answer is no; 2 bad usage or bad input, with nothing on standard output.
 
-mod cli;
-mod commands;
-mod external;
-mod failure;
-mod report;
-mod words;
-mod write;
-
-use clap::Parser;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    match commands::run(cli.command) {
-        Ok(answer) => ExitCode::from(answer.status()),
-        Err(failure) => {
-            failure.show();
-            ExitCode::from(2)
-        }
-    }
+    ExitCode::from(tideplan::run(std::env::args_os(), Arc::new(tideplan::Terminal)))
 }

@@ -4,6 +4,7 @@ use super::{load, print, print_json};
 use crate::cli::Compare;
 use crate::external::External;
 use crate::failure::{Answer, Failure};
+use crate::host::{host, note};
 use crate::report::compare::{Case, Comparison, Outcome, Row};
 use crate::report::{compare_html, table};
 use crate::write;
@@ -14,7 +15,6 @@ use sim_models::plan::Plan;
 use sim_models::scenario::Scenario;
 use sim_search::judge::{self, Judge, Verdict};
 use sim_search::planners::{self, Entrant, Limits, NoProposal, Planner, Proposal};
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 // The command may look at a clock; the libraries may not.
@@ -41,11 +41,11 @@ pub(super) fn run(args: &Compare) -> Result<Answer, Failure> {
     }
     if let Some(path) = &args.html {
         write::whole(path, compare_html::page(&comparison).as_bytes())?;
-        eprintln!("wrote {}", path.display());
+        note!("wrote {}", path.display());
     }
     if let Some(path) = &args.csv {
         write::whole(path, comparison.csv().as_bytes())?;
-        eprintln!("wrote {}", path.display());
+        note!("wrote {}", path.display());
     }
     if args.over.json {
         print_json(&comparison.json())?;
@@ -58,15 +58,14 @@ pub(super) fn run(args: &Compare) -> Result<Answer, Failure> {
 
 /// Who takes part.
 enum Who {
-    Planner(Box<dyn Planner>),
+    Planner { name: String, planner: Box<dyn Planner> },
     File { name: String, path: PathBuf },
 }
 
 impl Who {
     fn name(&self) -> &str {
         match self {
-            Who::Planner(planner) => planner.about().name,
-            Who::File { name, .. } => name,
+            Who::Planner { name, .. } | Who::File { name, .. } => name,
         }
     }
 }
@@ -85,7 +84,7 @@ fn entrants(args: &Compare) -> Result<Vec<Who>, Failure> {
             return Err(Failure::new(format!("planner `{name}` is named twice"), "name each once"));
         }
         if *name != planners::EXTERNAL.name {
-            list.push(Who::Planner(super::planner(name, None)?));
+            list.push(Who::Planner { name: (*name).into(), planner: super::planner(name, None)? });
         }
     }
     let external = names.contains(&planners::EXTERNAL.name);
@@ -93,7 +92,7 @@ fn entrants(args: &Compare) -> Result<Vec<Who>, Failure> {
         Some(command) => {
             let external =
                 External::new(command).map_err(|e| Failure::new(e, "a program and its arguments"))?;
-            list.push(Who::Planner(Box::new(external)));
+            list.push(Who::Planner { name: planners::EXTERNAL.name.into(), planner: Box::new(external) });
         }
         None if external => {
             return Err(Failure::new("planner `external` has no command", "`--external \"COMMAND ARGS\"`"));
@@ -141,7 +140,7 @@ fn row(
     let mut ran_out = false;
     let proposal = match who {
         Who::File { path, .. } => Ok(of_plan(scenarios::load_plan_for(path, scenario)?)),
-        Who::Planner(planner) => planner.propose(scenario, &limits, &mut || {
+        Who::Planner { planner, .. } => planner.propose(scenario, &limits, &mut || {
             bar.tick();
             ran_out = start.elapsed() >= limit;
             !ran_out
@@ -149,7 +148,7 @@ fn row(
     };
     let search_time_s = match who {
         Who::File { .. } => None,
-        Who::Planner(_) => Some(start.elapsed().as_secs_f64()),
+        Who::Planner { .. } => Some(start.elapsed().as_secs_f64()),
     };
     let candidates = proposal.as_ref().map_or(0, |p| p.candidates);
     let outcome = judged(scenario, proposal, args.judge, at);
@@ -222,7 +221,7 @@ fn kendall(a: &[Option<f64>], b: &[Option<f64>]) -> Option<f64> {
 }
 
 fn progress(message: &str) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
+    if !host().draws() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new_spinner();

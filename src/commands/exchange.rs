@@ -4,6 +4,7 @@ use super::calibrate::unreadable;
 use super::print;
 use crate::cli::{Export, Import, ToTool};
 use crate::failure::{Answer, Failure};
+use crate::host::note;
 use crate::report::table::Table;
 use crate::write;
 use scenarios::Overrides;
@@ -153,9 +154,9 @@ fn metis(args: &Import, scenario: &Scenario) -> Result<Plan, Failure> {
             best = checked.plan.ok();
         }
     }
-    eprint!("{table}");
+    note!("{}", table.to_string().trim_end());
     if costs.1 > 0 {
-        eprintln!("{} of {} costs are the same when made again (to 0.1 %)", costs.0, costs.1);
+        note!("{} of {} costs are the same when made again (to 0.1 %)", costs.0, costs.1);
     }
     best.ok_or_else(|| Failure::new("none of its ranked plans is one for the scenario", "the table says why"))
 }
@@ -176,7 +177,7 @@ pub(super) fn export(args: &Export) -> Result<Answer, Failure> {
     match &args.out {
         Some(path) => {
             write::whole(path, text.as_bytes())?;
-            eprintln!("wrote {}", path.display());
+            note!("wrote {}", path.display());
         }
         None if args.over.json => {
             super::print_json(&serde_json::json!({ "to": args.to.name(), "text": text }))?

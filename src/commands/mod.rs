@@ -24,8 +24,8 @@ mod workload;
 
 use crate::cli::{Command, Over};
 use crate::failure::{Answer, Failure};
+use crate::host::host;
 use scenarios::{Loaded, Overrides};
-use std::io::Write;
 
 pub(crate) fn run(command: Command) -> Result<Answer, Failure> {
     match command {
@@ -85,17 +85,17 @@ fn load_jobs_too(
     if !faults.is_empty() {
         return Err(Failure::Faults(faults));
     }
-    let loaded = match text {
+    let given = host().scenario(name);
+    let loaded = match text.or(given.as_deref()) {
         Some(text) => scenarios::load_text(text, &format!("{name}.toml"), None, &overrides)?,
         None => scenarios::load(name, &overrides)?,
     };
     Ok((loaded, overrides))
 }
 
-/// Prints to standard output; a reader that went away is no error.
+/// Gives results to the host; a reader that went away is no error.
 fn print(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match host().out(text) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::new(format!("cannot write to standard output: {e}"), ""))
         }
@@ -120,6 +120,9 @@ fn planner(name: &str, external: Option<&str>) -> Result<Box<dyn sim_search::pla
     match list.iter().position(|p| p.about().name == name) {
         Some(at) => Ok(list.swap_remove(at)),
         None => {
+            if let Some(ask) = host().planner(name) {
+                return Ok(Box::new(crate::external::Hosted { ask }));
+            }
             let names: Vec<&str> = sim_search::planners::all().iter().map(|a| a.name).collect();
             Err(Failure::new(format!("no planner is called `{name}`"), names.join(", ")))
         }

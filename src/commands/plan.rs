@@ -4,6 +4,7 @@ use super::searching::{CertificateFile, Origin, PartFile, Watcher, read_json, wr
 use super::{load_or, print, print_json, why};
 use crate::cli;
 use crate::failure::{Answer, Failure};
+use crate::host::host;
 use crate::report;
 use crate::report::table::{Table, seconds, thousands};
 use crate::{words, write};
@@ -23,9 +24,10 @@ pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
     if words.is_none() && (args.words.model.is_some() || args.words.gpus.is_some()) {
         return Err(Failure::new("`--model` and `--gpus` go together", "both, or a scenario"));
     }
+    let given = host().scenario(&args.scenario);
     let (name, text) = match &words {
         Some((text, name)) => (name.as_str(), Some(text.as_str())),
-        None => (args.scenario.as_str(), None),
+        None => (args.scenario.as_str(), given.as_deref()),
     };
     let (loaded, overrides) = load_or(name, text, &args.over, false)?;
     let method = match args.planner.as_str() {

@@ -3,13 +3,13 @@
 use super::{load, print, print_json};
 use crate::cli;
 use crate::failure::{Answer, Failure};
+use crate::host::{host, note};
 use crate::report::replay as show;
 use crate::write;
 use indicatif::ProgressBar;
 use scenarios::quantity;
 use sim_models::scenario::Scenario;
 use sim_search::replay::{Options, POLICIES, Report, Sweep, replay_with, sweep};
-use std::io::IsTerminal;
 
 /// What `--sweep` asks for.
 enum Swept {
@@ -79,7 +79,7 @@ pub(super) fn run(args: &cli::Replay) -> Result<Answer, Failure> {
     if let Some(path) = &args.html {
         let (links, costs) = split(&swept);
         write::whole(path, show::html(scenario, &report, &links, &costs).as_bytes())?;
-        eprintln!("wrote {}", path.display());
+        note!("wrote {}", path.display());
     }
     if let Some(path) = &args.timeline {
         let window = match &args.window {
@@ -88,7 +88,7 @@ pub(super) fn run(args: &cli::Replay) -> Result<Answer, Failure> {
         };
         let timeline = show::timeline(scenario, &report, window);
         write::whole(path, timeline.to_string().as_bytes())?;
-        eprintln!("wrote {}: open it in https://ui.perfetto.dev", path.display());
+        note!("wrote {}: open it in https://ui.perfetto.dev", path.display());
     }
     let (links, costs) = split(&swept);
     if args.over.json {
@@ -168,7 +168,7 @@ fn window(text: &str) -> Result<(u64, u64), Failure> {
 }
 
 fn progress_bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
+    if !host().draws() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new_spinner();

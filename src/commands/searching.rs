@@ -4,6 +4,7 @@
 use super::load_or;
 use crate::cli::Over;
 use crate::failure::Failure;
+use crate::host::{Host, host};
 use crate::report::table::seconds;
 use crate::write;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,7 +13,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sim_search::verify::Certificate;
 use sim_search::{Found, Objective, Progress, Saved, Stopped, Watch};
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +28,7 @@ const EVERY: Duration = Duration::from_secs(2);
 #[allow(clippy::disallowed_types)]
 pub(super) struct Watcher {
     bar: ProgressBar,
+    host: Arc<dyn Host>,
     interrupted: Arc<AtomicBool>,
     start: Instant,
     limit: Option<Duration>,
@@ -41,21 +42,12 @@ pub(super) struct Watcher {
 impl Watcher {
     /// Starts the clock.
     pub(super) fn new(max_seconds: Option<f64>, checkpoint: Option<&Path>) -> Watcher {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&interrupted);
-        // A second Ctrl-C, after the first was taken, ends the program as usual.
-        let handled = ctrlc::set_handler(move || {
-            if flag.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-        });
-        if let Err(error) = handled {
-            eprintln!("note: Ctrl-C will lose the search: {error}");
-        }
+        let host = host();
         let now = Instant::now();
         Watcher {
             bar: progress_bar(),
-            interrupted,
+            interrupted: host.interrupts(),
+            host,
             start: now,
             limit: max_seconds.map(|s| Duration::try_from_secs_f64(s).unwrap_or(Duration::MAX)),
             checkpoint: checkpoint.map(Path::to_path_buf),
@@ -74,6 +66,7 @@ impl Watcher {
 impl Watch for Watcher {
     fn stop(&mut self, progress: &Progress) -> Option<Stopped> {
         show(&self.bar, progress);
+        self.host.progress(progress);
         if self.interrupted.load(Ordering::Relaxed) || self.failed.is_some() {
             return Some(Stopped::Interrupt);
         }
@@ -98,7 +91,7 @@ impl Watch for Watcher {
 }
 
 fn progress_bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
+    if !host().draws() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new_spinner();

@@ -3,6 +3,7 @@
 use super::{load_jobs_too, print, print_json};
 use crate::cli::Simulate;
 use crate::failure::{Answer, Failure};
+use crate::host::note;
 use crate::report;
 use crate::report::explain::Explained;
 use crate::write;
@@ -40,7 +41,7 @@ pub(super) fn run(args: &Simulate) -> Result<Answer, Failure> {
     if let Some(path) = &args.timeline {
         let timeline = report::timeline::chrome(scenario, &[(None, &layout)], &simulator);
         write::whole(path, timeline.to_string().as_bytes())?;
-        eprintln!("wrote {}: open it in https://ui.perfetto.dev", path.display());
+        note!("wrote {}: open it in https://ui.perfetto.dev", path.display());
     }
     let mut answer = report::json::iteration(scenario, &layout, &iteration);
     let mut shown = text(scenario, &plan, &layout, &iteration);
@@ -48,7 +49,7 @@ pub(super) fn run(args: &Simulate) -> Result<Answer, Failure> {
         let explanation = explain(scenario, &fabric, &plan, &layout, &options).map_err(not_simulated)?;
         if let Some(path) = &args.links {
             report::links::csv(path, scenario, &explanation)?;
-            eprintln!("wrote {}", path.display());
+            note!("wrote {}", path.display());
         }
         if args.explain || args.html.is_some() {
             let faster = faster(scenario, &fabric, &plan, &layout, options.at, explanation.time);
@@ -57,7 +58,7 @@ pub(super) fn run(args: &Simulate) -> Result<Answer, Failure> {
                 Explained { scenario, layout: &layout, explanation: &explanation, faster: &faster };
             if let Some(path) = &args.html {
                 write::whole(path, report::explain_html::page(&explained).as_bytes())?;
-                eprintln!("wrote {}", path.display());
+                note!("wrote {}", path.display());
             }
             if args.explain {
                 answer["explain"] = explained.json();

@@ -3,6 +3,7 @@
 use super::{print, print_json};
 use crate::cli::Validate;
 use crate::failure::{Answer, Failure};
+use crate::host::note;
 use crate::report::table::{Table, thousands};
 use crate::write;
 use serde_json::{Value, json};
@@ -75,7 +76,7 @@ pub(super) fn run(args: &Validate) -> Result<Answer, Failure> {
         print(&text(&report, &outcomes, groups.as_ref(), collectives.as_ref()))?;
     }
     for line in &broken {
-        eprintln!("error budget broken: {line}");
+        note!("error budget broken: {line}");
     }
     Ok(if broken.is_empty() { Answer::Yes } else { Answer::No })
 }

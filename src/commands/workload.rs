@@ -3,6 +3,7 @@
 use super::{load, print, print_json};
 use crate::cli::Simulate;
 use crate::failure::{Answer, Failure};
+use crate::host::note;
 use crate::report;
 use crate::report::table::{self, Table};
 use crate::write;
@@ -155,7 +156,7 @@ fn play(
     if let Some(path) = &args.timeline {
         let timeline = report::timeline::ranks(&outcome.spans, |rank, node| job.name(rank, node));
         write::whole(path, timeline.to_string().as_bytes())?;
-        eprintln!("wrote {}: open it in https://ui.perfetto.dev", path.display());
+        note!("wrote {}: open it in https://ui.perfetto.dev", path.display());
     }
     if args.over.json {
         print_json(&json(scenario, &gpus, rules, topology, &outcome))?;

@@ -3,6 +3,7 @@
 use super::{print, print_json, unreadable};
 use crate::cli::Calibrate;
 use crate::failure::{Answer, Failure};
+use crate::host::note;
 use crate::report::table::Table;
 use crate::write;
 use serde_json::json;
@@ -52,10 +53,10 @@ pub(super) fn run(args: &Calibrate, gpu: &'static Gpu) -> Result<Answer, Failure
         }
     }
     for (reason, n) in &skipped {
-        eprintln!("note: {n} rows are left out: {reason}");
+        note!("note: {n} rows are left out: {reason}");
     }
     if others > 0 {
-        eprintln!("note: {others} rows are of other GPUs than `{}`", gpu.name);
+        note!("note: {others} rows are of other GPUs than `{}`", gpu.name);
     }
     let network = samples.iter().find_map(|s| s.fabric.network.map(|_| s.fabric));
     let source = args.profiles.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
@@ -69,7 +70,7 @@ pub(super) fn run(args: &Calibrate, gpu: &'static Gpu) -> Result<Answer, Failure
     // Rows on one node say nothing of the network; those on several do.
     fit.file.fabric = network.unwrap_or(fit.file.fabric);
     if samples.iter().any(|s| s.fabric != fit.file.fabric && s.fabric.network.is_some()) {
-        eprintln!("note: the rows are of several fabrics: the file has the first, the parameters are of all");
+        note!("note: the rows are of several fabrics: the file has the first, the parameters are of all");
     }
     let text = fit.file.to_toml(&fit.parameters).map_err(|e| Failure::new(e.to_string(), ""))?;
     if let Some(path) = &args.plot {

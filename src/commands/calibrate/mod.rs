@@ -5,6 +5,7 @@ mod fabric;
 use super::{print, print_json};
 use crate::cli::Calibrate;
 use crate::failure::{Answer, Failure};
+use crate::host::note;
 use crate::report::table::Table;
 use crate::write;
 use serde_json::json;
@@ -44,7 +45,7 @@ pub(super) fn run(args: &Calibrate) -> Result<Answer, Failure> {
         };
         let profile = read(kind, &bytes, &context).map_err(|e| Failure::new(e.to_string(), ""))?;
         if profile.skipped > 0 {
-            eprintln!("note: {}: {} entries hold no measurement", path.display(), profile.skipped);
+            note!("note: {}: {} entries hold no measurement", path.display(), profile.skipped);
         }
         points.extend(profile.operators);
         times.extend(profile.layers);

@@ -4,6 +4,7 @@ use super::{nanoseconds, open};
 use crate::cli::TraceConvert;
 use crate::commands::print;
 use crate::failure::{Answer, Failure};
+use crate::host::note;
 use crate::write;
 use scenarios::series::{Edit, Edits, Quantity, Record, Records, write_header, write_record};
 use std::collections::BTreeMap;
@@ -56,7 +57,7 @@ pub(super) fn run(args: &TraceConvert) -> Result<Answer, Failure> {
     })?;
     let rows = tally.rows;
     if rows == 0 {
-        eprintln!("note: nothing is left of the trace");
+        note!("note: nothing is left of the trace");
     }
     print(&format!("wrote {}: {rows} rows of {}\n", args.out.display(), quantity.column()))?;
     Ok(Answer::Yes)

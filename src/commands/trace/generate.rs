@@ -4,6 +4,7 @@ use super::{nanoseconds, open};
 use crate::cli::{TraceGenerate, TraceModel};
 use crate::commands::print;
 use crate::failure::{Answer, Failure};
+use crate::host::note;
 use crate::write;
 use scenarios::quantity;
 use scenarios::series::{
@@ -68,7 +69,7 @@ pub(super) fn run(args: &TraceGenerate) -> Result<Answer, Failure> {
                 ));
             };
             let Ar1 { mean, phi, noise } = model;
-            eprintln!("fitted to {} points: mean {mean}, phi {phi:.4}, noise {noise}", values.len());
+            note!("fitted to {} points: mean {mean}, phi {phi:.4}, noise {noise}", values.len());
             Box::new(generate_ar1(model, step_ns, duration_ns, seed, name))
         }
         TraceModel::Failures { nodes, mtbf, repair } => {
