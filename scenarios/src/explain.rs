@@ -236,6 +236,12 @@ it serves the nodes that were measured.",
 A job of `[[jobs]]` does not fit the cluster or the other jobs: its `nodes` are none of the cluster's, its plan uses a device \
 outside them, two jobs want the same GPU, or there are more than 16. Jobs share NICs and links; each GPU has one job.",
     ),
+    (
+        "T0314",
+        "\
+The uplinks of a leaf switch have a capacity that is not above zero, or beyond what rates reach: NIC of a node, times the nodes \
+below a full leaf, over `oversubscription` (and over the rails of a pod).",
+    ),
     // Traces and events.
     (
         "T0401",

@@ -252,6 +252,20 @@ table! {
         device: optional String = "\"a100.toml\"",
         /// Fabric file of `tideplan calibrate`, relative to this file: collectives take what it says.
         fabric: optional String = "\"fabric.toml\"",
+        /// Leaf switches of its own, in place of those of `[network]`.
+        leaves: optional FabricTable = "{ leaf_nodes = 4, oversubscription = 2.0 }",
+    }
+}
+
+table! {
+    /// Leaf switches below spines. Traffic that leaves a leaf shares its uplinks; each is a link, `GROUP-leaf-0` and so on, that traces and events can name.
+    FabricTable "a `fabric` of leaves" {
+        /// Nodes below a leaf (with `rails`, below a pod of leaves): those of each group in their order, each group beginning a leaf of its own.
+        leaf_nodes: required Int<1, MOST_GPUS> = "4",
+        /// What the cards below a full leaf can send, over what its uplinks carry; 1 (none) when missing.
+        oversubscription: optional Factor = "2.0",
+        /// Whether the fabric is rail-optimised: a leaf for each rail (card, or GPU where `nics` are fewer or not said) of a pod's nodes, `GROUP-leaf-0-rail-0` and so on; `false` when missing.
+        rails: optional bool = "true",
     }
 }
 
@@ -306,6 +320,8 @@ table! {
         rate: optional SomeRate = "\"25 Gbps\"",
         /// Time before its first byte; only with `rate`.
         latency: optional Time = "\"10 us\"",
+        /// Leaf switches that the nodes are on; without, every node has the fabric to itself.
+        fabric: optional FabricTable = "{ leaf_nodes = 4, oversubscription = 2.0 }",
         /// Links between zones, which all transfers between the two zones share.
         links: optional Vec<At<LinkTable>> = "[{ name = \"wan\", between = [\"a\", \"b\"], capacity = \"7 Gbps\", latency = \"15 ms\" }]",
         /// Named settings of the links, which events switch between.
@@ -352,7 +368,7 @@ table! {
 table! {
     /// A link or a node group over time, from a CSV file with the columns `time_s`, `link` (`node_group`, `node`, `gpu`) and a value.
     TraceTable "`[[traces]]`" {
-        /// The link whose capacity it is.
+        /// The link whose capacity it is: one between zones, or a leaf's uplinks.
         link: optional Name = "\"wan\"",
         /// The node group that it is of, in place of `link`: which of its nodes are there, how slow they are, what their NICs carry.
         nodes: optional Name = "\"a100\"",
@@ -614,6 +630,7 @@ mod tests {
         TflopsTable::check_examples();
         NetworkTable::check_examples();
         LinkTable::check_examples();
+        FabricTable::check_examples();
         TraceTable::check_examples();
         EventTable::check_examples();
         ReplayTable::check_examples();

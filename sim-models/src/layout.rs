@@ -7,6 +7,7 @@ use crate::plan_check::{self, PlanFault};
 use crate::scenario::{DeviceId, NodeId, Scenario};
 use crate::schedule::{PassKind, Shape};
 use crate::timeline::Timeline;
+use crate::uplinks::Uplinks;
 use sim_core::SimDuration;
 use std::collections::BTreeMap;
 
@@ -42,6 +43,8 @@ pub struct Rank {
     pub devices: Vec<DeviceId>,
     /// Their nodes, each with as many of them.
     pub nodes: Vec<NodeId>,
+    /// How its devices on each of them reach other nodes; empty in a scenario without leaf switches.
+    pub uplinks: Vec<Option<Uplinks>>,
     /// Times of layers for one micro-batch.
     pub times: LayerSums,
 }
@@ -68,6 +71,8 @@ pub struct Layout {
     pub syncs: Vec<SyncGroup>,
     /// Nodes whose NIC or GPUs change on their own, each with a number that those which change alike share.
     pub apart: BTreeMap<NodeId, u32>,
+    /// Leaf switches whose uplinks change on their own, each with a number that those which change alike share.
+    pub apart_leaves: BTreeMap<u32, u32>,
     /// How its layer times are known: the worst of them.
     pub evidence: Evidence,
     /// Standard deviation of the logarithm of true over given layer time: the widest of them.
@@ -194,16 +199,20 @@ pub fn apart(scenario: &Scenario) -> BTreeMap<NodeId, u32> {
         let place = device.index % scenario.group(*device).gpus_per_node;
         changes.entry(scenario.node(*device)).or_default().1.push((place, speed));
     }
-    let mut seen: Vec<&Changes<'_>> = Vec::new();
-    let mut numbers = BTreeMap::new();
-    for (node, change) in &changes {
-        let at = seen.iter().position(|s| *s == change).unwrap_or_else(|| {
-            seen.push(change);
+    numbered(changes.iter().map(|(node, change)| (*node, change)))
+}
+
+/// Equal values get equal numbers, in order of first appearance.
+fn numbered<K: Ord, V: PartialEq>(list: impl Iterator<Item = (K, V)>) -> BTreeMap<K, u32> {
+    let mut seen: Vec<V> = Vec::new();
+    let number = |(key, value): (K, V)| {
+        let at = seen.iter().position(|s| *s == value).unwrap_or_else(|| {
+            seen.push(value);
             seen.len() - 1
         });
-        numbers.insert(*node, at as u32);
-    }
-    numbers
+        (key, at as u32)
+    };
+    list.map(number).collect()
 }
 
 impl Layout {
@@ -221,6 +230,7 @@ impl Layout {
             ranks: Vec::new(),
             syncs: Vec::new(),
             apart: apart(scenario),
+            apart_leaves: numbered(scenario.replay.leaves.iter().map(|(leaf, line)| (*leaf, line))),
             evidence: Evidence::Measured,
             spread: 0.0,
         };
@@ -251,6 +261,7 @@ impl Layout {
                         }
                     };
                     known[s] = Some((group, times.clone()));
+                    let nodes = nodes_of(scenario, own);
                     layout.ranks.push(Rank {
                         pipeline: layout.pipelines.len(),
                         stage: s as u32,
@@ -259,7 +270,8 @@ impl Layout {
                         cp: stage.cp,
                         ep: stage.ep,
                         recompute: stage.recompute,
-                        nodes: nodes_of(scenario, own),
+                        uplinks: Uplinks::of(scenario, own, &nodes),
+                        nodes,
                         devices: own.to_vec(),
                         times,
                     });

@@ -26,5 +26,6 @@ pub mod scenario;
 pub mod schedule;
 pub mod timeline;
 pub mod units;
+pub mod uplinks;
 pub mod workload;
 pub mod workload_trace;

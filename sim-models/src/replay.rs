@@ -28,6 +28,8 @@ pub struct Replay {
     pub links: Vec<LinkChanges>,
     /// Capacity of a node's NIC each way, raw units, where it is not its group's.
     pub nics: BTreeMap<NodeId, Timeline>,
+    /// Capacity of a leaf's uplinks, up and down each, raw units, where it changes: by index of the scenario's leaves.
+    pub leaves: BTreeMap<u32, Timeline>,
     /// 1 while a node is there, 0 while not; always there where missing.
     pub up: BTreeMap<NodeId, Timeline>,
     /// Speed of a GPU, of [`FULL_SPEED`]; full where missing.
@@ -41,7 +43,7 @@ impl Replay {
     pub fn end(&self) -> u64 {
         let links = self.links.iter().flat_map(|l| [&l.capacity, &l.latency]);
         let nodes = self.nics.values().chain(self.up.values()).chain(self.speeds.values());
-        links.chain(nodes).map(Timeline::end).max().unwrap_or(0)
+        links.chain(nodes).chain(self.leaves.values()).map(Timeline::end).max().unwrap_or(0)
     }
 }
 

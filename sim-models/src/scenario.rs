@@ -4,7 +4,7 @@
 //! ```text
 //!   node of group "a100"                            node of group "v100"
 //!   GPU 0 .. gpus_per_node-1 -- intra link          ...
-//!        \__ NIC (one resource out, one in) __ fabric of the zone __ zone link (a resource each way) __ ...
+//!        \__ NIC (one resource out, one in) __ leaf's uplinks (one up, one down) __ zone link (a resource each way) __ ...
 //! ```
 
 use crate::collective::Nccl;
@@ -35,6 +35,8 @@ pub struct Scenario {
     pub node_links: Vec<Vec<LinkModel>>,
     /// Shared links between zones. A pair of zones without one is limited by its NICs and `node_links` alone.
     pub zone_links: Vec<ZoneLink>,
+    /// Leaf switches, group by group: what leaves one shares its uplinks. None where nodes have the fabric to themselves.
+    pub leaves: Vec<Leaf>,
     /// The plan that the scenario names.
     pub plan: Option<Plan>,
     /// What the search may do.
@@ -97,6 +99,35 @@ pub struct NodeGroup {
     pub nics: Option<u32>,
     /// What collectives among its GPUs cost, where it was measured (a fabric file).
     pub collectives: Option<Nccl>,
+    /// The leaf switches that its nodes are on.
+    pub leaves: Option<Leaves>,
+}
+
+/// The leaf switches of a group: a pod of `nodes` nodes is on one of them with all its cards, or on one for each rail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaves {
+    /// The first, an index into [`Scenario::leaves`].
+    pub first: u32,
+    /// Nodes of a pod; the last may have fewer. At least 1.
+    pub nodes: u32,
+    /// Leaves of a pod: GPU `i` of a node sends through leaf `i * rails / gpus_per_node`. At least 1.
+    pub rails: u32,
+}
+
+impl Leaves {
+    /// Leaf switches of a group of so many nodes.
+    pub fn count(&self, nodes: u32) -> u32 {
+        nodes.div_ceil(self.nodes.max(1)).saturating_mul(self.rails)
+    }
+}
+
+/// A leaf switch. What goes from it to another, or to another zone, shares its uplinks; what stays below it does not.
+#[derive(Clone, Debug)]
+pub struct Leaf {
+    /// Its name, by which traces call it. Unique, among zone links too.
+    pub name: String,
+    /// Its uplinks together, up and down each, over the clock of the traces.
+    pub capacity: CapacityProfile,
 }
 
 impl NodeGroup {
@@ -179,6 +210,22 @@ impl Scenario {
     /// The node a device is on.
     pub fn node(&self, device: DeviceId) -> NodeId {
         NodeId { group: device.group, index: device.index / self.group(device).gpus_per_node }
+    }
+
+    /// The pod of leaf switches that a node is in: its first leaf, an index into [`Scenario::leaves`]. `None` where there are
+    /// none.
+    pub fn pod(&self, node: NodeId) -> Option<u32> {
+        let leaves = self.groups[node.group as usize].leaves?;
+        Some(leaves.first + node.index / leaves.nodes.max(1) * leaves.rails)
+    }
+
+    /// The leaf switch that a device sends through, an index into [`Scenario::leaves`].
+    pub fn leaf(&self, device: DeviceId) -> Option<u32> {
+        let group = self.group(device);
+        let leaves = group.leaves?;
+        let pod = self.pod(self.node(device))?;
+        let rail = device.index % group.gpus_per_node * leaves.rails / group.gpus_per_node;
+        Some(pod + rail)
     }
 
     /// How a report and a plan write a device: `a100:7`.

@@ -82,7 +82,7 @@ pub enum Unjudged {
     Form(String),
 }
 
-/// The scenario with every transfer alone: NICs and links between zones without end, the latter's capacity at the start as
+/// The scenario with every transfer alone: NICs, leaves and links between zones without end, the latter's capacity at the start as
 /// a cap of each transfer.
 fn alone(scenario: &Scenario, at: SimTime) -> Scenario {
     let mut alone = scenario.clone();
@@ -106,6 +106,7 @@ fn alone(scenario: &Scenario, at: SimTime) -> Scenario {
     }
     alone.groups.iter_mut().for_each(|g| g.nic = endless());
     alone.zone_links.iter_mut().for_each(|l| l.capacity = endless());
+    alone.leaves.iter_mut().for_each(|l| l.capacity = endless());
     alone
 }
 

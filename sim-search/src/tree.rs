@@ -333,7 +333,9 @@ impl<'a> Tree<'a> {
         }
         // The first changes of every capacity, beyond which traces are hardly ever alike by chance.
         let groups = self.scenario.groups.iter().map(|g| &g.nic);
-        for capacity in groups.chain(self.scenario.zone_links.iter().map(|l| &l.capacity)) {
+        let links = self.scenario.zone_links.iter().map(|l| &l.capacity);
+        let leaves = self.scenario.leaves.iter().map(|l| &l.capacity);
+        for capacity in groups.chain(links).chain(leaves) {
             let mut at = SimTime::ZERO;
             digest.add(capacity.at(at).raw(), capacity.highest().raw());
             for _ in 0..1024 {

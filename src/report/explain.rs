@@ -297,6 +297,7 @@ impl Explained<'_> {
             What::Gpus(g) => format!("GPUs of {} ({})", group(g).name, group(g).gpu.name),
             What::Nics(g) => format!("NICs of {}", group(g).name),
             What::Inside(g) => format!("links inside nodes of {}", group(g).name),
+            What::Leaves(g) => format!("leaf uplinks of {}", group(g).name),
             What::Zones(l) => format!("link {}", self.scenario.zone_links[l].name),
         }
     }

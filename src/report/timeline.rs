@@ -156,7 +156,7 @@ impl Writer<'_> {
         }
     }
 
-    /// The NICs and the zone link that a transfer from `a` to `b` uses.
+    /// The NICs, the leaves' uplinks and the zone link that a transfer from `a` to `b` uses.
     fn links_between(&self, a: NodeId, b: NodeId) -> Vec<String> {
         if a == b {
             return Vec::new();
@@ -167,6 +167,14 @@ impl Writer<'_> {
             format!("{} node {} NIC in", group(b).name, b.index),
         ];
         let (from, to) = (&group(a).zone, &group(b).zone);
+        for (node, own, up) in [(a, self.scenario.pod(a), "up"), (b, self.scenario.pod(b), "down")] {
+            if self.scenario.pod(a) != self.scenario.pod(b)
+                && let (Some(pod), Some(leaves)) = (own, group(node).leaves)
+            {
+                let leaves = &self.scenario.leaves[pod as usize..(pod + leaves.rails) as usize];
+                links.extend(leaves.iter().map(|l| format!("{} {up}", l.name)));
+            }
+        }
         if from != to {
             links.extend(self.scenario.zone_link(from, to).map(|(_, l)| format!("{} from {from}", l.name)));
         }

@@ -114,6 +114,7 @@ fn group(
         zone,
         gpu,
         collectives,
+        leaves: None,
     })
 }
 

@@ -105,7 +105,10 @@ fn job(
         (t.model.as_ref().or(file.model.as_ref()), t.training.as_ref().or(file.training.as_ref()));
     let nodes = nodes(t, cluster, cx.faults);
     let workload = workload(model, training, extrapolate, cx)?;
-    let groups = cluster::groups(file, Some(&workload), cx)?;
+    let mut groups = cluster::groups(file, Some(&workload), cx)?;
+    for (group, of) in groups.iter_mut().zip(&cluster.groups) {
+        group.leaves = of.leaves;
+    }
     let mut scenario = Scenario {
         model: workload.model,
         training: workload.training,

@@ -6,6 +6,7 @@ mod cost;
 mod gpus;
 mod happen;
 mod jobs;
+mod leaves;
 mod model;
 mod network;
 mod plan;
@@ -67,10 +68,13 @@ pub(crate) fn scenario(file: &ScenarioFile, name: &str, cx: &mut Context<'_>) ->
     let first = jobs::first(file, cx.faults);
     let found = workload(first.0, first.1, extrapolate, cx);
     let groups = cluster::groups(file, found.as_ref(), cx);
-    let (zone_links, links, happenings) = network::zone_links(file, cx);
-    let (cluster::Workload { model, training, .. }, groups) = (found?, groups?);
+    let names = leaves::names(file);
+    let (zone_links, links, happenings, traces) = network::zone_links(file, &names, cx);
+    let (cluster::Workload { model, training, .. }, mut groups) = (found?, groups?);
+    let (leaves, leaf_changes) = leaves::leaves(file, &mut groups, traces, &happenings, cx.faults);
     let node_links = network::node_links(file, &groups, &zone_links, cx.faults)?;
-    let replay = replay::replay(file, &groups, &zone_links, links, &happenings, cx);
+    let mut replay = replay::replay(file, &groups, &zone_links, links, &happenings, cx);
+    replay.leaves = leaf_changes;
     let cost = cost::cost(file, &groups, &zone_links, cx.faults);
     let mut scenario = Scenario {
         name: name.into(),
@@ -80,6 +84,7 @@ pub(crate) fn scenario(file: &ScenarioFile, name: &str, cx: &mut Context<'_>) ->
         groups,
         node_links,
         zone_links,
+        leaves,
         plan: None,
         search: search_table.map_or_else(SearchOptions::default, search),
         cost,

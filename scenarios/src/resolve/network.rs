@@ -13,7 +13,7 @@ use sim_models::link::{LinkModel, fitted, fitted_between_nodes};
 use sim_models::replay::LinkChanges;
 use sim_models::scenario::{NodeGroup, ZoneLink};
 use sim_models::timeline::Timeline;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// `[a][b]`: from a node of group `a` to another, of group `b`.
 pub(super) fn node_links(
@@ -101,15 +101,15 @@ fn between(from: &NodeGroup, to: &NodeGroup, zone_links: &[ZoneLink]) -> Option<
     found.map(|c| curves(c))
 }
 
-/// The links between zones, with their traces and events, what changes on them, and what else happens.
-pub(super) fn zone_links(
-    file: &ScenarioFile,
-    cx: &mut Context<'_>,
-) -> (Vec<ZoneLink>, Vec<LinkChanges>, Happenings) {
+/// Links between zones, what changes on them, what else happens, and the traces of other links.
+type Links = (Vec<ZoneLink>, Vec<LinkChanges>, Happenings, BTreeMap<String, Option<Bound>>);
+
+/// The links between zones, with their traces and events. `others` are the names of the links that are none of them.
+pub(super) fn zone_links(file: &ScenarioFile, others: &[String], cx: &mut Context<'_>) -> Links {
     let no_links = Vec::new();
     let tables = file.network.as_ref().and_then(|n| n.value.links.as_ref()).map_or(&no_links, |l| &l.value);
-    let names: Vec<&str> =
-        tables.iter().filter_map(|l| l.value.name.as_ref()).map(|n| n.value.0.as_str()).collect();
+    let own = tables.iter().filter_map(|l| l.value.name.as_ref()).map(|n| n.value.0.as_str());
+    let names: Vec<&str> = own.chain(others.iter().map(String::as_str)).collect();
     let mut traces = traces(file, &names, cx);
     let ends = tables.iter().filter_map(|l| {
         let ends = l.value.between.as_ref()?.value.iter().map(|z| z.value.0.as_str()).collect();
@@ -129,7 +129,7 @@ pub(super) fn zone_links(
     for table in tables {
         let t = &table.value;
         let Some(name) = &t.name else { continue };
-        if !seen_names.insert(name.value.0.as_str()) {
+        if !seen_names.insert(name.value.0.as_str()) || others.contains(&name.value.0) {
             let message = format!("two links are called `{}`", name.value.0);
             cx.faults.push(name.place, "T0301", message, "each needs a name of its own");
             continue;
@@ -150,7 +150,7 @@ pub(super) fn zone_links(
         changes.push(LinkChanges { capacity: line, latency: waits, history: None });
         links.push(ZoneLink { name: name.value.0.clone(), zones, capacity, latency: at_start });
     }
-    (links, changes, happenings)
+    (links, changes, happenings, traces)
 }
 
 fn pair(
@@ -212,21 +212,28 @@ fn capacity(
     if latency.is_none() {
         t.lacks("latency", faults);
     }
-    let capacity = match bound {
-        None => (CapacityProfile::constant(level?), Timeline::constant(level?.raw())),
-        Some(mut bound) => {
-            let unit = match bound.unit {
-                Some(unit) => unit,
-                None => level?.as_bytes_per_s(),
-            };
-            let unit = unit * bound.scale;
-            if bound.load {
-                let full = level?.as_bytes_per_s() / unit;
-                bound.series = bound.series.map(|load| (full - load).max(0.0));
-            }
-            let profile = bound.series.profile(unit, bound.mode, faults)?;
-            (profile, bound.series.timeline(unit, bound.mode)?)
-        }
+    let (profile, line) = over_time(level, bound, faults)?;
+    Some((profile, line, latency?))
+}
+
+/// The capacity of a link of so much, as its trace has it.
+pub(super) fn over_time(
+    level: Option<Rate>,
+    bound: Option<Bound>,
+    faults: &mut Faults,
+) -> Option<(CapacityProfile, Timeline)> {
+    let Some(mut bound) = bound else {
+        return Some((CapacityProfile::constant(level?), Timeline::constant(level?.raw())));
     };
-    Some((capacity.0, capacity.1, latency?))
+    let unit = match bound.unit {
+        Some(unit) => unit,
+        None => level?.as_bytes_per_s(),
+    };
+    let unit = unit * bound.scale;
+    if bound.load {
+        let full = level?.as_bytes_per_s() / unit;
+        bound.series = bound.series.map(|load| (full - load).max(0.0));
+    }
+    let profile = bound.series.profile(unit, bound.mode, faults)?;
+    Some((profile, bound.series.timeline(unit, bound.mode)?))
 }

@@ -5,6 +5,7 @@ mod changes;
 mod jobs;
 mod laws;
 mod layer_times;
+mod leaves;
 mod library;
 mod published;
 mod quantities;

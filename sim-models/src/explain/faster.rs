@@ -6,6 +6,7 @@
 //! | GPUs of a group | compute and optimizer step of its stages, less what they wait for inside their layers |
 //! | NICs of a group | their capacity; what one transfer between its nodes, or from them to others that no link between zones parts from them, reaches; what its layers wait for across nodes |
 //! | inside nodes of a group | what one transfer inside a node reaches; what layers wait for there, unless they were measured together with it |
+//! | the leaves of a group | the capacity of their uplinks |
 //! | a link between zones | its capacity both ways, and what one transfer between the zones reaches |
 //!
 //! Latencies and a framework's fixed overheads stay.
@@ -34,6 +35,8 @@ pub enum What {
     Inside(usize),
     /// A link between zones, an index into [`Scenario::zone_links`].
     Zones(usize),
+    /// The uplinks of the leaves that its nodes are on.
+    Leaves(usize),
 }
 
 /// The iteration with one thing a tenth faster.
@@ -80,7 +83,8 @@ pub fn faster_jobs(
     let groups: Vec<usize> =
         (0..cluster.groups.len()).filter(|g| devices().any(|d| d.group as usize == *g)).collect();
     let of_groups = groups.iter().flat_map(|g| [What::Gpus(*g), What::Nics(*g), What::Inside(*g)]);
-    let changes = of_groups.chain((0..cluster.zone_links.len()).map(What::Zones));
+    let leaves = groups.iter().filter(|g| cluster.groups[**g].leaves.is_some()).map(|g| What::Leaves(*g));
+    let changes = of_groups.chain((0..cluster.zone_links.len()).map(What::Zones)).chain(leaves);
     let mut lists = vec![Vec::new(); jobs.len()];
     for what in changes {
         let changed: Vec<Changed> =
@@ -155,6 +159,12 @@ impl Changed {
                 }
                 let first = fabric.zone(l, true).0;
                 changed.fabric.network = with_faster(&fabric.network, first..first + 2);
+            }
+            What::Leaves(g) => {
+                let leaves = scenario.groups[g].leaves;
+                let count = leaves.map_or(0, |l| l.count(scenario.groups[g].nodes));
+                let first = fabric.leaf(leaves.map_or(0, |l| l.first), true).0;
+                changed.fabric.network = with_faster(&fabric.network, first..first + 2 * count);
             }
         }
         changed.layout = Layout::new(&changed.scenario, plan).map_err(SimulateError::Plan)?;

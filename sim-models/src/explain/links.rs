@@ -25,10 +25,17 @@ pub enum Link {
         /// Whether from the first of its zones to the second, or back.
         forward: bool,
     },
+    /// The uplinks of a leaf switch.
+    Leaf {
+        /// Index into [`Scenario::leaves`].
+        leaf: u32,
+        /// Whether up to the spines, or down from them.
+        up: bool,
+    },
 }
 
 impl Link {
-    /// Every shared link of a scenario: NICs by node, then the links between zones.
+    /// Every shared link of a scenario: NICs by node, the links between zones, the leaves.
     pub fn all(scenario: &Scenario) -> Vec<Link> {
         let mut list = Vec::new();
         for (group, nodes) in scenario.groups.iter().enumerate() {
@@ -40,10 +47,13 @@ impl Link {
         for link in 0..scenario.zone_links.len() {
             list.extend([true, false].map(|forward| Link::Zone { link, forward }));
         }
+        for leaf in 0..scenario.leaves.len() as u32 {
+            list.extend([true, false].map(|up| Link::Leaf { leaf, up }));
+        }
         list
     }
 
-    /// Its name: `a100 node 3 NIC out`, `wan from east`.
+    /// Its name: `a100 node 3 NIC out`, `wan from east`, `a100-leaf-0 up`.
     pub fn name(self, scenario: &Scenario) -> String {
         match self {
             Link::Nic { node, out } => {
@@ -54,6 +64,9 @@ impl Link {
                 let link = &scenario.zone_links[link];
                 format!("{} from {}", link.name, if forward { &link.zones.0 } else { &link.zones.1 })
             }
+            Link::Leaf { leaf, up } => {
+                format!("{} {}", scenario.leaves[leaf as usize].name, if up { "up" } else { "down" })
+            }
         }
     }
 
@@ -62,6 +75,7 @@ impl Link {
             Link::Nic { node, out: true } => fabric.egress(node),
             Link::Nic { node, out: false } => fabric.ingress(node),
             Link::Zone { link, forward } => fabric.zone(link, forward),
+            Link::Leaf { leaf, up } => fabric.leaf(leaf, up),
         }
     }
 
@@ -69,6 +83,7 @@ impl Link {
     fn representative(self, folding: &Folding) -> Link {
         match self {
             Link::Nic { node, out } => Link::Nic { node: folding.canonical(node), out },
+            Link::Leaf { leaf, up } => Link::Leaf { leaf: folding.canonical_leaf(leaf), up },
             zone @ Link::Zone { .. } => zone,
         }
     }

@@ -1,5 +1,5 @@
-//! The resources that transfers share: a NIC each way for every node, each way of every zone link, and the speed of every GPU
-//! that is slowed at times.
+//! The resources that transfers share: a NIC each way for every node, each way of every zone link, the uplinks of every leaf up
+//! and down, and the speed of every GPU that is slowed at times.
 
 use crate::collective::{CollectiveKind, Group, Nccl, Wires};
 use crate::link::LinkModel;
@@ -16,6 +16,8 @@ pub struct Fabric {
     /// Number of the first node of each group, over all nodes.
     first_node: Vec<u32>,
     nodes: u32,
+    zone_links: u32,
+    leaves: u32,
     speeds: BTreeMap<DeviceId, ResourceId>,
     /// How NCCL uses the nodes of each group.
     nccl: Vec<Option<Nccl>>,
@@ -41,9 +43,16 @@ impl Fabric {
             builder.resource(link.capacity.clone());
             builder.resource(link.capacity.clone());
         }
+        for (leaf, index) in scenario.leaves.iter().zip(0..) {
+            let own = replay.leaves.get(&index).map(|line| line.profile(0));
+            let uplinks = own.unwrap_or_else(|| leaf.capacity.clone());
+            builder.resource(uplinks.clone());
+            builder.resource(uplinks);
+        }
+        let (zone_links, leaves) = (scenario.zone_links.len() as u32, scenario.leaves.len() as u32);
         let speeds = replay.speeds.iter().map(|(d, line)| (*d, builder.resource(line.profile(0)))).collect();
         let nccl = scenario.groups.iter().map(NodeGroup::nccl).collect();
-        Fabric { network: builder.build(), first_node, nodes, speeds, nccl }
+        Fabric { network: builder.build(), first_node, nodes, zone_links, leaves, speeds, nccl }
     }
 
     /// The speed of a GPU, where it is slowed at times.
@@ -93,5 +102,15 @@ impl Fabric {
     /// A zone link (index into [`Scenario::zone_links`]), from its first zone to its second or back.
     pub fn zone(&self, link: usize, forward: bool) -> ResourceId {
         ResourceId(2 * (self.nodes + link as u32) + u32::from(!forward))
+    }
+
+    /// Whether there are leaf switches.
+    pub fn has_leaves(&self) -> bool {
+        self.leaves > 0
+    }
+
+    /// The uplinks of a leaf (index into [`Scenario::leaves`]), up or down.
+    pub fn leaf(&self, leaf: u32, up: bool) -> ResourceId {
+        ResourceId(2 * (self.nodes + self.zone_links + leaf) + u32::from(!up))
     }
 }

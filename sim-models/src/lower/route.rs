@@ -8,6 +8,7 @@ use crate::link::LinkModel;
 use crate::plan::Plan;
 use crate::scenario::{NodeId, Scenario};
 use crate::units::Bytes;
+use crate::uplinks::{self, Stop, lcm};
 use sim_core::{Rate, ResourceId, SimDuration, Transfer};
 
 /// One activity of the network: bytes over resources at once, after a latency, no faster than a cap.
@@ -18,6 +19,8 @@ pub(super) struct Route {
     /// Highest rate of this one transfer, bytes/s.
     cap: f64,
     bytes: Bytes,
+    /// Into how many such parts its bytes are cut, each of which uses everything with its weight.
+    parts: u32,
 }
 
 impl Route {
@@ -26,9 +29,9 @@ impl Route {
         Transfer { bytes: self.bytes.0, latency: self.latency, cap, uses: &self.uses }
     }
 
-    /// Bytes of the activity.
+    /// Bytes of the activity, all parts.
     pub(super) fn bytes(&self) -> Bytes {
-        self.bytes
+        self.bytes.times(self.parts.into())
     }
 }
 
@@ -99,14 +102,6 @@ fn least(a: f64, b: f64) -> f64 {
     if b < a { b } else { a }
 }
 
-fn lcm(a: u32, b: u32) -> u32 {
-    let (mut x, mut y) = (a, b);
-    while y > 0 {
-        (x, y) = (y, x % y);
-    }
-    a / x * b
-}
-
 impl Context<'_> {
     pub(super) fn rank(&self, index: usize) -> &Rank {
         &self.layout.ranks[index]
@@ -141,13 +136,15 @@ impl Context<'_> {
         let overhead = SimDuration::from_secs_f64(self.scenario.training.overheads.transfer_s);
         let latency = link.latency().saturating_add(overhead.unwrap_or(SimDuration::ZERO));
         let cap = link.transfer_rate(bytes, streams);
-        let mut route = Route { uses: Vec::new(), latency, cap, bytes };
+        let mut route = Route { uses: Vec::new(), latency, cap, bytes, parts: 1 };
         if a.nodes != b.nodes {
             for rank in [a, b] {
                 route.cap = least(route.cap, self.cards(rank, streams) * rank.nodes.len() as f64);
             }
-            // So many parts that every node of either side has a whole number of them.
-            let parts = lcm(a.nodes.len() as u32, b.nodes.len() as u32);
+            // So many parts that every node of either side has a whole number of them, and every leaf.
+            let of_nodes = lcm(a.nodes.len() as u32, b.nodes.len() as u32);
+            let of_leaves = uplinks::parts([a, b].into_iter());
+            let parts = of_nodes * of_leaves;
             route.bytes = bytes.share(parts);
             route.cap /= f64::from(parts);
             let ends = [(a, true), (b, false)];
@@ -159,12 +156,51 @@ impl Context<'_> {
                     route.uses.push((nic, class.shares[rank.stage as usize][slot] * each));
                 }
             }
+            if self.fabric.has_leaves() {
+                self.leaves_between(class, (a, b), (of_nodes, of_leaves), &mut route);
+            }
             if let Some((zone, latency)) = self.zone(a.node(), b.node()) {
                 route.uses.push((zone, class.count * parts));
                 route.latency = route.latency.saturating_add(latency);
             }
         }
         route
+    }
+
+    /// The uplinks of a boundary transfer: of each of its parts that leaves a pod.
+    fn leaves_between(
+        &self,
+        class: &Class,
+        (a, b): (&Rank, &Rank),
+        (of_nodes, of_leaves): (u32, u32),
+        route: &mut Route,
+    ) {
+        let slot = |rank: &Rank, part: u32| (part / (of_nodes / rank.nodes.len() as u32)) as usize;
+        for part in 0..of_nodes {
+            let ends = [(a, slot(a, part), true), (b, slot(b, part), false)];
+            if !uplinks::crosses((a, ends[0].1), (b, ends[1].1)) {
+                continue;
+            }
+            for (rank, slot, up) in ends {
+                self.up_or_down(class, rank, slot, (up, of_leaves), route);
+            }
+        }
+    }
+
+    /// The uplinks of one node of a rank of a class.
+    fn up_or_down(
+        &self,
+        class: &Class,
+        rank: &Rank,
+        slot: usize,
+        (up, parts): (bool, u32),
+        route: &mut Route,
+    ) {
+        for (k, (leaf, weight)) in uplinks::weights(rank, slot, parts).enumerate() {
+            let shares = class.leaf_shares(rank.stage, slot, k);
+            let leaf = self.fabric.leaf(self.folding.canonical_leaf(leaf), up);
+            route.uses.push((leaf, weight.saturating_mul(shares)));
+        }
     }
 
     /// A ring over ranks in their order: every hop carries (n - 1) / n of the bytes each time around, so the ring goes at the
@@ -179,35 +215,44 @@ impl Context<'_> {
         let sent = whole * u128::from(rounds) * u128::from(n - 1) / u128::from(n);
         let bytes = Bytes(u64::try_from(sent).unwrap_or(u64::MAX));
         let chunk = Bytes((ring.whole.0 / n).max(1));
-        let mut route = Route { uses: Vec::new(), latency: SimDuration::ZERO, cap: f64::INFINITY, bytes };
+        let stops = uplinks::stops(self.layout, ring.ranks);
+        // Parts that every leaf has a whole number of.
+        let parts = uplinks::parts(stops.iter().map(|s| s.rank));
+        let bytes = bytes.share(parts);
+        let mut route =
+            Route { uses: Vec::new(), latency: SimDuration::ZERO, cap: f64::INFINITY, bytes, parts };
         let mut longest = SimDuration::ZERO;
-        // Where the ring stops: each rank, or each part of one whose copies are on several nodes.
-        let stops: Vec<(&Rank, &[NodeId])> = ring
-            .ranks
-            .iter()
-            .map(|r| self.rank(*r))
-            .flat_map(|r| r.nodes.chunks(r.spread() as usize).map(move |nodes| (r, nodes)))
-            .collect();
-        for (i, (a, from)) in stops.iter().enumerate() {
-            let (b, to) = stops[(i + 1) % stops.len()];
-            let near = *from == to;
-            let link = self.link(a, b, near);
-            let rate = link.transfer_rate(chunk, a.tp.min(b.tp)) / f64::from(spread);
+        for (i, from) in stops.iter().enumerate() {
+            let to = &stops[(i + 1) % stops.len()];
+            let near = from.nodes == to.nodes;
+            let link = self.link(from.rank, to.rank, near);
+            let rate = link.transfer_rate(chunk, from.rank.tp.min(to.rank.tp)) / f64::from(spread);
             route.cap = if rate < route.cap { rate } else { route.cap };
             let mut latency = link.latency();
             if !near {
-                let ends = [(*a, *from, true), (b, to, false)];
-                for (rank, node, out) in
-                    ends.iter().flat_map(|(r, nodes, out)| nodes.iter().map(move |n| (r, n, *out)))
-                {
-                    if let Some((node, weight)) = self.place(ring, rank, *node) {
-                        let nic = if out { self.fabric.egress(node) } else { self.fabric.ingress(node) };
-                        route.uses.push((nic, weight));
+                for (stop, out) in [(from, true), (to, false)] {
+                    for node in stop.nodes {
+                        if let Some((node, weight)) = self.place(ring, stop.rank, *node) {
+                            let nic = if out { self.fabric.egress(node) } else { self.fabric.ingress(node) };
+                            route.uses.push((nic, weight.saturating_mul(parts)));
+                        }
                     }
                 }
-                if let Some((zone, zone_latency)) = self.zone(from[0], to[0]) {
+                if self.fabric.has_leaves() {
+                    uplinks::of_hop(from, to, |rank, slot, up| match ring.of {
+                        Some(class) => self.up_or_down(class, rank, slot, (up, parts), &mut route),
+                        None => {
+                            let own = |(leaf, _): &(u32, u32)| self.folding.canonical_leaf(*leaf) == *leaf;
+                            for (leaf, weight) in uplinks::weights(rank, slot, parts).filter(own) {
+                                let weight = weight.saturating_mul(ring.side_by_side);
+                                route.uses.push((self.fabric.leaf(leaf, up), weight));
+                            }
+                        }
+                    });
+                }
+                if let Some((zone, zone_latency)) = self.zone(from.nodes[0], to.nodes[0]) {
                     let rings = ring.of.map_or(ring.side_by_side, |class| class.count);
-                    route.uses.push((zone, rings * spread));
+                    route.uses.push((zone, rings.saturating_mul(spread).saturating_mul(parts)));
                     latency = latency.saturating_add(zone_latency);
                 }
             }
@@ -217,16 +262,16 @@ impl Context<'_> {
         if let Some(rate) = self.as_nccl_does(ring, &stops) {
             route.cap = least(route.cap, rate / f64::from(spread));
         }
+        route.cap /= f64::from(parts);
         route
     }
 
     /// What NCCL leaves of the cards' rate where a ring crosses alike nodes: headers, collisions, a protocol's flags. Each
     /// tensor-parallel rank has a ring of its own, over its own cards.
-    fn as_nccl_does(&self, ring: &Ring<'_>, stops: &[(&Rank, &[NodeId])]) -> Option<f64> {
-        let (first, home) = stops.first()?;
-        let alike =
-            |(rank, nodes): &(&Rank, &[NodeId])| rank.tp == first.tp && nodes[0].group == home[0].group;
-        let mut nodes = stops.iter().map(|(_, nodes)| nodes[0]).collect::<Vec<_>>();
+    fn as_nccl_does(&self, ring: &Ring<'_>, stops: &[Stop<'_>]) -> Option<f64> {
+        let Stop { rank: first, nodes: home, .. } = stops.first()?;
+        let alike = |s: &Stop<'_>| s.rank.tp == first.tp && s.nodes[0].group == home[0].group;
+        let mut nodes = stops.iter().map(|s| s.nodes[0]).collect::<Vec<_>>();
         nodes.dedup();
         if nodes.len() < 2 || !stops.iter().all(alike) {
             return None;

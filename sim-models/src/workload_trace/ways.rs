@@ -223,20 +223,20 @@ impl Route for Ways {
                 _ => None,
             };
         }
-        let hop = match hop.checked_sub(u32::from(shared)) {
-            None => return Some(ports + 4 * from + 2),
-            Some(hop) => hop,
+        let out = shared.then_some(ports + 4 * from + 2);
+        let inward = shared.then_some(ports + 4 * to + 3);
+        let (own, other) = (ranks[from as usize].0, ranks[to as usize].0);
+        let crosses = scenario.pod(a) != scenario.pod(b);
+        let uplinks = |device, up| {
+            let leaf = if crosses { scenario.leaf(device) } else { None };
+            leaf.map(|leaf| fabric.leaf(leaf, up).0)
         };
-        let last = ports + 4 * to + 3;
         let (from, to) = (&scenario.groups[a.group as usize].zone, &scenario.groups[b.group as usize].zone);
         let zone = if from == to { None } else { scenario.zone_link(from, to) };
-        match (hop, zone) {
-            (0, _) => Some(fabric.egress(a).0),
-            (1, Some((at, link))) => Some(fabric.zone(at, link.zones.0 == *from).0),
-            (1, None) | (2, Some(_)) => Some(fabric.ingress(b).0),
-            (2, None) | (3, Some(_)) if shared => Some(last),
-            _ => None,
-        }
+        let zone = zone.map(|(at, link)| fabric.zone(at, link.zones.0 == *from).0);
+        let (egress, ingress) = (Some(fabric.egress(a).0), Some(fabric.ingress(b).0));
+        let way = [out, egress, uplinks(own, true), zone, uplinks(other, false), ingress, inward];
+        way.into_iter().flatten().nth(hop as usize)
     }
 
     fn latency(&self, link: u32) -> Option<SimDuration> {

@@ -126,13 +126,14 @@ proptest! {
             prop_assert_eq!(e.stages.iter().map(|s| s.devices).sum::<u64>(), devices);
             prop_assert_eq!(e.overall().total(), u128::from(time.as_ps()) * u128::from(devices));
             // The links.
-            let (mut nics_out, mut nics_in, mut zones) = (0, 0, 0);
+            let (mut nics_out, mut nics_in, mut zones, mut leaves) = (0, 0, 0, [0; 2]);
             for (link, report) in e.every_link.iter() {
                 let bytes = u128::from(e.links[*report].bytes);
                 match link {
                     Link::Nic { out: true, .. } => nics_out += bytes,
                     Link::Nic { out: false, .. } => nics_in += bytes,
                     Link::Zone { .. } => zones += bytes,
+                    Link::Leaf { up, .. } => leaves[usize::from(*up)] += bytes,
                 }
                 let off = (carried(e, *report) - bytes as f64).abs();
                 prop_assert!(off < 1e-9 * bytes as f64 + 0.02 * transfers as f64, "{off} B off of {bytes}");
@@ -143,6 +144,11 @@ proptest! {
             let near = |bytes: u128, want: u128| bytes.abs_diff(want) * 2_000 <= want;
             prop_assert!(near(nics_out, nics) && near(zones, joined), "{nics_out} {nics}, {zones} {joined}");
             prop_assert_eq!(nics_out, nics_in);
+            // What leaves the nodes goes up at most once, and down as often where every node is below a leaf.
+            prop_assert!(leaves[0].max(leaves[1]) <= nics_out);
+            if scenario.groups.iter().all(|g| g.leaves.is_some()) {
+                prop_assert_eq!(leaves[0], leaves[1]);
+            }
         }
         // Folded, it is the same but for who stands for whom.
         let rows = |e: &Explanation| -> Vec<_> {

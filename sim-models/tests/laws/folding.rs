@@ -146,7 +146,7 @@ fn the_worst_anomaly_of_sharing() {
 /// The laws above would be empty if the random plans did not fold, share nodes, mix kinds and cross zones.
 #[test]
 fn random_cases_reach_what_matters() {
-    let mut counts = [0; 5];
+    let mut counts = [0; 6];
     cases(400, Sharing::Yes, |scenario, plan| {
         let layout = Layout::new(&scenario, &plan).unwrap_or_else(|f| panic!("{f:?}"));
         let folding = Folding::of(&layout);
@@ -166,6 +166,8 @@ fn random_cases_reach_what_matters() {
                 .syncs
                 .iter()
                 .any(|s| s.ranks.windows(2).any(|w| layout.ranks[w[0]].tp != layout.ranks[w[1]].tp)),
+            folding.is_folded()
+                && layout.ranks.iter().flat_map(|r| &r.uplinks).flatten().any(|u| u.parts() > 1),
         ];
         for (count, yes) in counts.iter_mut().zip(reached) {
             *count += u32::from(yes);
@@ -173,6 +175,6 @@ fn random_cases_reach_what_matters() {
     });
     assert!(
         counts.iter().all(|n| *n > 20),
-        "folded, several on a node, split classes, zones, TP mixed: {counts:?}"
+        "folded, several on a node, split classes, zones, TP mixed, folded over rails: {counts:?}"
     );
 }

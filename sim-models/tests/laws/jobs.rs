@@ -63,6 +63,7 @@ proptest! {
     fn a_late_start_only_waits(tape in tape(), wait in 1u64..1_000_000_000_000) {
         let (mut scenario, plan) = case(&mut Tape::new(&tape), Sharing::Yes);
         scenario.zone_links.clear();
+        scenario.replay.leaves.clear();
         let jobs = [(scenario, plan)];
         let late = run(&jobs[0].0, &plans(&jobs, &[wait]), 0, true);
         prop_assert_eq!(late.time, alone(&plans(&jobs, &[])[0], 0, true).time);
@@ -118,6 +119,13 @@ proptest! {
         let mut cluster = a.clone();
         cluster.groups.extend(b.groups.clone());
         cluster.zone_links.extend(b.zone_links.clone());
+        let before = a.leaves.len() as u32;
+        for leaves in cluster.groups[a.groups.len()..].iter_mut().filter_map(|g| g.leaves.as_mut()) {
+            leaves.first += before;
+        }
+        cluster.leaves.extend(b.leaves.clone());
+        let changes = b.replay.leaves.iter().map(|(leaf, line)| (before + leaf, line.clone()));
+        cluster.replay.leaves.extend(changes);
         let none = a.node_links[0][0].clone();
         for row in &mut cluster.node_links {
             row.resize(cluster.groups.len(), none.clone());

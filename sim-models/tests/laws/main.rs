@@ -5,6 +5,7 @@ mod folding;
 mod golden;
 mod iterations;
 mod jobs;
+mod leaves;
 mod memory;
 mod plans;
 mod random;

@@ -8,7 +8,8 @@ use sim_models::link::LinkModel;
 use sim_models::plan::{
     DeviceRange, GradientSync, LayerRange, Layers, PipelineGroup, Plan, Recompute, Schedule, Stage,
 };
-use sim_models::scenario::{Scenario, ZoneLink};
+use sim_models::scenario::{Leaf, Leaves, Scenario, ZoneLink};
+use sim_models::timeline::Timeline;
 use sim_models::units::Bytes;
 use std::sync::Arc;
 
@@ -103,7 +104,30 @@ fn cluster(tape: &mut Tape<'_>, sharing: Sharing) -> Scenario {
             scenario.zone_links.push(ZoneLink { name: format!("{a}{b}"), zones, capacity, latency });
         }
     }
+    for group in 0..if shared { count } else { 0 } {
+        if tape.yes() {
+            leaves(tape, &mut scenario, group);
+        }
+    }
     scenario
+}
+
+/// Leaf switches for a group: pods of one to three nodes, with or without rails, some uplinks that change.
+fn leaves(tape: &mut Tape<'_>, scenario: &mut Scenario, group: usize) {
+    let of = &mut scenario.groups[group];
+    let rails = tape.of(&[1, of.gpus_per_node]);
+    let leaves = Leaves { first: scenario.leaves.len() as u32, nodes: 1 + tape.below(3), rails };
+    of.leaves = Some(leaves);
+    let level = rate(tape.of(&[5e7, 1e8, 66_666_667.0, 3e8]));
+    let changes = Timeline::steps(vec![(0, level.raw()), (40_000_000, level.raw() / 3)]).expect("in order");
+    for leaf in 0..leaves.count(of.nodes) {
+        let index = scenario.leaves.len() as u32;
+        let name = format!("{}-leaf-{leaf}", of.name);
+        if tape.below(6) == 1 {
+            scenario.replay.leaves.insert(index, changes.clone());
+        }
+        scenario.leaves.push(Leaf { name, capacity: CapacityProfile::constant(level) });
+    }
 }
 
 /// Up to 6,000 parts of a millisecond for a forward or backward pass.

@@ -70,6 +70,7 @@ pub(crate) fn group(name: &str, zone: &str, nodes: u32, gpus_per_node: u32) -> N
         nic: CapacityProfile::constant(rate(1e9)),
         nics: None,
         collectives: None,
+        leaves: None,
     }
 }
 
@@ -84,6 +85,7 @@ pub(crate) fn scenario(groups: Vec<NodeGroup>) -> Scenario {
         groups,
         node_links,
         zone_links: Vec::new(),
+        leaves: Vec::new(),
         plan: None,
         search: SearchOptions::default(),
         replay: Replay::default(),

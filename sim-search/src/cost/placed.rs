@@ -275,6 +275,7 @@ fn lay_out(
         ranks: Vec::new(),
         syncs: Vec::new(),
         apart: sim_models::layout::apart(scenario),
+        apart_leaves: BTreeMap::new(),
         evidence: sim_models::device::Evidence::Measured,
         spread: 0.0,
     };
@@ -293,6 +294,8 @@ fn lay_out(
                     ep: 1,
                     recompute: Recompute::None,
                     nodes: vec![scenario.node(devices[0])],
+                    // What is shared more only slows down: the bound knows of NICs alone.
+                    uplinks: Vec::new(),
                     devices,
                     times: LayerSums::default(),
                 });

@@ -36,6 +36,8 @@ pub struct Tiny {
     pub wan: (u32, u32),
     /// Milliseconds after which that link halves, and again until it is back; 0: it does not.
     pub changing: u32,
+    /// Nodes below a leaf switch, by how many tenths its uplinks are oversubscribed, and whether there is a leaf a rail.
+    pub leaves: Option<(u32, u32, bool)>,
 }
 
 fn wan(text: &mut String, capacity: u64, latency_ms: u32, every_ms: u32) {
@@ -95,6 +97,12 @@ impl Tiny {
              [network]\nrate = \"{} Gbps\"\nlatency = \"{} us\"\n",
             self.network.0, self.network.1,
         );
+        if let Some((nodes, tenths, rails)) = self.leaves {
+            let times = f64::from(tenths) / 10.0;
+            text += &format!(
+                "fabric = {{ leaf_nodes = {nodes}, oversubscription = {times:.1}, rails = {rails} }}\n"
+            );
+        }
         let zones: std::collections::BTreeSet<bool> = self.groups.iter().map(|g| g.3).collect();
         if zones.len() > 1 {
             wan(&mut text, u64::from(self.wan.0), self.wan.1, self.changing);
@@ -154,8 +162,9 @@ pub fn any_tiny() -> impl Strategy<Value = Tiny> {
         (prop_oneof![1u32..10, 10u32..200], 0u32..50),
         (50u32..20_000, 0u32..4),
         prop_oneof![Just(0u32), 1u32..20],
+        prop::option::of((1u32..3, 5u32..60, any::<bool>())),
     )
-        .prop_map(|(model, batch, groups, memory, network, wan, changing)| Tiny {
+        .prop_map(|(model, batch, groups, memory, network, wan, changing, leaves)| Tiny {
             model,
             batch,
             groups,
@@ -163,5 +172,6 @@ pub fn any_tiny() -> impl Strategy<Value = Tiny> {
             network,
             wan,
             changing,
+            leaves,
         })
 }

@@ -252,6 +252,7 @@ fn scenario_at(frame: &Frame, state: &State) -> Option<(Scenario, Vec<Alive>)> {
     }
     scenario.replay.speeds.clear();
     scenario.replay.nics.clear();
+    scenario.replay.leaves.clear();
     scenario.plan = None;
     scenario.groups = alive
         .iter()
@@ -280,9 +281,11 @@ fn scenario_at(frame: &Frame, state: &State) -> Option<(Scenario, Vec<Alive>)> {
         .map(|(a, _)| alive.iter().map(|(b, _)| of.node_links[*a][*b].clone()).collect())
         .collect();
     for (of, rate) in frame.of.iter().zip(&state.rates) {
-        if let Of::Link(i) = of {
-            scenario.zone_links[*i].capacity =
-                CapacityProfile::constant(Rate::from_raw((*rate).max(LEAST_RATE)));
+        let capacity = || CapacityProfile::constant(Rate::from_raw((*rate).max(LEAST_RATE)));
+        match of {
+            Of::Link(i) => scenario.zone_links[*i].capacity = capacity(),
+            Of::Leaf(i) => scenario.leaves[*i as usize].capacity = capacity(),
+            Of::Nic(_) | Of::Speed(_) => {}
         }
     }
     let names = alive.into_iter().map(|(g, nodes)| (of.groups[g].name.clone(), nodes)).collect();

@@ -163,6 +163,53 @@ fn zone(scenario: &Scenario, fabric: &Fabric, from: &str, to: &str) -> Option<(R
     Some((fabric.zone(i, link.zones.0 == *from), link.latency))
 }
 
+/// Something that moves, and what it uses.
+struct Way {
+    uses: Vec<(ResourceId, u32)>,
+    latency: SimDuration,
+    cap: Rate,
+}
+
+impl Way {
+    fn new(latency: SimDuration, cap: Rate) -> Way {
+        Way { uses: Vec::new(), latency, cap }
+    }
+
+    /// Adds a link between two zones, where there is one.
+    fn zone(&mut self, found: Option<(ResourceId, SimDuration)>) {
+        if let Some((resource, wait)) = found {
+            self.uses.push((resource, 1));
+            self.latency = self.latency.saturating_add(wait);
+        }
+    }
+
+    /// As a task. `ends` are nodes with whether it goes up from them or down to them; where it leaves their pod it is spread
+    /// over all its leaves: so many parts that each leaf carries whole ones.
+    fn add(
+        self,
+        builder: &mut GraphBuilder,
+        scenario: &Scenario,
+        fabric: &Fabric,
+        bytes: u64,
+        ends: &[(NodeId, bool)],
+    ) {
+        let leaves = |node: NodeId| scenario.groups[node.group as usize].leaves;
+        let pods: Vec<Option<u32>> = ends.iter().map(|(node, _)| scenario.pod(*node)).collect();
+        let crosses = pods.len() < 2 || pods[0] != pods[1];
+        let of = |node: NodeId| if crosses { leaves(node).map_or(1, |l| l.rails) } else { 1 };
+        let parts = ends.iter().fold(1u32, |all, (node, _)| all.saturating_mul(of(*node)));
+        let mut uses: Vec<(ResourceId, u32)> = self.uses.iter().map(|(r, w)| (*r, w * parts)).collect();
+        for ((node, up), pod) in ends.iter().zip(&pods) {
+            let Some(pod) = pod.filter(|_| crosses) else { continue };
+            uses.extend((pod..pod + of(*node)).map(|leaf| (fabric.leaf(leaf, *up), parts / of(*node))));
+        }
+        let cap =
+            if self.cap == Rate::MAX { self.cap } else { Rate::from_raw(self.cap.raw() / u64::from(parts)) };
+        let bytes = bytes.div_ceil(u64::from(parts));
+        builder.transfer(Transfer { bytes, latency: self.latency, cap, uses: &uses }, &[], &[]);
+    }
+}
+
 /// The moves as transfers, all at once.
 pub(crate) fn graph(scenario: &Scenario, fabric: &Fabric, moves: &Moves) -> TaskGraph {
     let mut builder = GraphBuilder::new();
@@ -172,22 +219,16 @@ pub(crate) fn graph(scenario: &Scenario, fabric: &Fabric, moves: &Moves) -> Task
         let link = &scenario.node_links[from.group as usize][to.group as usize];
         let streams = scenario.groups[from.group as usize].gpus_per_node;
         let cap = Rate::from_bytes_per_s(link.best_rate(streams)).unwrap_or(Rate::MAX);
-        let mut uses = vec![(fabric.egress(*from), 1), (fabric.ingress(*to), 1)];
-        let mut latency = link.latency();
-        if let Some((resource, wait)) = zone(scenario, fabric, zone_of(from), zone_of(to)) {
-            uses.push((resource, 1));
-            latency = latency.saturating_add(wait);
-        }
-        builder.transfer(Transfer { bytes: *bytes, latency, cap, uses: &uses }, &[], &[]);
+        let mut way = Way::new(link.latency(), cap);
+        way.uses.extend([(fabric.egress(*from), 1), (fabric.ingress(*to), 1)]);
+        way.zone(zone(scenario, fabric, zone_of(from), zone_of(to)));
+        way.add(&mut builder, scenario, fabric, *bytes, &[(*from, true), (*to, false)]);
     }
     for (node, bytes) in &moves.restored {
-        let mut uses = vec![(fabric.ingress(*node), 1)];
-        let mut latency = SimDuration::ZERO;
-        if let Some((resource, wait)) = storage.and_then(|s| zone(scenario, fabric, s, zone_of(node))) {
-            uses.push((resource, 1));
-            latency = wait;
-        }
-        builder.transfer(Transfer { bytes: *bytes, latency, cap: Rate::MAX, uses: &uses }, &[], &[]);
+        let mut way = Way::new(SimDuration::ZERO, Rate::MAX);
+        way.uses.push((fabric.ingress(*node), 1));
+        way.zone(storage.and_then(|s| zone(scenario, fabric, s, zone_of(node))));
+        way.add(&mut builder, scenario, fabric, *bytes, &[(*node, false)]);
     }
     builder.build().unwrap_or_default()
 }
@@ -201,14 +242,11 @@ pub(crate) fn checkpoint_graph(
     let mut builder = GraphBuilder::new();
     let storage = scenario.replay.options.checkpoint_zone.as_deref();
     for (node, bytes) in bytes {
-        let mut uses = vec![(fabric.egress(*node), 1)];
-        let mut latency = SimDuration::ZERO;
+        let mut way = Way::new(SimDuration::ZERO, Rate::MAX);
+        way.uses.push((fabric.egress(*node), 1));
         let of = scenario.groups[node.group as usize].zone.as_str();
-        if let Some((resource, wait)) = storage.and_then(|s| zone(scenario, fabric, of, s)) {
-            uses.push((resource, 1));
-            latency = wait;
-        }
-        builder.transfer(Transfer { bytes: *bytes, latency, cap: Rate::MAX, uses: &uses }, &[], &[]);
+        way.zone(storage.and_then(|s| zone(scenario, fabric, of, s)));
+        way.add(&mut builder, scenario, fabric, *bytes, &[(*node, true)]);
     }
     builder.build().unwrap_or_default()
 }

@@ -1,6 +1,6 @@
 //! The world that a job runs in: what changes in it, as channels; and what it is at an instant, as a [`State`].
 //!
-//! A *channel* is one thing whose rate changes: a link between zones (its two ways), a node's NIC (its two ways), the speed
+//! A *channel* is one thing whose rate changes: a link between zones (its two ways), a node's NIC and a leaf's uplinks (their two ways), the speed
 //! of a GPU. Everything a policy may know of the world comes through [`Past`](super::past::Past); only the engine, the
 //! oracle and the bound read it directly.
 
@@ -21,6 +21,8 @@ pub enum Of {
     Link(usize),
     /// A node's NIC.
     Nic(NodeId),
+    /// A leaf's uplinks, an index into [`Scenario::leaves`].
+    Leaf(u32),
     /// A GPU's speed.
     Speed(DeviceId),
 }
@@ -98,6 +100,10 @@ impl World {
             let resources = vec![fabric.egress(node), fabric.ingress(node)];
             channels.push(Channel { of: Of::Nic(node), resources, line: line.clone() });
         }
+        for (&leaf, line) in &replay.leaves {
+            let resources = vec![fabric.leaf(leaf, true), fabric.leaf(leaf, false)];
+            channels.push(Channel { of: Of::Leaf(leaf), resources, line: line.clone() });
+        }
         for (&device, line) in &replay.speeds {
             if let Some(resource) = fabric.speed(device) {
                 let resources = vec![resource];
@@ -124,11 +130,11 @@ impl World {
         let mut still = scenario.clone();
         let options = still.replay.options.clone();
         // What has a channel of its own stays there, so that its nodes are not taken to be alike; what its values are does not.
-        let (mut speeds, mut nics) =
-            (std::mem::take(&mut still.replay.speeds), std::mem::take(&mut still.replay.nics));
+        let Replay { mut speeds, mut nics, mut leaves, .. } = std::mem::take(&mut still.replay);
         hide(speeds.values_mut());
         hide(nics.values_mut());
-        still.replay = Replay { options, speeds, nics, ..Replay::default() };
+        hide(leaves.values_mut());
+        still.replay = Replay { options, speeds, nics, leaves, ..Replay::default() };
         let of = channels.iter().map(|c| c.of).collect();
         let frame = Frame { scenario: still, fabric, channel_of, of };
         World { frame, channels, latencies, up, history }

@@ -245,7 +245,12 @@ proptest! {
         if nics {
             let points = vec![(0, 100_000_000 << 16), (1_300 * MS, 20_000_000 << 16), (7_100 * MS, 90_000_000 << 16)];
             let line = sim_models::timeline::Timeline::steps(points).expect("increasing");
-            s.replay.nics.insert(sim_models::scenario::NodeId { group: 1, index: 0 }, line);
+            s.replay.nics.insert(sim_models::scenario::NodeId { group: 1, index: 0 }, line.clone());
+            // A leaf above the other node, whose uplinks change in the same way.
+            use sim_models::scenario::{Leaf, Leaves};
+            s.groups[0].leaves = Some(Leaves { first: 0, nodes: 1, rails: 1 });
+            s.leaves.push(Leaf { name: "e-leaf-0".into(), capacity: line.profile(0) });
+            s.replay.leaves.insert(0, line);
         }
         if wrap {
             s.replay.options.start = 700 * MS;

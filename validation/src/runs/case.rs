@@ -141,6 +141,7 @@ pub fn build(row: &Row, plan_file: Option<&str>, settings: &Settings<'_>) -> Res
         groups,
         node_links,
         zone_links: Vec::new(),
+        leaves: Vec::new(),
         jobs: Vec::new(),
         plan: None,
         search: SearchOptions::default(),
@@ -677,6 +678,7 @@ impl Placed {
             nic: CapacityProfile::constant(nic),
             nics: None,
             collectives: None,
+            leaves: None,
         }
     }
 }
