@@ -14,6 +14,7 @@
 //! time to throw others out by ([`seed`]).
 
 mod bounds;
+mod dive;
 mod expand;
 mod seed;
 mod session;
@@ -603,7 +604,13 @@ impl<'t> Search<'t> {
                 }
                 return stopped;
             }
-            self.round(round);
+            let probes = self.round(round);
+            if let Some(stopped) = self.probe(probes, watch) {
+                if watch.wants_last_state() {
+                    watch.state(self.save(space, nodes));
+                }
+                return stopped;
+            }
         }
     }
 
@@ -624,7 +631,9 @@ impl<'t> Search<'t> {
         worst.map(|r| r.value)
     }
 
-    fn round(&mut self, round: Vec<(u64, Key, State)>) {
+    /// Opens or simulates these; plans that they lead to.
+    fn round(&mut self, round: Vec<(u64, Key, State)>) -> Vec<(u64, Key)> {
+        let mut probes = Vec::new();
         let cutoff = self.cutoff();
         let this = &*self;
         let steps: Vec<Step> = round
@@ -658,7 +667,8 @@ impl<'t> Search<'t> {
                     self.note(&key, 104, bound);
                     self.stuck.push((bound, key));
                 }
-                Step::Open { children, again } => {
+                Step::Open { children, again, probe } => {
+                    probes.extend(probe);
                     self.note(&key, 103, children.len() as u64);
                     state.opened |= !children.is_empty();
                     for (bound, key) in children {
@@ -689,6 +699,7 @@ impl<'t> Search<'t> {
             }
         }
         self.rounds += 1;
+        probes
     }
 
     fn prune(&mut self, rule: Rule) {

@@ -17,7 +17,9 @@
 use crate::cost::beside::{self, PartOf};
 use crate::cost::cuts::View;
 use crate::cost::placed::Placed;
-use crate::cost::{NoFit, Setting, Tables, TemplateCost, rings::Rings, setting::Apart};
+use crate::cost::rings::Rings;
+use crate::cost::setting::{Apart, Sharers, kind_bit};
+use crate::cost::{NoFit, Setting, Tables, TemplateCost};
 use crate::place::Place;
 use crate::rules::Rule;
 use crate::space::{Kind, StageShape, Template, templates};
@@ -53,8 +55,10 @@ pub(crate) struct Choice {
     pub(crate) template: usize,
     pub(crate) pipelines: u32,
     pub(crate) cost: Arc<TemplateCost>,
-    /// As good as it can be: sharing gradients in its zones, and across zones.
-    pub(crate) timed: [Timed; 2],
+    /// The transfers at best, without rings.
+    alone: Setting,
+    /// With whom its pipelines may share gradients, as good as that can be.
+    timed: Mutex<BTreeMap<Sharers, Arc<Timed>>>,
     /// The least step of the slowest stage, and the longest transfers of a stage for one micro-batch; ps.
     pub(crate) bottleneck: u64,
     pub(crate) slack: u64,
@@ -65,6 +69,18 @@ impl Choice {
     pub(crate) fn at_most(&self, time: u64) -> u64 {
         time.saturating_add(self.slack) / self.bottleneck
     }
+
+    /// Sharing gradients with nobody else.
+    pub(crate) fn by_itself(&self) -> Sharers {
+        Sharers { own: self.pipelines, all: self.pipelines, across: false, apart: 0 }
+    }
+}
+
+/// Of numbers of pipelines that hardly differ, the least: 0, 1, 2, 3, 4, 6, 8, 12, ...
+fn band(pipelines: u32) -> u32 {
+    let Some(size) = pipelines.checked_ilog2() else { return 0 };
+    let (power, half) = (1 << size, (1 << size) / 2);
+    if pipelines >= power + half { power + half } else { power }
 }
 
 /// What the pipelines of a choice can do at best, in certain surroundings.
@@ -85,7 +101,7 @@ impl Timed {
             return *time;
         }
         let view = View { micro_batches, around: self.around.clone() };
-        let time = choice.cost.bound(&[view], u64::MAX);
+        let time = choice.cost.time(&view);
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(micro_batches, time);
         time
     }
@@ -115,13 +131,67 @@ impl Timed {
 }
 
 /// Templates of one kind for what is left of its devices: the number of a template, and its choice.
-pub(crate) type Menu = Arc<Vec<(u32, usize)>>;
+pub(crate) struct Menu {
+    options: Vec<(u32, usize)>,
+    /// The most micro-batches that any of them runs, by the time and what they are beside.
+    most: Mutex<BTreeMap<(u64, Beside), u64>>,
+}
+
+/// The parts that are decided, as a menu sees them: their pipelines, at least, and the bit of its kind if one of them has none
+/// of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Beside {
+    pipelines: u32,
+    apart: u64,
+}
+
+impl Menu {
+    fn new(options: Vec<(u32, usize)>) -> Menu {
+        Menu { options, most: Mutex::default() }
+    }
+
+    /// No fewer micro-batches, each pipeline up to `need`, than any of these runs within `time`.
+    pub(crate) fn most(&self, tree: &Tree<'_>, frame: usize, beside: Beside, time: u64, need: u32) -> u64 {
+        let key = (time, beside);
+        if let Some(most) = self.most.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return *most;
+        }
+        // Those that seem to run most first: the others are hardly looked at.
+        let busy = |(_, c): &(u32, usize)| {
+            let choice = &tree.choices[*c];
+            (choice.at_most(time).min(u64::from(need)) * u64::from(choice.pipelines), *c)
+        };
+        let mut list: Vec<(u64, usize)> = self.options.iter().map(busy).collect();
+        list.sort_by_key(|(at_most, _)| std::cmp::Reverse(*at_most));
+        let mut most = 0;
+        for (at_most, c) in list {
+            if at_most <= most {
+                break;
+            }
+            let choice = &tree.choices[c];
+            let all = band(choice.pipelines + beside.pipelines).max(choice.pipelines);
+            let sharers = Sharers { all, apart: beside.apart, ..choice.by_itself() };
+            let each = tree.timed(frame, c, sharers).capacity(choice, time, need);
+            most = most.max(u64::from(each) * u64::from(choice.pipelines));
+        }
+        self.most.lock().unwrap_or_else(PoisonError::into_inner).insert(key, most);
+        most
+    }
+}
+
+impl std::ops::Deref for Menu {
+    type Target = [(u32, usize)];
+
+    fn deref(&self) -> &Self::Target {
+        &self.options
+    }
+}
 
 /// A frame and its leading choice, with the options of each kind for the devices left.
 pub(crate) struct Root {
     pub(crate) frame: usize,
     pub(crate) lead: Option<(u32, usize)>,
-    pub(crate) menus: Vec<Menu>,
+    pub(crate) menus: Vec<Arc<Menu>>,
     /// Complete plans under it.
     plans: u128,
 }
@@ -241,9 +311,16 @@ impl<'a> Tree<'a> {
         }
         // Which choices there are, in order: the leads, then what the menus need.
         let mut wanted: Vec<(usize, u32)> = Vec::new();
-        let mut menus: BTreeMap<(usize, u32), Menu> = BTreeMap::new();
-        let mut roots = Vec::new();
+        let mut numbers: BTreeMap<(usize, u32), usize> = BTreeMap::new();
         let first = self.choices.len();
+        let mut want = |t: usize, pipelines: u32| {
+            *numbers.entry((t, pipelines)).or_insert_with(|| {
+                wanted.push((t, pipelines));
+                first + wanted.len() - 1
+            })
+        };
+        let mut menus: BTreeMap<(usize, u32), Arc<Menu>> = BTreeMap::new();
+        let mut roots = Vec::new();
         for lead in leads {
             let mut free = all.clone();
             let lead = lead.map(|t| {
@@ -252,8 +329,7 @@ impl<'a> Tree<'a> {
                 for (k, free) in free.iter_mut().enumerate() {
                     *free -= pipelines * template.devices(k);
                 }
-                wanted.push((t, pipelines));
-                (t as u32 + 1, first + wanted.len() - 1)
+                (t as u32 + 1, want(t, pipelines))
             });
             let mut list = Vec::with_capacity(free.len());
             for (k, free) in free.iter().enumerate() {
@@ -262,11 +338,10 @@ impl<'a> Tree<'a> {
                     for &t in &of_kind[k] {
                         let pipelines = free / self.templates[t].devices(k);
                         if pipelines > 0 {
-                            wanted.push((t, pipelines));
-                            menu.push((t as u32 + 1, first + wanted.len() - 1));
+                            menu.push((t as u32 + 1, want(t, pipelines)));
                         }
                     }
-                    Arc::new(menu)
+                    Arc::new(Menu::new(menu))
                 });
                 list.push(Arc::clone(menu));
             }
@@ -295,20 +370,48 @@ impl<'a> Tree<'a> {
             Place::Stages if template.stages.iter().all(far) => Apart::Always,
             _ => Apart::Maybe,
         };
-        let setting = |across| {
-            let place = (frame.place, apart);
-            Setting::at_best(&self.rings, &entry.cost, template, frame.micro_batch, place, pipelines, across)
-        };
-        let apart = [setting(false), setting(self.several_zones)];
-        let bottleneck = entry.cost.bottleneck(&apart[0]).max(1);
+        let alone = Setting::at_best(&self.rings, template, frame.micro_batch, apart);
         Choice {
             template: t,
             pipelines,
             cost: Arc::clone(&entry.cost),
-            slack: apart[0].slack(),
-            timed: apart.map(Timed::new),
-            bottleneck,
+            slack: alone.slack(),
+            bottleneck: entry.cost.bottleneck(&alone).max(1),
+            alone,
+            timed: Mutex::default(),
         }
+    }
+
+    /// What the pipelines of a choice can do at best when they share gradients so.
+    pub(crate) fn timed(&self, frame: usize, c: usize, sharers: Sharers) -> Arc<Timed> {
+        let choice = &self.choices[c];
+        let mut known = choice.timed.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            let (template, place) = (&self.templates[choice.template], self.frames[frame].place);
+            Arc::new(Timed::new(choice.alone.sharing(&self.rings, &choice.cost, template, place, &sharers)))
+        };
+        Arc::clone(known.entry(sharers).or_insert_with(new))
+    }
+
+    /// With whom these parts share gradients, when others may come; and what a menu of each kind is beside.
+    pub(crate) fn sharers(&self, parts: &[usize]) -> (Vec<Sharers>, Vec<Beside>) {
+        let of = self.parts_of(parts);
+        // Few cases, that menus need not be looked into again and again.
+        let pipelines = match of.iter().map(|p| p.pipelines).sum::<u32>() {
+            0 => 0,
+            1..4 => 1,
+            _ => 4,
+        };
+        let beside = |k: usize| {
+            let without = of.iter().any(|p| p.template.devices(k) == 0);
+            Beside {
+                pipelines: if of.is_empty() { 0 } else { pipelines },
+                apart: if without { kind_bit(k) } else { 0 },
+            }
+        };
+        let mut sharers = beside::sharers(&self.rings, &of);
+        sharers.iter_mut().for_each(|s| s.all = band(s.all).max(s.own));
+        (sharers, (0..self.kinds.len()).map(beside).collect())
     }
 
     /// Complete plans under all roots, or under those of a shard.
@@ -326,7 +429,12 @@ impl<'a> Tree<'a> {
         }
         for choice in &self.choices {
             digest.add(choice.template as u64, u64::from(choice.pipelines));
-            digest.add(choice.bottleneck, choice.timed[1].time(choice, 1).unwrap_or(0));
+            digest.add(choice.bottleneck, choice.slack);
+            let all = choice.cost.layers;
+            for stage in &choice.cost.stages {
+                digest.add(stage.both(0, all), stage.update(0, all));
+                digest.add(stage.excess(0, all, 1) as u64, stage.gradients(0, all));
+            }
         }
         for root in &self.roots {
             digest.add(root.plans as u64, root.lead.map_or(0, |l| l.0.into()));
@@ -360,7 +468,7 @@ impl<'a> Tree<'a> {
     /// The choices of a combination or of a partial one: lead first, then kind by kind.
     pub(crate) fn parts(&self, root: &Root, key: &[u32]) -> Vec<usize> {
         let options = &key[2..key.len().min(self.head())];
-        let find = |(option, menu): (&u32, &Menu)| {
+        let find = |(option, menu): (&u32, &Arc<Menu>)| {
             let at = menu.binary_search_by_key(option, |(t, _)| *t).ok()?;
             Some(menu[at].1)
         };
@@ -397,19 +505,16 @@ impl<'a> Tree<'a> {
         parts.iter().map(of).collect()
     }
 
-    /// Whether some other part lies wholly in other zones, for each part.
-    pub(crate) fn across(&self, parts: &[usize]) -> Vec<bool> {
-        beside::across(&self.rings, &self.parts_of(parts))
-    }
-
     /// What the parts of a combination can do at best beside each other.
-    pub(crate) fn together(&self, root: &Root, parts: &[usize]) -> Vec<Timed> {
-        let alone: Vec<&Setting> = parts.iter().map(|p| &self.choices[*p].timed[0].around).collect();
+    pub(crate) fn together(&self, root: &Root, parts: &[usize]) -> Vec<Arc<Timed>> {
+        if !self.several_zones {
+            let sharers = beside::sharers(&self.rings, &self.parts_of(parts));
+            return parts.iter().zip(sharers).map(|(c, s)| self.timed(root.frame, *c, s)).collect();
+        }
+        let alone: Vec<&Setting> = parts.iter().map(|p| &self.choices[*p].alone).collect();
         let place = self.frames[root.frame].place;
-        beside::settings(&self.rings, place, &self.parts_of(parts), &alone)
-            .into_iter()
-            .map(Timed::new)
-            .collect()
+        let settings = beside::settings(&self.rings, place, &self.parts_of(parts), &alone);
+        settings.into_iter().map(|around| Arc::new(Timed::new(around))).collect()
     }
 
     /// A combination with so many micro-batches for each part, on its devices.

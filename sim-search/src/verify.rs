@@ -6,7 +6,7 @@ use crate::cost::beside::{self, PartOf};
 use crate::cost::cuts::View;
 use crate::cost::placed::Placed;
 use crate::cost::rings::Rings;
-use crate::cost::setting::Apart;
+use crate::cost::setting::{Apart, Sharers};
 use crate::cost::{Setting, Tables, TemplateCost};
 use crate::place::Place;
 use crate::search::{Fate, Found, Ranked};
@@ -165,20 +165,19 @@ impl<'r> Root<'r> {
         self.lead.into_iter().chain(options.filter_map(find)).filter_map(of).collect()
     }
 
-    fn alone(&self, part: &PartOf<'_>, across: bool) -> Setting {
+    fn alone(&self, part: &PartOf<'_>) -> Setting {
         let kinds = self.rings.kinds();
         let far = |s: &StageShape| part.pipelines * s.tp >= kinds[s.kind as usize].gpus_per_node;
         let apart = match self.place {
             Place::Stages if part.template.stages.iter().all(far) => Apart::Always,
             _ => Apart::Maybe,
         };
-        let (cost, own) = (part.cost, part.pipelines);
-        Setting::at_best(self.rings, cost, part.template, self.micro_batch, (self.place, apart), own, across)
+        Setting::at_best(self.rings, part.template, self.micro_batch, apart)
     }
 
     /// What surrounds the parts of a whole combination.
     fn beside(&self, parts: &[PartOf<'_>]) -> Vec<Setting> {
-        let alone: Vec<Setting> = parts.iter().map(|p| self.alone(p, false)).collect();
+        let alone: Vec<Setting> = parts.iter().map(|p| self.alone(p)).collect();
         beside::settings(self.rings, self.place, parts, &alone.iter().collect::<Vec<_>>())
     }
 
@@ -189,8 +188,11 @@ impl<'r> Root<'r> {
         let settings = if decided == self.menus.len() && !parts.is_empty() {
             self.beside(&parts)
         } else {
-            let across = beside::across(self.rings, &parts);
-            parts.iter().zip(across).map(|(p, across)| self.alone(p, across)).collect()
+            let sharers = beside::sharers(self.rings, &parts);
+            let of = |(p, sharers): (&PartOf<'_>, &Sharers)| {
+                self.alone(p).sharing(self.rings, p.cost, p.template, self.place, sharers)
+            };
+            parts.iter().zip(&sharers).map(of).collect()
         };
         let mut sum = 0u64;
         for (part, around) in parts.iter().zip(settings) {
@@ -203,7 +205,7 @@ impl<'r> Root<'r> {
             let busy = |&(t, pipelines): &(usize, u32)| {
                 let cost = self.costs[t].as_ref()?;
                 let part = PartOf { template: &self.templates[t], cost, pipelines };
-                let around = self.alone(&part, false);
+                let around = self.alone(&part);
                 let n = time.saturating_add(around.slack()) / cost.bottleneck(&around).max(1);
                 Some(n.min(self.need.into()) * u64::from(pipelines))
             };

@@ -1,7 +1,7 @@
 //! Templates beside each other: what one makes of the rings of another, before devices are given out.
 
 use super::rings::{Hop, Rings};
-use super::setting::{self, Shared};
+use super::setting::{self, Shared, Sharers, kind_bit};
 use super::{Setting, TemplateCost};
 use crate::place::Place;
 use crate::space::{StageShape, Template};
@@ -36,6 +36,20 @@ pub fn across(rings: &Rings<'_>, parts: &[PartOf<'_>]) -> Vec<bool> {
     };
     let of: Vec<BTreeSet<&str>> = parts.iter().map(of).collect();
     of.iter().map(|mine| of.iter().any(|other| mine.is_disjoint(other))).collect()
+}
+
+/// With whom each part shares gradients, when others may come.
+pub fn sharers(rings: &Rings<'_>, parts: &[PartOf<'_>]) -> Vec<Sharers> {
+    let bits = |p: &PartOf<'_>| p.template.stages.iter().fold(0, |bits, s| bits | kind_bit(s.kind as usize));
+    let bits: Vec<u64> = parts.iter().map(bits).collect();
+    let all = parts.iter().map(|p| p.pipelines).sum();
+    let across = across(rings, parts);
+    let of = |i: usize| {
+        let others = bits.iter().enumerate().filter(|(q, _)| *q != i);
+        let apart = others.fold(0, |apart, (_, other)| apart | (bits[i] & !other));
+        Sharers { own: parts[i].pipelines, all, across: across[i], apart }
+    };
+    (0..parts.len()).map(of).collect()
 }
 
 /// Rate in bytes/s and latency in s of the one link between two zones, if there are two and it is there.

@@ -49,21 +49,25 @@ impl TemplateCost {
         (tables.least() < NEVER).then(|| tables.borders())
     }
 
+    /// The same of one view, without a limit.
+    pub fn time(&self, view: &View) -> Option<u64> {
+        Some(self.unlimited(Line { cost: self, view })?.least().min(FAR))
+    }
+
     /// The tables in a window that holds the best cut; `None` when none fits.
     fn unlimited<'c>(&'c self, line: Line<'c>) -> Option<Within<'c>> {
-        let n = line.view.micro_batches;
-        if self.least_excess(n) > 0 {
-            return None;
-        }
-        let mut window = u64::from(n).saturating_mul(self.bottleneck(&line.view.around)).min(FAR / 2);
+        let n = u64::from(line.view.micro_batches);
+        let first = n.saturating_mul(self.pace().saturating_add(line.view.around.slack() / 2));
+        let mut window = first.saturating_add(first / 7).min(FAR);
         loop {
-            window = window.saturating_add(window / 8);
-            let tables = Within::new(line, window.min(FAR));
+            let tables = Within::new(line, window);
             match tables.least() {
                 // No cut outside of the window takes less.
-                least if least <= window || window >= FAR => return Some(tables),
+                least if least <= window || (window >= FAR && least < NEVER) => return Some(tables),
                 least if least < FAR => window = least,
-                _ => window = window.saturating_add(window / 2),
+                _ if window < FAR => window = window.saturating_add(window / 2).min(FAR),
+                // It fits, but takes for ever.
+                _ => return (self.least_excess(line.view.micro_batches) <= 0).then_some(tables),
             }
         }
     }

@@ -137,6 +137,16 @@ impl<'t> Placed<'t> {
         Some(key)
     }
 
+    /// No plan with these inner borders is faster than this.
+    pub fn value(&self, inner: &[u32]) -> u64 {
+        let borders = self.borders(inner);
+        let of = |(p, borders): (&PlacedPart<'_>, &Vec<usize>)| {
+            let of_view = |view| Line { cost: p.of.cost, view }.of_cut(borders).1;
+            p.views.iter().map(of_view).max().unwrap_or(0)
+        };
+        self.parts.iter().zip(&borders).map(of).max().unwrap_or(0)
+    }
+
     /// Borders of each part from the end of a key.
     fn borders(&self, inner: &[u32]) -> Vec<Vec<usize>> {
         let mut rest = inner;

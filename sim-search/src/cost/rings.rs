@@ -1,5 +1,6 @@
 //! Gradient rings: how fast one can be at best, from the hops that it must have.
 
+use super::setting::{Sharers, kind_bit};
 use super::stage::StageCost;
 use super::{TemplateCost, floor_ps, higher, lower};
 use crate::space::Kind;
@@ -70,11 +71,17 @@ impl<'a> Rings<'a> {
         self.kinds
     }
 
-    /// The ring of a stage of which there are `own` replicas, whatever other pipelines there are; `across` if one of them
-    /// lies wholly in other zones.
-    pub fn at_best(&self, cost: &TemplateCost, s: usize, own: u32, across: bool) -> Arc<Ring> {
+    /// The ring of a stage of a part, whatever else other parts hold.
+    pub fn at_best(&self, cost: &TemplateCost, s: usize, sharers: &Sharers) -> Arc<Ring> {
         let stage = &cost.stages[s];
-        self.ring(stage, own.max(if across { 2 } else { 1 }), self.hops(stage, own, across))
+        let mut hops = self.hops(stage, sharers.own, sharers.across);
+        if sharers.apart & kind_bit(stage.kind) > 0 {
+            let all = 0..self.scenario.groups.len() as u32;
+            let mine = self.kinds[stage.kind].groups().into_iter().map(|g| g as u32);
+            let leave = |a: u32| all.clone().filter(move |b| *b != a).map(move |b| Hop::Nodes(a, b));
+            hops.push(mine.flat_map(leave).collect());
+        }
+        self.ring(stage, sharers.all, hops)
     }
 
     /// Hops that the rings of a stage have of which there are `own` replicas; `across` as above.

@@ -54,6 +54,24 @@ impl Shared {
     }
 }
 
+/// With whom the pipelines of a part share gradients, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sharers {
+    /// Pipelines of the part.
+    pub own: u32,
+    /// Pipelines of the plan, at least.
+    pub all: u32,
+    /// Whether some other part lies wholly in other zones, so that every ring crosses zones.
+    pub across: bool,
+    /// A bit for each kind of which some other part has no devices, so that rings of stages of that kind leave their nodes.
+    pub apart: u64,
+}
+
+/// The bit of a kind; kinds past the last bit have none.
+pub fn kind_bit(kind: usize) -> u64 {
+    1u64.checked_shl(kind as u32).unwrap_or(0)
+}
+
 /// Whether two neighbouring stages of a pipeline may be on one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Apart {
@@ -71,17 +89,9 @@ impl Setting {
         Setting { down, up, there_and_back, rings, links: Vec::new(), tied: 0 }
     }
 
-    /// As good as it can be for `own` pipelines of a template, whatever else the plan holds: the least transfers that any
-    /// pair of nodes ever has; `across` if some other pipeline lies wholly in other zones, so that every ring crosses zones.
-    pub fn at_best(
-        rings: &Rings<'_>,
-        cost: &TemplateCost,
-        template: &Template,
-        micro_batch: u32,
-        (place, apart): (Place, Apart),
-        own: u32,
-        across: bool,
-    ) -> Setting {
+    /// As good as it can be for a template, whatever else the plan holds: the least transfers that any pair of nodes ever has,
+    /// and no rings.
+    pub fn at_best(rings: &Rings<'_>, template: &Template, micro_batch: u32, apart: Apart) -> Setting {
         let (scenario, kinds) = (rings.scenario(), rings.kinds());
         let bytes = scenario.model.boundary_bytes(scenario.training.precision).times(u64::from(micro_batch));
         let (mut down, mut up) = (Vec::new(), Vec::new());
@@ -96,22 +106,21 @@ impl Setting {
         }
         let mut around = Setting::new(down, up, Vec::new());
         around.tied = least_tied(scenario, kinds, template);
-        around.sharing(rings, cost, template, place, own, across)
+        around
     }
 
-    /// The same transfers with the rings of `own` pipelines, whatever else the plan holds; `across` as above.
+    /// The same transfers with the rings of a part of a plan.
     pub fn sharing(
         &self,
         rings: &Rings<'_>,
         cost: &TemplateCost,
         template: &Template,
         place: Place,
-        own: u32,
-        across: bool,
+        sharers: &Sharers,
     ) -> Setting {
-        let ring = |s| rings.at_best(cost, s, own, across);
-        let pipelines = own.max(if across { 2 } else { 1 });
-        let nics = nics(rings, template, place, own, pipelines, &|_| across);
+        let ring = |s| rings.at_best(cost, s, sharers);
+        let elsewhere = |s: usize| sharers.across || sharers.apart & kind_bit(cost.stages[s].kind) > 0;
+        let nics = nics(rings, template, place, sharers.own, sharers.all, &elsewhere);
         self.with_rings((0..cost.stages.len()).map(ring).collect()).with_links(nics)
     }
 
@@ -203,7 +212,7 @@ impl Setting {
 
     /// The longest transfers of any stage for one micro-batch.
     pub fn slack(&self) -> u64 {
-        (0..self.rings.len()).map(|s| self.sends(s).0 + self.sends(s).1).max().unwrap_or(0)
+        (0..=self.down.len()).map(|s| self.sends(s).0 + self.sends(s).1).max().unwrap_or(0)
     }
 }
 

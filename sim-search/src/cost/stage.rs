@@ -2,7 +2,7 @@
 
 use super::{NotMeasured, floor_ps};
 use crate::space::Kind;
-use sim_models::layer_times::LayerSums;
+use sim_models::device::LayerCost;
 use sim_models::memory::{self, StageMemory};
 use sim_models::plan::{LayerRange, Plan};
 use sim_models::scenario::Scenario;
@@ -47,11 +47,16 @@ impl Position {
 /// Costs of a stage of one kind at one TP, micro-batch and position. Times are ps; layers are `first .. end`.
 #[derive(Debug)]
 pub struct StageCost {
-    times: LayerSums,
+    /// Running sums over layers: forward passes, both passes, optimizer steps.
+    forward: Vec<u64>,
+    both: Vec<u64>,
+    update: Vec<u64>,
     layers: usize,
     /// Memory of a device with one micro-batch in flight, by `first * (layers + 1) + end`, and what each further one adds.
     one: Vec<u64>,
     more: Vec<u64>,
+    /// `[in flight - 1][first]`: the last end of layers from `first` on that fit.
+    fitting: Vec<Vec<u32>>,
     /// Running sums over layers: bytes of gradients, all tensor-parallel ranks together.
     gradients: Vec<u64>,
     /// Memory of a device.
@@ -97,30 +102,57 @@ impl StageCost {
             gradients.push(gradients[l as usize].saturating_add(bytes));
         }
         let (memory, once) = (group.gpu.memory.0, floor_ps(scenario.training.overheads.iteration_s));
-        Ok(StageCost { times, layers, one, more, gradients, memory, once, kind: k, tp })
+        let fitting = Vec::new();
+        let sums = |time: &dyn Fn(&LayerCost) -> u64| times.running().iter().map(time).collect();
+        let mut cost = StageCost {
+            forward: sums(&|t| t.forward.as_ps()),
+            both: sums(&|t| t.forward.as_ps() + t.backward.as_ps()),
+            update: sums(&|t| t.update.as_ps()),
+            layers,
+            one,
+            more,
+            fitting,
+            gradients,
+            memory,
+            once,
+            kind: k,
+            tp,
+        };
+        let most = scenario.search.max_stages.max(1);
+        cost.fitting =
+            (1..=most).map(|n| (0..layers).map(|first| cost.last_that_fits(first, n)).collect()).collect();
+        Ok(cost)
+    }
+
+    fn last_that_fits(&self, first: usize, in_flight: u32) -> u32 {
+        let fits = |end: &usize| self.excess(first, *end, in_flight) <= 0;
+        (first + 1..=self.layers).take_while(fits).last().unwrap_or(first) as u32
+    }
+
+    /// The last end of layers from `first` on that fit with so many micro-batches in flight; `first` when none do.
+    pub fn fitting(&self, first: usize, in_flight: u32) -> usize {
+        let known = self.fitting.get(in_flight.max(1) as usize - 1).and_then(|ends| ends.get(first));
+        known.map_or_else(|| self.last_that_fits(first, in_flight), |end| *end) as usize
     }
 
     /// Forward pass of one micro-batch.
     pub fn forward(&self, first: usize, end: usize) -> u64 {
-        let sums = self.times.running();
-        sums[end].forward.as_ps() - sums[first].forward.as_ps()
+        self.forward[end] - self.forward[first]
     }
 
     /// Backward pass of one micro-batch.
     pub fn backward(&self, first: usize, end: usize) -> u64 {
-        let sums = self.times.running();
-        sums[end].backward.as_ps() - sums[first].backward.as_ps()
+        self.both(first, end) - self.forward(first, end)
     }
 
     /// Both.
     pub fn both(&self, first: usize, end: usize) -> u64 {
-        self.forward(first, end) + self.backward(first, end)
+        self.both[end] - self.both[first]
     }
 
     /// Optimizer step, with what is added once an iteration.
     pub fn update(&self, first: usize, end: usize) -> u64 {
-        let sums = self.times.running();
-        self.once + sums[end].update.as_ps() - sums[first].update.as_ps()
+        self.once + self.update[end] - self.update[first]
     }
 
     /// Bytes by which the layers with `in_flight` micro-batches exceed the device (negative: to spare).

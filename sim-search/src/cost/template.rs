@@ -4,7 +4,7 @@ use super::stage::{Position, StageCost, Tables};
 use super::{NEVER, Setting};
 use crate::space::Template;
 use sim_models::plan::Schedule;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Why a template has no costs: its layers have no times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct TemplateCost {
     gradients: Vec<u64>,
     /// The least optimizer step of any stage.
     pub least_update: u64,
+    /// The least step of the slowest stage, transfers and memory aside.
+    pace: OnceLock<u64>,
 }
 
 impl TemplateCost {
@@ -54,7 +56,7 @@ impl TemplateCost {
         }
         let updates = stages.iter().flat_map(|s| (0..layers).map(|l| s.update(l, l + 1)));
         let least_update = updates.min().unwrap_or(0);
-        Ok(TemplateCost { stages, layers, schedule, gradients, least_update })
+        Ok(TemplateCost { stages, layers, schedule, gradients, least_update, pace: OnceLock::new() })
     }
 
     /// The least bytes of gradients of layers that several stages hold between them.
@@ -76,11 +78,6 @@ impl TemplateCost {
         self.schedule.in_flight(s as u32, self.stages.len() as u32, micro_batches)
     }
 
-    /// Whether layers fit into the memory of stage `s`.
-    pub fn fits(&self, s: usize, first: usize, end: usize, micro_batches: u32) -> bool {
-        self.stages[s].excess(first, end, self.in_flight(s, micro_batches)) <= 0
-    }
-
     /// The largest excess of memory of one partition; bytes, not positive when it fits.
     pub fn partition_excess(&self, borders: &[usize], micro_batches: u32) -> i128 {
         let excess =
@@ -98,6 +95,12 @@ impl TemplateCost {
     pub fn bottleneck(&self, around: &Setting) -> u64 {
         let step = |s, first, end| i128::from(self.step(s, first, end, around));
         u64::try_from(self.minimax(step)).unwrap_or(NEVER)
+    }
+
+    /// The same, transfers aside.
+    pub fn pace(&self) -> u64 {
+        let both = |s: usize, first, end| i128::from(self.stages[s].both(first, end));
+        *self.pace.get_or_init(|| u64::try_from(self.minimax(both)).unwrap_or(NEVER))
     }
 
     /// The least, over every contiguous partition, of the largest excess of memory, with that many micro-batches to run.

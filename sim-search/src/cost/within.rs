@@ -5,31 +5,18 @@ use super::cuts::View;
 use super::setting::Shared;
 use super::{NEVER, TemplateCost};
 
-/// Values by stage and border: of the stages before `s` that hold the layers before `l`, or of those from `s` on that hold
-/// the layers from `l` on.
-#[derive(Debug)]
-struct Table {
-    width: usize,
-    values: Vec<u64>,
-}
-
-impl Table {
-    fn new(stages: usize, layers: usize, value: u64) -> Table {
-        Table { width: layers + 1, values: vec![value; (stages + 1) * (layers + 1)] }
-    }
-
-    fn get(&self, s: usize, l: usize) -> u64 {
-        self.values[s * self.width + l]
-    }
-
-    fn set(&mut self, s: usize, l: usize, value: u64) {
-        self.values[s * self.width + l] = value;
-    }
-
-    fn lower(&mut self, s: usize, l: usize, value: u64) {
-        let at = &mut self.values[s * self.width + l];
-        *at = value.min(*at);
-    }
+/// What is known at a border: of the stages before `s` that hold the layers before it, and of those from `s` on that hold the
+/// layers from it on. [`NEVER`] where they cannot.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    before: Before,
+    after: After,
+    /// The end of the iteration, by the stages from `s` on.
+    end: u64,
+    /// The border after stage `s` that gives this end.
+    next: u32,
+    /// The last border after stage `s`: the layers fit, and alone they are within the window.
+    last: u32,
 }
 
 /// What the stages before one do to it, at least.
@@ -57,6 +44,11 @@ pub(super) struct After {
     done: u64,
     /// When the first of them has done its last pass.
     first_done: u64,
+}
+
+impl After {
+    /// Of the last stage.
+    const NONE: After = After { both: 0, forward: 0, done: 0, first_done: 0 };
 }
 
 /// One stage with its layers.
@@ -172,7 +164,7 @@ impl Line<'_> {
         for s in 0..stages {
             before.push(self.pass_on(s, borders[s], borders[s + 1], before[s], both[s + 1]));
         }
-        let mut after = After { both: 0, forward: 0, done: 0, first_done: 0 };
+        let mut after = After::NONE;
         let (mut list, mut value) = (Vec::with_capacity(stages), 0);
         for s in (0..stages).rev() {
             let (first, end) = (borders[s], borders[s + 1]);
@@ -197,95 +189,85 @@ impl Line<'_> {
 #[derive(Debug)]
 pub(super) struct Within<'c> {
     line: Line<'c>,
-    /// No stage is looked at with layers that alone take longer.
-    window: u64,
-    lead: Table,
-    last: Table,
-    both: Table,
-    forward: Table,
-    done: Table,
-    first_done: Table,
-    /// The end of the iteration, by the stages from `s` on.
-    end: Table,
-    /// The border after stage `s` that gives this end.
-    next: Table,
+    /// By stage and border.
+    cells: Vec<Cell>,
+    /// By stage: the first border from which it and those after it can hold the layers.
+    first: Vec<usize>,
 }
 
 impl<'c> Within<'c> {
     /// The tables for cuts no stage of which takes longer than `window` alone.
     pub(super) fn new(line: Line<'c>, window: u64) -> Within<'c> {
-        let table = || Table::new(line.cost.stages.len(), line.cost.layers, NEVER);
-        let mut tables = Within {
-            line,
-            window,
-            lead: table(),
-            last: table(),
-            both: table(),
-            forward: table(),
-            done: table(),
-            first_done: table(),
-            end: table(),
-            next: table(),
+        let (stages, layers) = (line.cost.stages.len(), line.cost.layers);
+        let never = Cell {
+            before: Before { lead: NEVER, last: NEVER },
+            after: After { both: NEVER, forward: NEVER, done: NEVER, first_done: NEVER },
+            end: NEVER,
+            next: 0,
+            last: 0,
         };
-        tables.sums();
-        if tables.both.get(0, 0) < NEVER {
+        let cells = vec![never; (stages + 1) * (layers + 1)];
+        let mut tables = Within { line, cells, first: vec![layers; stages + 1] };
+        tables.sums(window);
+        if tables.cell(0, 0).after.both < NEVER {
             tables.down();
             tables.back();
         }
         tables
     }
 
+    fn cell(&self, s: usize, l: usize) -> &Cell {
+        &self.cells[s * (self.line.cost.layers + 1) + l]
+    }
+
+    fn cell_mut(&mut self, s: usize, l: usize) -> &mut Cell {
+        &mut self.cells[s * (self.line.cost.layers + 1) + l]
+    }
+
     /// No cut within the window takes less; there is none when it is [`NEVER`].
     pub(super) fn least(&self) -> u64 {
-        self.end.get(0, 0)
+        self.cell(0, 0).end
     }
 
     /// The cut that gives it: borders of the stages, first 0, last the number of layers.
     pub(super) fn borders(&self) -> Vec<usize> {
         let mut borders = vec![0];
         for s in 0..self.line.cost.stages.len() {
-            borders.push(self.next.get(s, borders[s]) as usize);
+            borders.push(self.cell(s, borders[s]).next as usize);
         }
         borders
     }
 
-    fn before(&self, s: usize, first: usize) -> Before {
-        Before { lead: self.lead.get(s, first), last: self.last.get(s, first) }
-    }
-
-    fn after(&self, s: usize, end: usize) -> After {
-        After {
-            both: self.both.get(s + 1, end),
-            forward: self.forward.get(s + 1, end),
-            done: self.done.get(s + 1, end),
-            first_done: self.first_done.get(s + 1, end),
-        }
-    }
-
-    /// Ends of the layers of stage `s` from `first` on: they fit, alone they are within the window, and those after can hold
-    /// the rest.
-    fn ends(&self, s: usize, first: usize) -> impl Iterator<Item = usize> + use<'_, 'c> {
-        let (cost, view) = (self.line.cost, self.line.view);
-        let (n, (down, up)) = (u64::from(view.micro_batches), view.around.sends(s));
-        let sends = (n - 1).saturating_mul(down + up);
-        let stage = &cost.stages[s];
-        let admitted = move |end: &usize| {
-            let busy = n.saturating_mul(stage.both(first, *end)).saturating_add(sends);
-            busy <= self.window && cost.fits(s, first, *end, view.micro_batches)
-        };
-        let most = cost.layers - (cost.stages.len() - 1 - s);
-        (first + 1..=most).take_while(admitted).filter(move |end| self.both.get(s + 1, *end) < NEVER)
+    /// Borders after stage `s` with layers from `first` on, among them all that are within the window.
+    fn ends(&self, s: usize, first: usize) -> std::ops::RangeInclusive<usize> {
+        self.first[s + 1].max(first + 1)..=self.cell(s, first).last as usize
     }
 
     /// Both passes through the stages from `s` on.
-    fn sums(&mut self) {
-        let cost = self.line.cost;
-        self.both.set(cost.stages.len(), cost.layers, 0);
-        for s in (0..cost.stages.len()).rev() {
-            for first in s..cost.layers {
-                let through = |end: usize| cost.stages[s].both(first, end) + self.both.get(s + 1, end);
-                let least = self.ends(s, first).map(through).min();
-                self.both.set(s, first, least.unwrap_or(NEVER));
+    fn sums(&mut self, window: u64) {
+        let (cost, view) = (self.line.cost, self.line.view);
+        let (stages, n) = (cost.stages.len(), u64::from(view.micro_batches));
+        self.cell_mut(stages, cost.layers).after.both = 0;
+        for s in (0..stages).rev() {
+            let (stage, (down, up)) = (&cost.stages[s], view.around.sends(s));
+            let each = window.saturating_sub((n - 1).saturating_mul(down + up)) / n;
+            let in_flight = cost.in_flight(s, view.micro_batches);
+            // Fewer layers end no later: the last border moves back with the first.
+            let mut last = cost.layers - (stages - 1 - s);
+            for first in (s..last).rev() {
+                while last > first && stage.both(first, last) > each {
+                    last -= 1;
+                }
+                let fitting = stage.fitting(first, in_flight).min(last);
+                let through = |end: usize| stage.both(first, end) + self.cell(s + 1, end).after.both;
+                let ends = self.first[s + 1].max(first + 1)..=fitting;
+                let least = ends.map(through).min().unwrap_or(NEVER);
+                if least < NEVER {
+                    self.first[s] = first;
+                }
+                let cell = self.cell_mut(s, first);
+                cell.last = fitting as u32;
+                cell.after.both = least.min(NEVER);
             }
         }
     }
@@ -293,21 +275,20 @@ impl<'c> Within<'c> {
     /// From the first stage down.
     fn down(&mut self) {
         let line = self.line;
-        self.lead.set(0, 0, 0);
-        self.last.set(0, 0, 0);
+        self.cell_mut(0, 0).before = Before::START;
         for s in 0..line.cost.stages.len() {
-            for first in s..line.cost.layers {
-                let before = self.before(s, first);
-                if before.lead >= NEVER || self.both.get(s, first) >= NEVER {
+            for first in self.first[s]..line.cost.layers {
+                let Cell { before, after, .. } = *self.cell(s, first);
+                if before.lead >= NEVER || after.both >= NEVER {
                     continue;
                 }
-                let next: Vec<(usize, Before)> = self
-                    .ends(s, first)
-                    .map(|end| (end, line.pass_on(s, first, end, before, self.both.get(s + 1, end))))
-                    .collect();
-                for (end, next) in next {
-                    self.lead.lower(s + 1, end, next.lead);
-                    self.last.lower(s + 1, end, next.last);
+                for end in self.ends(s, first) {
+                    let next = self.cell_mut(s + 1, end);
+                    if next.after.both < NEVER {
+                        let found = line.pass_on(s, first, end, before, next.after.both);
+                        next.before.lead = next.before.lead.min(found.lead);
+                        next.before.last = next.before.last.min(found.last);
+                    }
                 }
             }
         }
@@ -317,40 +298,36 @@ impl<'c> Within<'c> {
     fn back(&mut self) {
         let (line, stages) = (self.line, self.line.cost.stages.len());
         let layers = line.cost.layers;
-        for table in [&mut self.forward, &mut self.done, &mut self.first_done, &mut self.end] {
-            table.set(stages, layers, 0);
-        }
+        let end = self.cell_mut(stages, layers);
+        (end.after, end.end) = (After::NONE, 0);
         for s in (0..stages).rev() {
-            for first in s..layers {
-                let before = self.before(s, first);
-                if before.lead >= NEVER || self.both.get(s, first) >= NEVER {
+            for first in self.first[s]..layers {
+                let Cell { before, after, .. } = *self.cell(s, first);
+                if before.lead >= NEVER || after.both >= NEVER {
                     continue;
                 }
-                let mut least = After { both: 0, forward: NEVER, done: NEVER, first_done: NEVER };
+                let mut least = After { both: after.both, forward: NEVER, done: NEVER, first_done: NEVER };
                 let (mut value, mut next) = (NEVER, 0);
                 for end in self.ends(s, first) {
-                    let after = self.after(s, end);
-                    if after.done >= NEVER {
+                    let cell = self.cell(s + 1, end);
+                    if cell.after.done >= NEVER {
                         continue;
                     }
-                    let own = line.own(s, first, end, before, after);
-                    let onto = line.onto(s, first, end, &own, after);
+                    let own = line.own(s, first, end, before, cell.after);
+                    let onto = line.onto(s, first, end, &own, cell.after);
                     least.forward = least.forward.min(onto.forward);
                     least.done = least.done.min(onto.done);
                     least.first_done = least.first_done.min(onto.first_done);
-                    let with = own.end.max(self.end.get(s + 1, end));
+                    let with = own.end.max(cell.end);
                     if with < value {
-                        (value, next) = (with, end as u64);
+                        (value, next) = (with, end as u32);
                     }
                 }
                 if value < NEVER {
                     value = value.max(line.shared(s, first, least.first_done));
                 }
-                self.forward.set(s, first, least.forward);
-                self.done.set(s, first, least.done);
-                self.first_done.set(s, first, least.first_done);
-                self.end.set(s, first, value);
-                self.next.set(s, first, next);
+                let cell = self.cell_mut(s, first);
+                (cell.after, cell.end, cell.next) = (least, value, next);
             }
         }
     }
@@ -359,13 +336,13 @@ impl<'c> Within<'c> {
     /// and what the next stage finds.
     pub(super) fn ways(&self, s: usize, first: usize, before: Before, limit: u64) -> Vec<(usize, Before)> {
         let within = |end: usize| {
-            let after = self.after(s, end);
-            if after.done >= NEVER {
+            let cell = self.cell(s + 1, end);
+            if cell.after.done >= NEVER {
                 return None;
             }
-            let own = self.line.own(s, first, end, before, after);
-            let value = own.end.max(self.end.get(s + 1, end));
-            (value <= limit).then(|| (end, self.line.pass_on(s, first, end, before, after.both)))
+            let own = self.line.own(s, first, end, before, cell.after);
+            let value = own.end.max(cell.end);
+            (value <= limit).then(|| (end, self.line.pass_on(s, first, end, before, cell.after.both)))
         };
         self.ends(s, first).filter_map(within).collect()
     }

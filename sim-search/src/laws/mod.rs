@@ -57,10 +57,10 @@ fn way_down<'t>(tree: &'t Tree<'t>, picks: &Picks) -> Option<Vec<(u64, Key)>> {
     }
     let mut left = tree.micro_batches(root.frame);
     let pipelines: Vec<u32> = parts.iter().map(|p| tree.choices[*p].pipelines).collect();
-    let across = tree.across(&parts);
+    let (sharers, _) = tree.sharers(&parts);
     let together = tree.together(root, &parts);
-    let timed: Vec<_> = together.iter().collect();
-    way.push((bounds.within(root, &parts, &timed, root.menus.len(), 1, u64::MAX), key.clone()));
+    let timed: Vec<_> = together.iter().map(|t| &**t).collect();
+    way.push((bounds.within(root, &parts, &timed, 1, u64::MAX), key.clone()));
     let (mut bound, mut beside) = (0, 0);
     for (i, p) in parts.iter().enumerate() {
         let others: u32 = pipelines[i + 1..].iter().sum();
@@ -69,7 +69,7 @@ fn way_down<'t>(tree: &'t Tree<'t>, picks: &Picks) -> Option<Vec<(u64, Key)>> {
         let mine = if last { most } else { pipelines[i] + pick((most - pipelines[i] + 1) as usize) as u32 };
         left -= mine;
         let n = mine.div_ceil(pipelines[i]);
-        bound = bound.max(tree.choices[*p].timed[usize::from(across[i])].time(&tree.choices[*p], n)?);
+        bound = bound.max(tree.timed(root.frame, *p, sharers[i]).time(&tree.choices[*p], n)?);
         beside = beside.max(together[i].time(&tree.choices[*p], n)?);
         key.push(mine);
     }

@@ -1,6 +1,6 @@
 //! What becomes of one node: thrown out, opened, or simulated.
 
-use super::{Outcome, Search, Worker};
+use super::{Objective, Outcome, Search, Worker};
 use crate::cost::placed::PlacedPart;
 use crate::rules::Rule;
 use crate::tree::{Choice, Key, Root, Timed};
@@ -22,15 +22,19 @@ const BAND: u64 = 800;
 pub(super) struct State {
     /// Whether it gave children.
     pub(super) opened: bool,
-    /// Whether the bound is the better one: of a combination, of its parts beside each other; of shares, on their devices.
+    /// Whether the bound is the better one: of a partial combination, by what it can run; of a combination, of its parts beside
+    /// each other; of shares, on their devices.
     pub(super) better: bool,
     /// The parts of a combination beside each other.
-    pub(super) together: Option<Arc<Vec<Timed>>>,
+    pub(super) together: Option<Together>,
     /// The least time that is left, ps, where that is more than its value says.
     pub(super) low: u64,
     /// The last child given of this band.
     pub(super) after: Option<Vec<u32>>,
 }
+
+/// The parts of a combination beside each other.
+type Together = Arc<Vec<Arc<Timed>>>;
 
 /// What became of a node in a round.
 pub(super) enum Step {
@@ -43,7 +47,12 @@ pub(super) enum Step {
     /// It holds more plans of one bound than can be listed.
     Stuck,
     /// Children with their bounds; and what is left, with its bound.
-    Open { children: Vec<(u64, Key)>, again: Option<(u64, State)> },
+    Open {
+        children: Vec<(u64, Key)>,
+        again: Option<(u64, State)>,
+        /// A plan to simulate before its turn, with its bound.
+        probe: Option<(u64, Key)>,
+    },
 }
 
 /// A part of a combination as its shares see it.
@@ -75,7 +84,7 @@ impl<'t> Search<'t> {
         let head = self.tree.head();
         let best = self.ranked.first().map_or(u64::MAX, |best| best.value);
         if key.len() < head {
-            return self.options(root, key, value, best);
+            return self.options(root, key, value, state, best);
         }
         let parts = self.tree.parts(root, key);
         if key.len() > head && (key.len() > head + parts.len() || self.inner_borders(&parts) == 0) {
@@ -96,17 +105,20 @@ impl<'t> Search<'t> {
             return Step::Prune(Rule::Budget, None);
         }
         let step = if key.len() == head {
-            self.shares(root, &parts, key, bound, state, limit)
+            self.shares(worker, root, &parts, key, bound, state, limit)
         } else {
             self.cuts(worker, key, bound, state, limit)
         };
         match step {
-            Step::Open { mut children, again } => {
+            Step::Open { mut children, again, mut probe } => {
                 for (bound, _) in &mut children {
                     *bound = objective.value(price, *bound);
                 }
                 let again = again.map(|(low, state)| (objective.value(price, low), State { low, ..state }));
-                Step::Open { children, again }
+                if let Some((bound, _)) = &mut probe {
+                    *bound = objective.value(price, *bound);
+                }
+                Step::Open { children, again, probe }
             }
             step => step,
         }
@@ -117,37 +129,50 @@ impl<'t> Search<'t> {
         parts.iter().map(|p| self.tree.choices[*p].cost.stages.len() - 1).sum()
     }
 
-    /// The options of the next kind.
-    fn options(&self, root: &Root, key: &Key, value: u64, best: u64) -> Step {
-        let k = key.len() - 2;
+    /// A partial combination: its bound by what it can run, then the options of the next kind.
+    fn options(&self, root: &Root, key: &Key, value: u64, state: &State, best: u64) -> Step {
+        let (objective, next) = (self.options.objective, key.len() - 2);
+        let parts = self.tree.parts(root, key);
+        if !state.better {
+            let price = self.tree.price(&parts);
+            // What the options may add is known to be no dearer only where a value is a time.
+            let known = if objective == Objective::Cost { 0 } else { value };
+            let least = self.bounds().quick(root, &parts, next).max(known);
+            let bound = self.bounds().combined(root, &parts, next, least, objective.time(price, best));
+            let better = State { better: true, ..State::default() };
+            let again = Some((objective.value(price, bound).max(value), better));
+            return Step::Open { children: Vec::new(), again, probe: None };
+        }
         let mut children = Vec::new();
-        let menu = root.menus[k].iter().map(|(option, _)| *option);
+        let menu = root.menus[next].iter().map(|(option, _)| *option);
         for option in std::iter::once(0).chain(menu) {
             let child = [&key[..], &[option]].concat();
             let parts = self.tree.parts(root, &child);
             if child.len() == self.tree.head() && !self.tree.is_new(root, &parts) {
                 continue;
             }
-            let rest = &root.menus[k + 1..];
-            let (objective, price) = (self.options.objective, self.tree.price(&parts));
-            let limit = objective.time(price, best);
-            let least = self.bounds().quick(root, &parts, child.len() - 2);
+            let least = self.bounds().quick(root, &parts, next + 1);
             if least == u64::MAX {
                 // Nothing is left that could run the batch: no plan is below.
                 continue;
             }
-            let bound = if least > limit || (parts.is_empty() && !rest.is_empty()) {
-                least
-            } else {
-                self.bounds().combined(root, &parts, child.len() - 2, least, limit)
-            };
-            children.push((objective.value(price, bound).max(value), child));
+            children.push((objective.value(self.tree.price(&parts), least).max(value), child));
         }
-        Step::Open { children, again: None }
+        Step::Open { children, again: None, probe: None }
     }
 
     /// The shares of a combination in a band of bounds.
-    fn shares(&self, root: &Root, parts: &[usize], key: &Key, bound: u64, state: &State, limit: u64) -> Step {
+    #[allow(clippy::too_many_arguments, reason = "a node, and where it stands")]
+    fn shares(
+        &self,
+        worker: &mut Worker<'t>,
+        root: &Root,
+        parts: &[usize],
+        key: &Key,
+        bound: u64,
+        state: &State,
+        limit: u64,
+    ) -> Step {
         let need = self.tree.micro_batches(root.frame);
         let pipelines: u32 = parts.iter().map(|p| self.tree.choices[*p].pipelines).sum();
         if pipelines > need {
@@ -155,10 +180,14 @@ impl<'t> Search<'t> {
         }
         let together = state.together.clone().unwrap_or_else(|| Arc::new(self.tree.together(root, parts)));
         if !state.better {
-            let timed: Vec<&Timed> = together.iter().collect();
-            let bound = self.bounds().within(root, parts, &timed, root.menus.len(), bound, limit);
+            let timed: Vec<&Timed> = together.iter().map(|t| &**t).collect();
+            let bound = self.bounds().within(root, parts, &timed, bound, limit);
+            let probe = match bound < limit {
+                true => self.likeliest(worker, (root, key), parts, &together, (bound, limit)),
+                false => None,
+            };
             let better = State { better: true, together: Some(together), ..State::default() };
-            return Step::Open { children: Vec::new(), again: Some((bound, better)) };
+            return Step::Open { children: Vec::new(), again: Some((bound, better)), probe };
         }
         let mut high = bound.saturating_add(bound / BAND);
         let mut top = 0u64;
@@ -203,7 +232,7 @@ impl<'t> Search<'t> {
         } else {
             Some((high + 1, better))
         };
-        Step::Open { children, again }
+        Step::Open { children, again, probe: None }
     }
 
     /// The cuts of a node with shares in a band of bounds.
@@ -216,7 +245,7 @@ impl<'t> Search<'t> {
             return match placed.bound(limit) {
                 Some(least) => {
                     let next = State { better: true, ..State::default() };
-                    Step::Open { children: Vec::new(), again: Some((least.max(bound), next)) }
+                    Step::Open { children: Vec::new(), again: Some((least.max(bound), next)), probe: None }
                 }
                 None => match placed.lacks() {
                     Some((template, lacks)) => {
@@ -261,7 +290,7 @@ impl<'t> Search<'t> {
         } else {
             Some((high + 1, better))
         };
-        Step::Open { children, again }
+        Step::Open { children, again, probe: None }
     }
 }
 

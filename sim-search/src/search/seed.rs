@@ -52,6 +52,11 @@ impl Search<'_> {
                 return Some(stopped);
             }
         }
+        self.improve(watch)
+    }
+
+    /// Simulates what is near the best plans, as long as that helps.
+    pub(super) fn improve(&mut self, watch: &mut dyn Watch) -> Option<Stopped> {
         for _ in 0..NEAR_ROUNDS {
             let best = self.ranked.first().map(|r| r.value);
             let mut near = BTreeSet::new();
@@ -116,15 +121,14 @@ impl Search<'_> {
             return None;
         }
         let total = self.tree.micro_batches(root.frame);
-        let across = self.tree.across(&parts);
         let rate =
             |p: &usize| f64::from(self.tree.choices[*p].pipelines) / self.tree.choices[*p].bottleneck as f64;
         let all: f64 = parts.iter().map(rate).sum();
         let mut sharers = Vec::new();
-        for (p, across) in parts.iter().zip(across) {
+        for p in &parts {
             let choice = &self.tree.choices[*p];
             let n = ((f64::from(total) / all / choice.bottleneck as f64) as u32).clamp(1, total);
-            let timed = &choice.timed[usize::from(across)];
+            let timed = self.tree.timed(root.frame, *p, choice.by_itself());
             let time = timed.time(choice, n).or_else(|| timed.time(choice, 1))?;
             let one = time.saturating_sub(u64::from(n - 1).saturating_mul(choice.bottleneck));
             sharers.push(Sharer { pipelines: choice.pipelines, one, each: choice.bottleneck });
@@ -182,7 +186,7 @@ impl Search<'_> {
     }
 
     /// Simulates plans before their turn, in rounds.
-    fn try_all(&mut self, keys: Vec<Key>, watch: &mut dyn Watch) -> Option<Stopped> {
+    pub(super) fn try_all(&mut self, keys: Vec<Key>, watch: &mut dyn Watch) -> Option<Stopped> {
         let keys: Vec<Key> = keys.into_iter().filter(|key| !self.tried.contains(key)).collect();
         for round in keys.chunks(ROUND) {
             if let Some(stopped) = self.ask(None, watch) {
