@@ -3,6 +3,7 @@
 //! [`search()`] goes through the space of [`space`] best bound first, throws out what a rule or a bound excludes, simulates
 //! the rest in parallel rounds, and says how far the best it found may be from the best there is.
 
+mod certificate;
 pub mod cost;
 pub mod exchange;
 mod exhaustive;

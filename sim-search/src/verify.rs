@@ -2,47 +2,25 @@
 //! and that costs bear each of them out. It walks the space by itself; of the search it shares the statement of the space and
 //! the costs, and simulates again every plan that no bound excludes.
 
+pub use crate::certificate::Certificate;
 use crate::cost::beside::{self, PartOf};
 use crate::cost::cuts::View;
 use crate::cost::placed::Placed;
 use crate::cost::rings::Rings;
-use crate::cost::setting::{Apart, Sharers};
+use crate::cost::setting::{Apart, Sharers, kind_bit};
 use crate::cost::{Setting, Tables, TemplateCost};
 use crate::place::Place;
-use crate::search::{Fate, Found, Ranked};
+use crate::search::Fate;
 use crate::space::{Kind, StageShape, Template, kinds, templates};
-use serde::{Deserialize, Serialize};
-use sim_core::{SimError, SimTime};
+use sim_core::SimTime;
 use sim_models::fold::Folding;
-use sim_models::iteration::{SimulateError, Simulator, memory_needs};
+use sim_models::iteration::{Simulator, memory_needs};
 use sim_models::layout::Layout;
 use sim_models::lower::Fabric;
 use sim_models::plan::{Plan, Schedule};
 use sim_models::scenario::Scenario;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What a search claims, and what became of the nodes of its tree.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Certificate {
-    /// The best plan; none is claimed to be feasible when missing.
-    pub best: Option<Ranked>,
-    /// No plan of the space is faster, ps.
-    pub lower_bound_ps: u64,
-    /// Nodes by their keys.
-    pub nodes: Vec<(Vec<u32>, Fate)>,
-}
-
-impl Certificate {
-    /// Of a search that kept its log.
-    pub fn of(found: &Found) -> Certificate {
-        Certificate {
-            best: found.ranked.first().cloned(),
-            lower_bound_ps: found.lower_bound_ps,
-            nodes: found.log.clone(),
-        }
-    }
-}
 
 /// What was looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,6 +124,8 @@ struct Root<'r> {
     micro_batch: u32,
     place: Place,
     need: u32,
+    /// What pipelines of a template run below the answer, by whom they share gradients with.
+    known: &'r RefCell<BTreeMap<(usize, Sharers), u32>>,
     lead: Option<(usize, u32)>,
     /// Templates on what is left of each kind, and how many pipelines.
     menus: Vec<Vec<(usize, u32)>>,
@@ -181,37 +161,42 @@ impl<'r> Root<'r> {
         beside::settings(self.rings, self.place, parts, &alone.iter().collect::<Vec<_>>())
     }
 
+    /// The most micro-batches that a part runs within `time`, sharing gradients so; looked into once.
+    fn run(&self, part: &PartOf<'_>, t: usize, sharers: Sharers, time: u64) -> u64 {
+        let known = self.known.borrow().get(&(t, sharers)).copied();
+        let each = known.unwrap_or_else(|| {
+            let around = self.alone(part).sharing(self.rings, part.cost, part.template, self.place, &sharers);
+            let each = most(part.cost, &around, time, self.need);
+            self.known.borrow_mut().insert((t, sharers), each);
+            each
+        });
+        u64::from(each) * u64::from(part.pipelines)
+    }
+
     /// Whether the parts of a node, with the best of what may come, can run the batch within `time`.
     fn can(&self, key: &[u32], time: u64) -> bool {
-        let parts = self.parts(key);
-        let decided = key.len() - 2;
-        let settings = if decided == self.menus.len() && !parts.is_empty() {
-            self.beside(&parts)
+        let (parts, decided) = (self.parts(key), key.len() - 2);
+        let of_part = |(p, around): (&PartOf<'_>, &Setting)| most(p.cost, around, time, self.need).into();
+        let times = |(each, p): (u64, &PartOf<'_>)| each * u64::from(p.pipelines);
+        let number = |p: &PartOf<'_>| self.templates.iter().position(|t| t == p.template).unwrap_or(0);
+        let runs: Vec<u64> = if decided == self.menus.len() && !parts.is_empty() {
+            parts.iter().zip(&self.beside(&parts)).map(of_part).zip(&parts).map(times).collect()
         } else {
             let sharers = beside::sharers(self.rings, &parts);
-            let of = |(p, sharers): (&PartOf<'_>, &Sharers)| {
-                self.alone(p).sharing(self.rings, p.cost, p.template, self.place, sharers)
-            };
-            parts.iter().zip(&sharers).map(of).collect()
+            parts.iter().zip(sharers).map(|(p, sharers)| self.run(p, number(p), sharers, time)).collect()
         };
-        let mut sum = 0u64;
-        for (part, around) in parts.iter().zip(settings) {
-            match most(part.cost, &around, time, self.need) {
-                0 => return false,
-                n => sum += u64::from(n) * u64::from(part.pipelines),
-            }
-        }
-        for menu in &self.menus[decided..] {
-            let busy = |&(t, pipelines): &(usize, u32)| {
-                let cost = self.costs[t].as_ref()?;
-                let part = PartOf { template: &self.templates[t], cost, pipelines };
-                let around = self.alone(&part);
-                let n = time.saturating_add(around.slack()) / cost.bottleneck(&around).max(1);
-                Some(n.min(self.need.into()) * u64::from(pipelines))
+        let others = parts.iter().map(|p| p.pipelines).sum::<u32>().min(4);
+        let best = |(k, menu): (usize, &Vec<_>)| {
+            let apart = if parts.iter().any(|p| p.template.devices(k) == 0) { kind_bit(k) } else { 0 };
+            let of = |&(t, pipelines): &(usize, u32)| {
+                let part = PartOf { template: &self.templates[t], cost: self.costs[t].as_ref()?, pipelines };
+                let sharers = Sharers { own: pipelines, all: pipelines + others, across: false, apart };
+                Some(self.run(&part, t, sharers, time))
             };
-            sum += menu.iter().filter_map(busy).max().unwrap_or(0);
-        }
-        sum >= u64::from(self.need)
+            menu.iter().filter_map(of).max().unwrap_or(0)
+        };
+        let rest: u64 = self.menus.iter().enumerate().skip(decided).map(best).sum();
+        runs.iter().all(|n| *n > 0) && runs.iter().sum::<u64>() + rest >= u64::from(self.need)
     }
 }
 
@@ -254,6 +239,7 @@ impl<'a> Checker<'a> {
                     let joins = templates[*t].one_kind().is_none();
                     joins && costs[*t].is_some() && (place == Place::Stages || self.differs(*t))
                 });
+                let known = RefCell::default();
                 let leads: Vec<Option<usize>> = std::iter::once(None).chain(leads.map(Some)).collect();
                 for lead in leads {
                     let mut free = all.clone();
@@ -277,6 +263,7 @@ impl<'a> Checker<'a> {
                         micro_batch,
                         place,
                         need: scenario.training.global_batch / micro_batch,
+                        known: &known,
                         lead,
                         menus: free.iter().enumerate().map(menu).collect(),
                     };
@@ -368,8 +355,7 @@ impl<'a> Checker<'a> {
     fn cuts(&mut self, root: &Root<'_>, parts: &[PartOf<'_>], key: &[u32]) -> Result<(), Flaw> {
         let below = self.lower.saturating_sub(1);
         let claimed = self.claimed(key)?;
-        let head = key.len() - parts.len();
-        let frame = (root.micro_batch, root.place);
+        let (head, frame) = (key.len() - parts.len(), (root.micro_batch, root.place));
         let Ok(placed) = Placed::new(root.rings, frame, parts, &key[head..]) else { return Ok(()) };
         if placed.bound(below).is_none() {
             self.done.nodes += u64::from(claimed);
@@ -408,9 +394,7 @@ impl<'a> Checker<'a> {
             return None;
         }
         let folding = Folding::of(&layout);
-        match self.simulator.run(plan, &layout, &folding, self.at, cutoff) {
-            Ok(outcome) => outcome.finished.then_some(outcome.end.as_ps()),
-            Err(SimulateError::Sim(SimError::Stalled { .. }) | _) => None,
-        }
+        let outcome = self.simulator.run(plan, &layout, &folding, self.at, cutoff).ok()?;
+        outcome.finished.then_some(outcome.end.as_ps())
     }
 }
