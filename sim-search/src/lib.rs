@@ -8,6 +8,7 @@ pub mod cost;
 pub mod exchange;
 mod exhaustive;
 pub mod forms;
+pub mod jobs;
 pub mod judge;
 #[cfg(test)]
 mod laws;

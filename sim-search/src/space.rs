@@ -99,8 +99,13 @@ impl Template {
 }
 
 /// TP degrees that fit a kind: divisors of its node, so that groups never straddle two nodes.
-pub fn tp_degrees(kind: &Kind) -> impl Iterator<Item = u32> + '_ {
-    (1..=kind.gpus_per_node).filter(|tp| kind.gpus_per_node.is_multiple_of(*tp))
+pub fn tp_degrees(kind: &Kind) -> impl Iterator<Item = u32> {
+    tp_degrees_of(kind.gpus_per_node)
+}
+
+/// TP degrees that fit a node of so many GPUs.
+pub fn tp_degrees_of(gpus: u32) -> impl Iterator<Item = u32> {
+    (1..=gpus).filter(move |tp| gpus.is_multiple_of(*tp))
 }
 
 /// Kinds that one pipeline joins at most.

@@ -1,0 +1,503 @@
+//! The search for a deal. See the head of [`super`].
+
+use super::Job;
+use super::part::Part;
+use super::work::Work;
+use crate::search::{Method, Options, Stopped, search};
+use crate::tree::binomial;
+use rayon::prelude::*;
+use sim_core::{Digest, SimTime};
+use sim_models::plan::Plan;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+/// Blocks into which the nodes of a group are put together at most.
+const BLOCKS: u32 = 16;
+
+/// Deals opened or searched in one round.
+const ROUND: usize = 8;
+
+/// Simulations of the first search of a job on some nodes, and by how much more each further one has.
+const FIRST: u64 = 50;
+const MORE: u64 = 6;
+
+/// Plans of a job that are tried beside those of the others, and how many of them together.
+const PLANS: usize = 8;
+const TOGETHER: usize = 32;
+
+/// How to deal.
+#[derive(Clone, Copy, Debug)]
+pub struct Dealing {
+    /// Simulations, all jobs and nodes together, after which the search ends with its round.
+    pub max_simulations: u64,
+    /// The instant of the traces at which the jobs begin.
+    pub at: SimTime,
+    /// How each job is searched; exhaustive: every deal too.
+    pub method: Method,
+    /// Worker threads; 0 for as many as there are cores. The answer is the same for any number.
+    pub threads: usize,
+}
+
+/// Nodes and a plan for every job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deal {
+    /// By job, by group: its nodes.
+    pub nodes: Vec<Vec<Range<u32>>>,
+    /// By job: its plan on the whole cluster.
+    pub plans: Vec<Plan>,
+    /// By job: one iteration beside the others, ps.
+    pub times_ps: Vec<u64>,
+    /// The longest of iterations x time, ps.
+    pub value: u128,
+}
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct Dealt {
+    /// The best deal; `None` when none fits.
+    pub best: Option<Deal>,
+    /// What the nodes shared out evenly are worth, where every job fits so.
+    pub even: Option<u128>,
+    /// No deal is worth less.
+    pub lower: u128,
+    /// Deals that there are, partial ones that were opened, and those whose jobs were simulated together.
+    pub deals: u128,
+    /// See `deals`.
+    pub opened: u64,
+    /// See `deals`.
+    pub dealt: u64,
+    /// Searches of one job on some nodes, and simulations in them and of jobs together.
+    pub searches: u64,
+    /// See `searches`.
+    pub simulated: u64,
+    /// Why it ended.
+    pub stopped: Stopped,
+    /// Rounds completed.
+    pub rounds: u64,
+    /// Over (round, deal, value), in order.
+    pub digest: Digest,
+}
+
+impl Dealt {
+    /// (best - lower bound) / best, 0 when proven; `None` without a deal.
+    pub fn gap(&self) -> Option<f64> {
+        let best = self.best.as_ref()?.value;
+        Some(if self.lower >= best { 0.0 } else { (best - self.lower) as f64 / best as f64 })
+    }
+}
+
+/// Runs plans of all jobs beside each other: the time of each, ps; `None` when one does not fit or does not end.
+pub type Together<'f> = dyn Fn(&[Plan]) -> Option<Vec<u64>> + Sync + 'f;
+
+/// Blocks of each group, job by job; shorter when not all jobs have theirs yet.
+type Key = Vec<u32>;
+
+/// What is known of a job on some nodes.
+struct Known {
+    /// No plan is faster, ps.
+    lower: u64,
+    /// Plans on the whole cluster with their times alone, best first.
+    plans: Vec<(u64, Plan)>,
+    /// Simulations that were allowed.
+    allowed: u64,
+    ended: bool,
+    simulated: u64,
+}
+
+/// Searches for the best deal of `jobs`, at least one. `stop` is asked before each round.
+///
+/// Returns the same for any number of threads, on any machine, as long as `stop` says nothing.
+pub fn deal(
+    jobs: &[Job],
+    options: &Dealing,
+    together: &Together<'_>,
+    stop: &mut (dyn FnMut(u64) -> Option<Stopped> + Send),
+) -> Dealt {
+    let mut run = || Dealer::new(jobs, options, together).run(stop);
+    match rayon::ThreadPoolBuilder::new().num_threads(options.threads).build() {
+        Ok(pool) => pool.install(run),
+        Err(_) => run(),
+    }
+}
+
+struct Dealer<'a> {
+    jobs: &'a [Job],
+    options: &'a Dealing,
+    together: &'a Together<'a>,
+    work: Work,
+    /// Nodes of each group, how many of them are a block, and blocks.
+    nodes: Vec<u32>,
+    block: Vec<u32>,
+    blocks: Vec<u32>,
+    /// By job and blocks.
+    known: BTreeMap<(usize, Key), Known>,
+    queue: BTreeSet<(u128, Key)>,
+    /// Deals that cannot be looked at more closely, with their bounds.
+    stuck: Vec<u128>,
+    best: Option<(Deal, Key)>,
+    even: Option<u128>,
+    opened: u64,
+    dealt: u64,
+    searches: u64,
+    simulated: u64,
+    rounds: u64,
+    digest: Digest,
+}
+
+impl<'a> Dealer<'a> {
+    fn new(jobs: &'a [Job], options: &'a Dealing, together: &'a Together<'a>) -> Dealer<'a> {
+        let nodes: Vec<u32> = jobs[0].scenario.groups.iter().map(|g| g.nodes).collect();
+        let block: Vec<u32> = nodes.iter().map(|n| n.div_ceil(BLOCKS).max(1)).collect();
+        let blocks = nodes.iter().zip(&block).map(|(n, b)| n.div_ceil(*b)).collect();
+        Dealer {
+            jobs,
+            options,
+            together,
+            work: Work::new(jobs),
+            nodes,
+            block,
+            blocks,
+            known: BTreeMap::new(),
+            queue: BTreeSet::new(),
+            stuck: Vec::new(),
+            best: None,
+            even: None,
+            opened: 0,
+            dealt: 0,
+            searches: 0,
+            simulated: 0,
+            rounds: 0,
+            digest: Digest::EMPTY,
+        }
+    }
+
+    fn run(mut self, stop: &mut (dyn FnMut(u64) -> Option<Stopped> + Send)) -> Dealt {
+        let exhaustive = self.options.method == Method::Exhaustive;
+        if !exhaustive {
+            let mut first: BTreeSet<Key> = BTreeSet::new();
+            first.extend(self.shared_out(&|_| 1.0 / self.jobs.len() as f64));
+            first.extend(self.shared_out(&|j| self.work.share(j)));
+            let first: Vec<Key> = first.into_iter().collect();
+            self.look(&first);
+            let even = self.shared_out(&|_| 1.0 / self.jobs.len() as f64);
+            for key in &first {
+                let value = self.settle(key);
+                if Some(key) == even.as_ref() {
+                    self.even = value;
+                }
+            }
+            self.rounds += 1;
+        }
+        self.queue.insert((0, Vec::new()));
+        let stopped = loop {
+            let limit = (self.simulated >= self.options.max_simulations).then_some(Stopped::Simulations);
+            if let Some(stopped) = limit.or_else(|| stop(self.rounds)) {
+                break stopped;
+            }
+            let round: Vec<(u128, Key)> = std::iter::from_fn(|| self.next()).take(ROUND).collect();
+            if round.is_empty() {
+                break if self.stuck.is_empty() { Stopped::Done } else { Stopped::Simulations };
+            }
+            self.round(round, exhaustive);
+        };
+        let queue = self.queue.first().map(|(bound, _)| *bound);
+        let left = self.stuck.iter().copied().chain(queue).min().unwrap_or(u128::MAX);
+        let best = self.best.map(|(deal, _)| deal);
+        Dealt {
+            lower: best.as_ref().map_or(left, |b| b.value.min(left)),
+            best,
+            even: self.even,
+            deals: deals(&self.blocks, self.jobs.len() as u32),
+            opened: self.opened,
+            dealt: self.dealt,
+            searches: self.searches,
+            simulated: self.simulated,
+            stopped,
+            rounds: self.rounds,
+            digest: self.digest,
+        }
+    }
+
+    /// The node with the least bound, unless none can be better than the best deal.
+    fn next(&mut self) -> Option<(u128, Key)> {
+        let first = self.queue.first()?;
+        let exhaustive = self.options.method == Method::Exhaustive;
+        if !exhaustive && self.best.as_ref().is_some_and(|(best, _)| first.0 >= best.value) {
+            return None;
+        }
+        self.queue.pop_first()
+    }
+
+    /// Opens partial deals, and searches and simulates whole ones.
+    fn round(&mut self, round: Vec<(u128, Key)>, exhaustive: bool) {
+        let whole = self.jobs.len() * self.blocks.len();
+        let mut deals = Vec::new();
+        for (bound, key) in round {
+            if key.len() < whole {
+                self.opened += 1;
+                for child in self.children(&key) {
+                    let bound = self.bound(&child).max(bound);
+                    if bound < u128::MAX && (exhaustive || !self.excluded(bound)) {
+                        self.queue.insert((bound, child));
+                    }
+                }
+                continue;
+            }
+            // More may be known of it by now.
+            let better = self.bound(&key);
+            if better > bound && !exhaustive {
+                if better < u128::MAX && !self.excluded(better) {
+                    self.queue.insert((better, key));
+                }
+                continue;
+            }
+            deals.push(key);
+        }
+        self.look(&deals);
+        for key in deals {
+            self.settle(&key);
+            let bound = self.bound(&key);
+            if exhaustive || bound == u128::MAX || self.excluded(bound) {
+                continue;
+            }
+            let may = |(j, c): (usize, &[u32])| self.known.get(&(j, c.to_vec())).is_some_and(|k| !k.ended);
+            if key.chunks(self.blocks.len()).enumerate().any(may) {
+                self.queue.insert((bound, key));
+            } else {
+                self.stuck.push(bound);
+            }
+        }
+        self.rounds += 1;
+    }
+
+    fn excluded(&self, bound: u128) -> bool {
+        self.best.as_ref().is_some_and(|(best, _)| bound >= best.value)
+    }
+
+    /// The ways to deal to the next job; the last one gets what is left.
+    fn children(&self, key: &Key) -> Vec<Key> {
+        let left = self.left(key);
+        let jobs = self.jobs.len() - key.len() / self.blocks.len();
+        if jobs == 1 {
+            return if left.iter().any(|l| *l > 0) { vec![[&key[..], &left].concat()] } else { Vec::new() };
+        }
+        let mut list = Vec::new();
+        let mut own = vec![0; left.len()];
+        loop {
+            // Every job has a block at least.
+            let rest: u32 = left.iter().zip(&own).map(|(l, o)| l - o).sum();
+            if own.iter().any(|o| *o > 0) && rest >= jobs as u32 - 1 {
+                list.push([&key[..], &own].concat());
+            }
+            let Some(g) = (0..left.len()).rev().find(|g| own[*g] < left[*g]) else { return list };
+            own[g] += 1;
+            own[g + 1..].fill(0);
+        }
+    }
+
+    /// Blocks of each group that are not dealt yet.
+    fn left(&self, key: &[u32]) -> Vec<u32> {
+        let mut left = self.blocks.clone();
+        for own in key.chunks(left.len()) {
+            left.iter_mut().zip(own).for_each(|(l, o)| *l -= o);
+        }
+        left
+    }
+
+    /// No deal that begins like this is worth less.
+    fn bound(&self, key: &[u32]) -> u128 {
+        let groups = self.blocks.len();
+        let of = |(j, own): (usize, &[u32])| {
+            let lower = u128::from(self.lower(j, own));
+            lower.saturating_mul(self.jobs[j].iterations.into())
+        };
+        let decided = key.chunks(groups).enumerate().map(of).max().unwrap_or(0);
+        let rest = key.len() / groups..self.jobs.len();
+        let left = self.left(key);
+        let apart = rest.clone().map(|j| of((j, &left))).max().unwrap_or(0);
+        let together = if rest.is_empty() { 0 } else { self.work.least(rest, &self.at_most(&left)) };
+        decided.max(apart).max(together)
+    }
+
+    /// No iteration of job `j` on so many blocks is shorter, ps.
+    fn lower(&self, j: usize, own: &[u32]) -> u64 {
+        let alone = self.work.least(j..j + 1, &self.at_most(own)) / u128::from(self.jobs[j].iterations);
+        let more = |(_, known): &(&(usize, Key), &Known)| known.lower;
+        let covers = |(key, _): &(&(usize, Key), &Known)| key.1.iter().zip(own).all(|(k, o)| k >= o);
+        let known = self.known.range((j, Vec::new())..(j + 1, Vec::new()));
+        let known = known.filter(covers).map(|k| more(&k)).max().unwrap_or(0);
+        u64::try_from(alone).unwrap_or(u64::MAX).max(known)
+    }
+
+    /// Nodes that so many blocks are at most.
+    fn at_most(&self, blocks: &[u32]) -> Vec<u32> {
+        let of = |((b, size), nodes): ((&u32, &u32), &u32)| (b * size).min(*nodes);
+        blocks.iter().zip(&self.block).zip(&self.nodes).map(of).collect()
+    }
+
+    /// The nodes of every job, by group.
+    fn ranges(&self, key: &[u32]) -> Vec<Vec<Range<u32>>> {
+        let groups = self.blocks.len();
+        let mut next = vec![0u32; groups];
+        let mut of = |own: &[u32]| {
+            let mut list = Vec::with_capacity(groups);
+            for g in 0..groups {
+                let end = (next[g] + own[g] * self.block[g]).min(self.nodes[g]);
+                list.push(next[g]..end);
+                next[g] = end;
+            }
+            list
+        };
+        key.chunks(groups).map(&mut of).collect()
+    }
+
+    /// The blocks of each group shared out as `share` of a job says, by largest remainders, at least one block to a job.
+    fn shared_out(&self, share: &dyn Fn(usize) -> f64) -> Option<Key> {
+        let (jobs, groups) = (self.jobs.len(), self.blocks.len());
+        let mut key = vec![0; jobs * groups];
+        for (g, blocks) in self.blocks.iter().enumerate() {
+            let mut given = 0;
+            for j in 0..jobs {
+                let upto: f64 = (0..=j).map(share).sum();
+                let upto = if j + 1 == jobs { *blocks } else { (upto * f64::from(*blocks)).round() as u32 };
+                let upto = upto.clamp(given, *blocks);
+                key[j * groups + g] = upto - given;
+                given = upto;
+            }
+        }
+        key.chunks(groups).all(|own| own.iter().any(|o| *o > 0)).then_some(key)
+    }
+
+    /// Searches the jobs of these deals on their nodes: for the first time, or for longer than the last time.
+    fn look(&mut self, deals: &[Key]) {
+        let mut wanted: BTreeMap<(usize, Key), Vec<Range<u32>>> = BTreeMap::new();
+        for key in deals {
+            let ranges = self.ranges(key);
+            for ((j, own), range) in key.chunks(self.blocks.len()).enumerate().zip(ranges) {
+                let id = (j, own.to_vec());
+                if self.known.get(&id).is_none_or(|known| !known.ended) {
+                    wanted.entry(id).or_insert(range);
+                }
+            }
+        }
+        let wanted: Vec<_> = wanted.into_iter().collect();
+        let this = &*self;
+        let found: Vec<Known> = wanted.par_iter().map(|((j, own), nodes)| this.one(*j, own, nodes)).collect();
+        for ((id, _), known) in wanted.into_iter().zip(found) {
+            self.searches += 1;
+            self.simulated += known.simulated;
+            self.known.insert(id, known);
+        }
+    }
+
+    /// Searches one job on its nodes.
+    fn one(&self, j: usize, own: &[u32], nodes: &[Range<u32>]) -> Known {
+        let part = Part::new(&self.jobs[j].scenario, nodes);
+        let exhaustive = self.options.method == Method::Exhaustive;
+        let before = self.known.get(&(j, own.to_vec()));
+        let allowed = match before {
+            _ if exhaustive => u64::MAX,
+            Some(known) => known.allowed.saturating_mul(MORE),
+            None => FIRST,
+        };
+        let options = Options {
+            threads: 1,
+            max_simulations: allowed,
+            top: PLANS,
+            at: self.options.at,
+            method: self.options.method,
+            ..Options::default()
+        };
+        let found = search(&part.scenario, &options, &mut |_| None);
+        // A part may lie elsewhere on its group than the part that was searched: plans are kept as on the part.
+        let plans = found.ranked.iter().map(|r| (r.time_ps, r.plan.clone())).collect();
+        let ended = found.stopped == Stopped::Done || allowed >= self.options.max_simulations;
+        Known { lower: found.lower_bound_ps, plans, allowed, ended, simulated: found.counts.simulated }
+    }
+
+    /// Simulates the plans of a deal beside each other, best first, and keeps the best deal; what this one is worth.
+    fn settle(&mut self, key: &Key) -> Option<u128> {
+        let ranges = self.ranges(key);
+        let lists: Vec<&Vec<(u64, Plan)>> = key
+            .chunks(self.blocks.len())
+            .enumerate()
+            .map(|(j, own)| self.known.get(&(j, own.to_vec())).map(|known| &known.plans))
+            .collect::<Option<_>>()?;
+        let parts: Vec<Part> =
+            self.jobs.iter().zip(&ranges).map(|(job, nodes)| Part::new(&job.scenario, nodes)).collect();
+        let mut best: Option<Deal> = None;
+        let mut tried = 0;
+        for (alone, choice) in products(&lists, self.jobs) {
+            if best.as_ref().is_some_and(|b| alone >= b.value) || tried == TOGETHER {
+                break;
+            }
+            tried += 1;
+            let plan = |((part, list), c): ((&Part, &&Vec<(u64, Plan)>), &usize)| part.in_whole(&list[*c].1);
+            let plans: Vec<Plan> = parts.iter().zip(&lists).zip(&choice).map(plan).collect();
+            let Some(times) = (self.together)(&plans) else { continue };
+            let value = times.iter().zip(self.jobs).map(|(t, j)| u128::from(*t) * u128::from(j.iterations));
+            let value = value.max().unwrap_or(0);
+            if best.as_ref().is_none_or(|b| value < b.value) {
+                best = Some(Deal { nodes: ranges.clone(), plans, times_ps: times, value });
+            }
+        }
+        self.simulated += tried as u64;
+        self.dealt += 1;
+        self.digest.add(self.rounds, key.len() as u64);
+        key.iter().for_each(|part| self.digest.add(u64::from(*part), 0));
+        let deal = best?;
+        let value = deal.value;
+        self.digest.add((value >> 64) as u64, value as u64);
+        if self.best.as_ref().is_none_or(|(b, k)| (value, key) < (b.value, k)) {
+            self.best = Some((deal, key.clone()));
+        }
+        Some(value)
+    }
+}
+
+/// One plan of each job, in the order of what they are worth alone; equal ones in that of their numbers.
+fn products(lists: &[&Vec<(u64, Plan)>], jobs: &[Job]) -> Vec<(u128, Vec<usize>)> {
+    let mut all = vec![(0u128, Vec::new())];
+    for (list, job) in lists.iter().zip(jobs) {
+        let with = |(value, path): &(u128, Vec<usize>)| -> Vec<(u128, Vec<usize>)> {
+            let one = |(i, (time, _)): (usize, &(u64, Plan))| {
+                let own = u128::from(*time) * u128::from(job.iterations);
+                ((*value).max(own), [&path[..], &[i]].concat())
+            };
+            list.iter().enumerate().map(one).collect()
+        };
+        all = all.iter().flat_map(with).collect();
+        all.sort();
+        // Only the first are ever tried.
+        all.truncate(TOGETHER * lists.len());
+    }
+    all
+}
+
+/// Ways to deal so many blocks of each group to so many jobs, each of which gets one at least.
+fn deals(blocks: &[u32], jobs: u32) -> u128 {
+    // Those in which `k` jobs at least get none, in and out in turn.
+    let mut sums = [0u128; 2];
+    for k in 0..jobs {
+        let left = jobs - k;
+        let ways = blocks.iter().map(|b| binomial(b + left - 1, left - 1)).fold(1, u128::saturating_mul);
+        let sum = &mut sums[(k % 2) as usize];
+        *sum = sum.saturating_add(binomial(jobs, k).saturating_mul(ways));
+    }
+    sums[0].saturating_sub(sums[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_to_deal_are_counted_without_jobs_that_get_nothing() {
+        // 4 blocks to 2 jobs: 1 + 3, 2 + 2, 3 + 1.
+        assert_eq!(deals(&[4], 2), 3);
+        // Of 3 x 3 ways, those with everything on one side are two fewer.
+        assert_eq!(deals(&[2, 2], 2), 7);
+        assert_eq!(deals(&[1], 2), 0);
+        assert_eq!(deals(&[3], 3), 1);
+    }
+}

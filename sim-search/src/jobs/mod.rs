@@ -1,0 +1,33 @@
+//! Several jobs on one cluster: which nodes each gets, and its plan on them.
+//!
+//! The jobs hold their nodes until the last of them is done, so a *deal* (nodes for each job, and a plan on them) is worth
+//! the longest of its jobs' `iterations x iteration time`, with all jobs simulated beside each other; less is better.
+//!
+//! Nodes are dealt out whole, in order: the first nodes of a group to the first job. Deals are gone through best bound first:
+//!
+//! ```text
+//!   nodes of the first job  ->  of the second  -> ...  ->  a deal: a search for each job on its nodes
+//!                                                      ->  its best plans together, simulated beside each other
+//! ```
+//!
+//! A job takes no less time than its work allows ([`work`]), than a search on its nodes says, or than one on more nodes:
+//! a plan may leave nodes idle. Other jobs beside it take bandwidth and give none.
+
+mod deal;
+mod part;
+mod work;
+
+pub use deal::{Deal, Dealt, Dealing, deal};
+
+use sim_models::scenario::Scenario;
+
+/// One of several jobs.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Its name. Unique.
+    pub name: String,
+    /// The whole cluster with this job's model and training. Groups and links are alike in all jobs.
+    pub scenario: Scenario,
+    /// Iterations that it is to run. At least 1.
+    pub iterations: u64,
+}

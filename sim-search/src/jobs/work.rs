@@ -1,0 +1,118 @@
+//! How long jobs take at least on some nodes, by their work alone.
+//!
+//! A sample of job j makes some device of group g busy for at least `d(j, l, g)` with layer l. In a time T the devices of
+//! group g are busy for at most T each. So for any weights `a(g)` of a device,
+//!
+//! ```text
+//!   T x sum over g of devices(g) a(g)  >=  samples x sum over l of (least over g of a(g) d(j, l, g))
+//! ```
+//!
+//! and likewise for several jobs on the same nodes, with the sum of their work on the right.
+
+use super::Job;
+use crate::space::tp_degrees_of;
+use sim_models::layer_times::LayerConfig;
+use sim_models::scenario::Scenario;
+
+/// The least device time of each layer for one sample, ps, by group; `None` where the group cannot run the job.
+type LeastTimes = Vec<Option<Vec<f64>>>;
+
+/// The work of several jobs on the groups of one cluster. See the head of this file.
+pub(super) struct Work {
+    /// Devices of a node, by group.
+    node: Vec<f64>,
+    /// Weights of a device that are tried, by group.
+    weights: Vec<Vec<f64>>,
+    /// `[weights][job]`: weighted device time of all the job's iterations, ps.
+    need: Vec<Vec<f64>>,
+}
+
+impl Work {
+    /// Of these jobs.
+    pub(super) fn new(jobs: &[Job]) -> Work {
+        let times: Vec<LeastTimes> = jobs.iter().map(|j| least_times(&j.scenario)).collect();
+        let node = jobs[0].scenario.groups.iter().map(|g| f64::from(g.gpus_per_node)).collect();
+        // A device weighs what it does of each job in a time; and the mean of that.
+        let mut weights: Vec<Vec<f64>> = times.iter().map(speeds).collect();
+        let mean = |g: usize| weights.iter().map(|w| w[g]).sum::<f64>() / weights.len() as f64;
+        weights.push((0..jobs[0].scenario.groups.len()).map(mean).collect());
+        let of = |w: &Vec<f64>| jobs.iter().zip(&times).map(|(j, t)| needed(j, t, w)).collect();
+        let need = weights.iter().map(of).collect();
+        Work { node, weights, need }
+    }
+
+    /// All iterations of these jobs, on so many nodes of each group together, take at least so long; ps.
+    pub(super) fn least(&self, jobs: impl Iterator<Item = usize> + Clone, nodes: &[u32]) -> u128 {
+        let mut least = 0.0;
+        for (weights, need) in self.weights.iter().zip(&self.need) {
+            let mut have = 0.0;
+            for ((weight, size), count) in weights.iter().zip(&self.node).zip(nodes) {
+                have += weight * size * f64::from(*count);
+            }
+            let time = jobs.clone().map(|j| need[j]).sum::<f64>() / have * (1.0 - 1e-9);
+            if have == 0.0 {
+                return u128::MAX;
+            }
+            if time > least {
+                least = time;
+            }
+        }
+        least as u128
+    }
+
+    /// The share of the work of all jobs that is `job`'s, where a device weighs the mean of what it does.
+    pub(super) fn share(&self, job: usize) -> f64 {
+        let need = &self.need[self.need.len() - 1];
+        need[job] / need.iter().sum::<f64>()
+    }
+}
+
+/// What a device of each group does of a job in a time, 0 where it cannot run it.
+fn speeds(times: &LeastTimes) -> Vec<f64> {
+    times.iter().map(|t| t.as_ref().map_or(0.0, |t| 1.0 / t.iter().sum::<f64>())).collect()
+}
+
+fn needed(job: &Job, times: &LeastTimes, weights: &[f64]) -> f64 {
+    let layers = times.iter().flatten().map(Vec::len).next().unwrap_or(0);
+    let mut sum = 0.0;
+    for l in 0..layers {
+        let mut least = f64::INFINITY;
+        for (times, weight) in times.iter().zip(weights) {
+            let Some(times) = times else { continue };
+            if times[l] * weight < least {
+                least = times[l] * weight;
+            }
+        }
+        sum += least;
+    }
+    sum * f64::from(job.scenario.training.global_batch) * job.iterations as f64
+}
+
+/// Over every way to split a layer that the search tries.
+fn least_times(scenario: &Scenario) -> LeastTimes {
+    let layers = scenario.model.layers() as usize;
+    let of = |group: &sim_models::scenario::NodeGroup| {
+        let mut least: Option<Vec<f64>> = None;
+        let sizes = if scenario.search.micro_batches.is_empty() {
+            group.layers.micro_batches()
+        } else {
+            scenario.search.micro_batches.iter().copied().collect()
+        };
+        for micro_batch in sizes.into_iter().filter(|m| *m > 0) {
+            for tp in tp_degrees_of(group.gpus_per_node) {
+                let Ok(sums) = group.layers.of(&LayerConfig::new(micro_batch, tp)) else { continue };
+                let running = sums.running();
+                let least = least.get_or_insert_with(|| vec![f64::INFINITY; layers]);
+                for (l, least) in least.iter_mut().enumerate() {
+                    let ps = |i: usize| running[i].forward.as_ps() + running[i].backward.as_ps();
+                    let time = (ps(l + 1) - ps(l)) as f64 * f64::from(tp) / f64::from(micro_batch);
+                    if time < *least {
+                        *least = time;
+                    }
+                }
+            }
+        }
+        least
+    };
+    scenario.groups.iter().map(of).collect()
+}
