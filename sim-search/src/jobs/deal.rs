@@ -9,7 +9,6 @@ use rayon::prelude::*;
 use sim_core::{Digest, SimTime};
 use sim_models::plan::Plan;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 
 /// Blocks into which the nodes of a group are put together at most.
 const BLOCKS: u32 = 16;
@@ -41,8 +40,8 @@ pub struct Dealing {
 /// Nodes and a plan for every job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deal {
-    /// By job, by group: its nodes.
-    pub nodes: Vec<Vec<Range<u32>>>,
+    /// By job, by group: its nodes, in order.
+    pub nodes: Vec<Vec<Vec<u32>>>,
     /// By job: its plan on the whole cluster.
     pub plans: Vec<Plan>,
     /// By job: one iteration beside the others, ps.
@@ -87,16 +86,19 @@ impl Dealt {
 }
 
 /// Runs plans of all jobs beside each other: the time of each, ps; `None` when one does not fit or does not end.
-pub type Together<'f> = dyn Fn(&[Plan]) -> Option<Vec<u64>> + Sync + 'f;
+pub(super) type Together<'f> = dyn Fn(&[Plan]) -> Option<Vec<u64>> + Sync + 'f;
 
-/// Blocks of each group, job by job; shorter when not all jobs have theirs yet.
+/// Blocks of each group, job by job of those that are dealt to; shorter when not all of them have theirs yet.
 type Key = Vec<u32>;
+
+/// Some nodes of a job: how many blocks of each group; none where its nodes are its own.
+type Own = (usize, Key);
 
 /// What is known of a job on some nodes.
 struct Known {
     /// No plan is faster, ps.
     lower: u64,
-    /// Plans on the whole cluster with their times alone, best first.
+    /// Plans on those nodes with their times alone, best first.
     plans: Vec<(u64, Plan)>,
     /// Simulations that were allowed.
     allowed: u64,
@@ -125,12 +127,14 @@ struct Dealer<'a> {
     options: &'a Dealing,
     together: &'a Together<'a>,
     work: Work,
-    /// Nodes of each group, how many of them are a block, and blocks.
-    nodes: Vec<u32>,
+    /// Jobs that nodes are dealt to, and by job the nodes of the others, by group.
+    dealt_to: Vec<usize>,
+    fixed: Vec<Option<Vec<Vec<u32>>>>,
+    /// Nodes of each group that are dealt, how many of them are a block, and blocks.
+    nodes: Vec<Vec<u32>>,
     block: Vec<u32>,
     blocks: Vec<u32>,
-    /// By job and blocks.
-    known: BTreeMap<(usize, Key), Known>,
+    known: BTreeMap<Own, Known>,
     queue: BTreeSet<(u128, Key)>,
     /// Deals that cannot be looked at more closely, with their bounds.
     stuck: Vec<u128>,
@@ -146,14 +150,20 @@ struct Dealer<'a> {
 
 impl<'a> Dealer<'a> {
     fn new(jobs: &'a [Job], options: &'a Dealing, together: &'a Together<'a>) -> Dealer<'a> {
-        let nodes: Vec<u32> = jobs[0].scenario.groups.iter().map(|g| g.nodes).collect();
-        let block: Vec<u32> = nodes.iter().map(|n| n.div_ceil(BLOCKS).max(1)).collect();
-        let blocks = nodes.iter().zip(&block).map(|(n, b)| n.div_ceil(*b)).collect();
+        let groups = jobs[0].scenario.groups.iter().enumerate();
+        let taken = |g: usize, n: &u32| jobs.iter().filter_map(|j| j.nodes.as_ref()).any(|own| own[g].contains(n));
+        let nodes: Vec<Vec<u32>> =
+            groups.map(|(g, group)| (0..group.nodes).filter(|n| !taken(g, n)).collect()).collect();
+        let count = |list: &Vec<u32>| list.len() as u32;
+        let block: Vec<u32> = nodes.iter().map(|n| count(n).div_ceil(BLOCKS).max(1)).collect();
+        let blocks = nodes.iter().zip(&block).map(|(n, b)| count(n).div_ceil(*b)).collect();
         Dealer {
             jobs,
             options,
             together,
             work: Work::new(jobs),
+            dealt_to: (0..jobs.len()).filter(|j| jobs[*j].nodes.is_none()).collect(),
+            fixed: jobs.iter().map(|j| j.nodes.clone()).collect(),
             nodes,
             block,
             blocks,
@@ -175,11 +185,11 @@ impl<'a> Dealer<'a> {
         let exhaustive = self.options.method == Method::Exhaustive;
         if !exhaustive {
             let mut first: BTreeSet<Key> = BTreeSet::new();
-            first.extend(self.shared_out(&|_| 1.0 / self.jobs.len() as f64));
-            first.extend(self.shared_out(&|j| self.work.share(j)));
+            first.extend(self.shared_out(&|_| 1.0));
+            first.extend(self.shared_out(&|j| self.work.need(j)));
             let first: Vec<Key> = first.into_iter().collect();
             self.look(&first);
-            let even = self.shared_out(&|_| 1.0 / self.jobs.len() as f64);
+            let even = self.shared_out(&|_| 1.0);
             for key in &first {
                 let value = self.settle(key);
                 if Some(key) == even.as_ref() {
@@ -207,7 +217,7 @@ impl<'a> Dealer<'a> {
             lower: best.as_ref().map_or(left, |b| b.value.min(left)),
             best,
             even: self.even,
-            deals: deals(&self.blocks, self.jobs.len() as u32),
+            deals: deals(&self.blocks, self.dealt_to.len() as u32),
             opened: self.opened,
             dealt: self.dealt,
             searches: self.searches,
@@ -230,7 +240,7 @@ impl<'a> Dealer<'a> {
 
     /// Opens partial deals, and searches and simulates whole ones.
     fn round(&mut self, round: Vec<(u128, Key)>, exhaustive: bool) {
-        let whole = self.jobs.len() * self.blocks.len();
+        let whole = self.dealt_to.len() * self.blocks.len();
         let mut deals = Vec::new();
         for (bound, key) in round {
             if key.len() < whole {
@@ -260,8 +270,7 @@ impl<'a> Dealer<'a> {
             if exhaustive || bound == u128::MAX || self.excluded(bound) {
                 continue;
             }
-            let may = |(j, c): (usize, &[u32])| self.known.get(&(j, c.to_vec())).is_some_and(|k| !k.ended);
-            if key.chunks(self.blocks.len()).enumerate().any(may) {
+            if self.owns(&key).iter().any(|own| self.known.get(own).is_some_and(|known| !known.ended)) {
                 self.queue.insert((bound, key));
             } else {
                 self.stuck.push(bound);
@@ -277,7 +286,7 @@ impl<'a> Dealer<'a> {
     /// The ways to deal to the next job; the last one gets what is left.
     fn children(&self, key: &Key) -> Vec<Key> {
         let left = self.left(key);
-        let jobs = self.jobs.len() - key.len() / self.blocks.len();
+        let jobs = self.dealt_to.len() - key.len() / self.blocks.len();
         if jobs == 1 {
             return if left.iter().any(|l| *l > 0) { vec![[&key[..], &left].concat()] } else { Vec::new() };
         }
@@ -304,64 +313,75 @@ impl<'a> Dealer<'a> {
         left
     }
 
+    /// Each job with its blocks, as far as they are dealt.
+    fn owns(&self, key: &[u32]) -> Vec<Own> {
+        let fixed = (0..self.jobs.len()).filter(|j| self.fixed[*j].is_some()).map(|j| (j, Vec::new()));
+        let dealt = self.dealt_to.iter().zip(key.chunks(self.blocks.len()));
+        fixed.chain(dealt.map(|(j, own)| (*j, own.to_vec()))).collect()
+    }
+
     /// No deal that begins like this is worth less.
     fn bound(&self, key: &[u32]) -> u128 {
-        let groups = self.blocks.len();
-        let of = |(j, own): (usize, &[u32])| {
-            let lower = u128::from(self.lower(j, own));
-            lower.saturating_mul(self.jobs[j].iterations.into())
+        let of = |(j, own): &Own| {
+            let lower = u128::from(self.lower(*j, own));
+            lower.saturating_mul(self.jobs[*j].iterations.into())
         };
-        let decided = key.chunks(groups).enumerate().map(of).max().unwrap_or(0);
-        let rest = key.len() / groups..self.jobs.len();
+        let decided = self.owns(key).iter().map(of).max().unwrap_or(0);
+        let rest = &self.dealt_to[(key.len() / self.blocks.len()).min(self.dealt_to.len())..];
         let left = self.left(key);
-        let apart = rest.clone().map(|j| of((j, &left))).max().unwrap_or(0);
-        let together = if rest.is_empty() { 0 } else { self.work.least(rest, &self.at_most(&left)) };
+        let apart = rest.iter().map(|j| of(&(*j, left.clone()))).max().unwrap_or(0);
+        let together = if rest.is_empty() { 0 } else { self.work.least(rest, &self.counts(&left)) };
         decided.max(apart).max(together)
     }
 
     /// No iteration of job `j` on so many blocks is shorter, ps.
     fn lower(&self, j: usize, own: &[u32]) -> u64 {
-        let alone = self.work.least(j..j + 1, &self.at_most(own)) / u128::from(self.jobs[j].iterations);
-        let more = |(_, known): &(&(usize, Key), &Known)| known.lower;
-        let covers = |(key, _): &(&(usize, Key), &Known)| key.1.iter().zip(own).all(|(k, o)| k >= o);
+        let counts = match &self.fixed[j] {
+            Some(nodes) => nodes.iter().map(|n| n.len() as u32).collect(),
+            None => self.counts(own),
+        };
+        let alone = self.work.least(&[j], &counts) / u128::from(self.jobs[j].iterations);
         let known = self.known.range((j, Vec::new())..(j + 1, Vec::new()));
-        let known = known.filter(covers).map(|k| more(&k)).max().unwrap_or(0);
+        let more = known.filter(|((_, more), _)| more.iter().zip(own).all(|(m, o)| m >= o));
+        let known = more.map(|(_, known)| known.lower).max().unwrap_or(0);
         u64::try_from(alone).unwrap_or(u64::MAX).max(known)
     }
 
     /// Nodes that so many blocks are at most.
-    fn at_most(&self, blocks: &[u32]) -> Vec<u32> {
-        let of = |((b, size), nodes): ((&u32, &u32), &u32)| (b * size).min(*nodes);
+    fn counts(&self, blocks: &[u32]) -> Vec<u32> {
+        let of = |((b, size), nodes): ((&u32, &u32), &Vec<u32>)| (b * size).min(nodes.len() as u32);
         blocks.iter().zip(&self.block).zip(&self.nodes).map(of).collect()
     }
 
     /// The nodes of every job, by group.
-    fn ranges(&self, key: &[u32]) -> Vec<Vec<Range<u32>>> {
+    fn shares(&self, key: &[u32]) -> Vec<Vec<Vec<u32>>> {
         let groups = self.blocks.len();
-        let mut next = vec![0u32; groups];
-        let mut of = |own: &[u32]| {
-            let mut list = Vec::with_capacity(groups);
+        let mut shares: Vec<Vec<Vec<u32>>> =
+            self.fixed.iter().map(|own| own.clone().unwrap_or_else(|| vec![Vec::new(); groups])).collect();
+        let mut next = vec![0usize; groups];
+        for (j, own) in self.dealt_to.iter().zip(key.chunks(groups)) {
             for g in 0..groups {
-                let end = (next[g] + own[g] * self.block[g]).min(self.nodes[g]);
-                list.push(next[g]..end);
+                let end = (next[g] + (own[g] * self.block[g]) as usize).min(self.nodes[g].len());
+                shares[*j][g] = self.nodes[g][next[g]..end].to_vec();
                 next[g] = end;
             }
-            list
-        };
-        key.chunks(groups).map(&mut of).collect()
+        }
+        shares
     }
 
-    /// The blocks of each group shared out as `share` of a job says, by largest remainders, at least one block to a job.
-    fn shared_out(&self, share: &dyn Fn(usize) -> f64) -> Option<Key> {
-        let (jobs, groups) = (self.jobs.len(), self.blocks.len());
-        let mut key = vec![0; jobs * groups];
+    /// The blocks of each group shared out in proportion to `weight`; `None` where a job would get none.
+    fn shared_out(&self, weight: &dyn Fn(usize) -> f64) -> Option<Key> {
+        let groups = self.blocks.len();
+        let all: f64 = self.dealt_to.iter().map(|j| weight(*j)).sum();
+        let mut key = vec![0; self.dealt_to.len() * groups];
         for (g, blocks) in self.blocks.iter().enumerate() {
-            let mut given = 0;
-            for j in 0..jobs {
-                let upto: f64 = (0..=j).map(share).sum();
-                let upto = if j + 1 == jobs { *blocks } else { (upto * f64::from(*blocks)).round() as u32 };
+            let (mut given, mut sum) = (0, 0.0);
+            for (i, j) in self.dealt_to.iter().enumerate() {
+                sum += weight(*j);
+                let last = i + 1 == self.dealt_to.len();
+                let upto = if last { *blocks } else { (sum / all * f64::from(*blocks) + 0.5) as u32 };
                 let upto = upto.clamp(given, *blocks);
-                key[j * groups + g] = upto - given;
+                key[i * groups + g] = upto - given;
                 given = upto;
             }
         }
@@ -370,19 +390,19 @@ impl<'a> Dealer<'a> {
 
     /// Searches the jobs of these deals on their nodes: for the first time, or for longer than the last time.
     fn look(&mut self, deals: &[Key]) {
-        let mut wanted: BTreeMap<(usize, Key), Vec<Range<u32>>> = BTreeMap::new();
+        let mut wanted: BTreeMap<Own, Vec<Vec<u32>>> = BTreeMap::new();
         for key in deals {
-            let ranges = self.ranges(key);
-            for ((j, own), range) in key.chunks(self.blocks.len()).enumerate().zip(ranges) {
-                let id = (j, own.to_vec());
-                if self.known.get(&id).is_none_or(|known| !known.ended) {
-                    wanted.entry(id).or_insert(range);
+            let shares = self.shares(key);
+            for own in self.owns(key) {
+                if self.known.get(&own).is_none_or(|known| !known.ended) {
+                    let nodes = shares[own.0].clone();
+                    wanted.entry(own).or_insert(nodes);
                 }
             }
         }
         let wanted: Vec<_> = wanted.into_iter().collect();
         let this = &*self;
-        let found: Vec<Known> = wanted.par_iter().map(|((j, own), nodes)| this.one(*j, own, nodes)).collect();
+        let found: Vec<Known> = wanted.par_iter().map(|(own, nodes)| this.one(own, nodes)).collect();
         for ((id, _), known) in wanted.into_iter().zip(found) {
             self.searches += 1;
             self.simulated += known.simulated;
@@ -391,10 +411,10 @@ impl<'a> Dealer<'a> {
     }
 
     /// Searches one job on its nodes.
-    fn one(&self, j: usize, own: &[u32], nodes: &[Range<u32>]) -> Known {
-        let part = Part::new(&self.jobs[j].scenario, nodes);
+    fn one(&self, own: &Own, nodes: &[Vec<u32>]) -> Known {
+        let part = Part::new(&self.jobs[own.0].scenario, nodes);
         let exhaustive = self.options.method == Method::Exhaustive;
-        let before = self.known.get(&(j, own.to_vec()));
+        let before = self.known.get(own);
         let allowed = match before {
             _ if exhaustive => u64::MAX,
             Some(known) => known.allowed.saturating_mul(MORE),
@@ -409,7 +429,7 @@ impl<'a> Dealer<'a> {
             ..Options::default()
         };
         let found = search(&part.scenario, &options, &mut |_| None);
-        // A part may lie elsewhere on its group than the part that was searched: plans are kept as on the part.
+        // Kept as plans on the part: the same blocks may lie elsewhere in another deal.
         let plans = found.ranked.iter().map(|r| (r.time_ps, r.plan.clone())).collect();
         let ended = found.stopped == Stopped::Done || allowed >= self.options.max_simulations;
         Known { lower: found.lower_bound_ps, plans, allowed, ended, simulated: found.counts.simulated }
@@ -417,14 +437,13 @@ impl<'a> Dealer<'a> {
 
     /// Simulates the plans of a deal beside each other, best first, and keeps the best deal; what this one is worth.
     fn settle(&mut self, key: &Key) -> Option<u128> {
-        let ranges = self.ranges(key);
-        let lists: Vec<&Vec<(u64, Plan)>> = key
-            .chunks(self.blocks.len())
-            .enumerate()
-            .map(|(j, own)| self.known.get(&(j, own.to_vec())).map(|known| &known.plans))
-            .collect::<Option<_>>()?;
+        let shares = self.shares(key);
+        let mut owns = self.owns(key);
+        owns.sort();
+        let lists: Vec<&Vec<(u64, Plan)>> =
+            owns.iter().map(|own| self.known.get(own).map(|known| &known.plans)).collect::<Option<_>>()?;
         let parts: Vec<Part> =
-            self.jobs.iter().zip(&ranges).map(|(job, nodes)| Part::new(&job.scenario, nodes)).collect();
+            self.jobs.iter().zip(&shares).map(|(job, nodes)| Part::new(&job.scenario, nodes)).collect();
         let mut best: Option<Deal> = None;
         let mut tried = 0;
         for (alone, choice) in products(&lists, self.jobs) {
@@ -438,7 +457,7 @@ impl<'a> Dealer<'a> {
             let value = times.iter().zip(self.jobs).map(|(t, j)| u128::from(*t) * u128::from(j.iterations));
             let value = value.max().unwrap_or(0);
             if best.as_ref().is_none_or(|b| value < b.value) {
-                best = Some(Deal { nodes: ranges.clone(), plans, times_ps: times, value });
+                best = Some(Deal { nodes: shares.clone(), plans, times_ps: times, value });
             }
         }
         self.simulated += tried as u64;
@@ -476,6 +495,9 @@ fn products(lists: &[&Vec<(u64, Plan)>], jobs: &[Job]) -> Vec<(u128, Vec<usize>)
 
 /// Ways to deal so many blocks of each group to so many jobs, each of which gets one at least.
 fn deals(blocks: &[u32], jobs: u32) -> u128 {
+    if jobs == 0 {
+        return 1;
+    }
     // Those in which `k` jobs at least get none, in and out in turn.
     let mut sums = [0u128; 2];
     for k in 0..jobs {

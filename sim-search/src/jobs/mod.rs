@@ -30,4 +30,6 @@ pub struct Job {
     pub scenario: Scenario,
     /// Iterations that it is to run. At least 1.
     pub iterations: u64,
+    /// Nodes that are its own, by group, in order: none of them is another job's. `None`: it gets some of those left.
+    pub nodes: Option<Vec<Vec<u32>>>,
 }

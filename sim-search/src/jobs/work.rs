@@ -42,16 +42,21 @@ impl Work {
     }
 
     /// All iterations of these jobs, on so many nodes of each group together, take at least so long; ps.
-    pub(super) fn least(&self, jobs: impl Iterator<Item = usize> + Clone, nodes: &[u32]) -> u128 {
+    pub(super) fn least(&self, jobs: &[usize], nodes: &[u32]) -> u128 {
         let mut least = 0.0;
         for (weights, need) in self.weights.iter().zip(&self.need) {
             let mut have = 0.0;
             for ((weight, size), count) in weights.iter().zip(&self.node).zip(nodes) {
                 have += weight * size * f64::from(*count);
             }
-            let time = jobs.clone().map(|j| need[j]).sum::<f64>() / have * (1.0 - 1e-9);
-            if have == 0.0 {
-                return u128::MAX;
+            let sum: f64 = jobs.iter().map(|j| need[*j]).sum();
+            let time = sum / have * (1.0 - 1e-9);
+            if !have.is_normal() {
+                // None of these devices can run what the weights are of.
+                if sum > 0.0 {
+                    return u128::MAX;
+                }
+                continue;
             }
             if time > least {
                 least = time;
@@ -60,10 +65,9 @@ impl Work {
         least as u128
     }
 
-    /// The share of the work of all jobs that is `job`'s, where a device weighs the mean of what it does.
-    pub(super) fn share(&self, job: usize) -> f64 {
-        let need = &self.need[self.need.len() - 1];
-        need[job] / need.iter().sum::<f64>()
+    /// The work of a job, where a device weighs the mean of what it does of all.
+    pub(super) fn need(&self, job: usize) -> f64 {
+        self.need[self.need.len() - 1][job]
     }
 }
 
