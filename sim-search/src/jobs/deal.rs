@@ -3,7 +3,7 @@
 use super::Job;
 use super::part::Part;
 use super::work::Work;
-use crate::search::{Method, Options, Stopped, search};
+use crate::search::{Counts, Method, Options, Stopped, search};
 use crate::tree::binomial;
 use rayon::prelude::*;
 use sim_core::{Digest, SimTime};
@@ -59,16 +59,14 @@ pub struct Dealt {
     pub even: Option<u128>,
     /// No deal is worth less.
     pub lower: u128,
-    /// Deals that there are, partial ones that were opened, and those whose jobs were simulated together.
+    /// Ways to deal the nodes.
     pub deals: u128,
-    /// See `deals`.
-    pub opened: u64,
-    /// See `deals`.
-    pub dealt: u64,
-    /// Searches of one job on some nodes, and simulations in them and of jobs together.
+    /// What became of deals, partial and whole: `considered` is the sum of the others.
+    pub counts: Counts,
+    /// Searches of one job on some nodes.
     pub searches: u64,
-    /// See `searches`.
-    pub simulated: u64,
+    /// Simulations in them, and of jobs together.
+    pub simulations: u64,
     /// Why it ended.
     pub stopped: Stopped,
     /// Rounds completed.
@@ -137,13 +135,14 @@ struct Dealer<'a> {
     known: BTreeMap<Own, Known>,
     queue: BTreeSet<(u128, Key)>,
     /// Deals that cannot be looked at more closely, with their bounds.
-    stuck: Vec<u128>,
+    stuck: Vec<(u128, Key)>,
     best: Option<(Deal, Key)>,
     even: Option<u128>,
-    opened: u64,
-    dealt: u64,
+    /// Deals whose jobs were simulated together.
+    settled: BTreeSet<Key>,
+    counts: Counts,
     searches: u64,
-    simulated: u64,
+    simulations: u64,
     rounds: u64,
     digest: Digest,
 }
@@ -172,10 +171,10 @@ impl<'a> Dealer<'a> {
             stuck: Vec::new(),
             best: None,
             even: None,
-            opened: 0,
-            dealt: 0,
+            settled: BTreeSet::new(),
+            counts: Counts { considered: 1, ..Counts::default() },
             searches: 0,
-            simulated: 0,
+            simulations: 0,
             rounds: 0,
             digest: Digest::EMPTY,
         }
@@ -191,6 +190,7 @@ impl<'a> Dealer<'a> {
             self.look(&first);
             let even = self.shared_out(&|_| 1.0);
             for key in &first {
+                self.counts.considered += 1;
                 let value = self.settle(key);
                 if Some(key) == even.as_ref() {
                     self.even = value;
@@ -200,7 +200,7 @@ impl<'a> Dealer<'a> {
         }
         self.queue.insert((0, Vec::new()));
         let stopped = loop {
-            let limit = (self.simulated >= self.options.max_simulations).then_some(Stopped::Simulations);
+            let limit = (self.simulations >= self.options.max_simulations).then_some(Stopped::Simulations);
             if let Some(stopped) = limit.or_else(|| stop(self.rounds)) {
                 break stopped;
             }
@@ -210,18 +210,25 @@ impl<'a> Dealer<'a> {
             }
             self.round(round, exhaustive);
         };
-        let queue = self.queue.first().map(|(bound, _)| *bound);
-        let left = self.stuck.iter().copied().chain(queue).min().unwrap_or(u128::MAX);
+        let left: Vec<(u128, Key)> =
+            std::mem::take(&mut self.queue).into_iter().chain(std::mem::take(&mut self.stuck)).collect();
+        for (bound, key) in &left {
+            match (self.settled.contains(key), self.excluded(*bound)) {
+                (true, _) => {}
+                (false, true) => self.counts.bounded += 1,
+                (false, false) => self.counts.open += 1,
+            }
+        }
+        let least = left.iter().map(|(bound, _)| *bound).min().unwrap_or(u128::MAX);
         let best = self.best.map(|(deal, _)| deal);
         Dealt {
-            lower: best.as_ref().map_or(left, |b| b.value.min(left)),
+            lower: best.as_ref().map_or(least, |b| b.value.min(least)),
             best,
             even: self.even,
             deals: deals(&self.blocks, self.dealt_to.len() as u32),
-            opened: self.opened,
-            dealt: self.dealt,
+            counts: self.counts,
             searches: self.searches,
-            simulated: self.simulated,
+            simulations: self.simulations,
             stopped,
             rounds: self.rounds,
             digest: self.digest,
@@ -243,44 +250,50 @@ impl<'a> Dealer<'a> {
         let whole = self.dealt_to.len() * self.blocks.len();
         let mut deals = Vec::new();
         for (bound, key) in round {
-            if key.len() < whole {
-                self.opened += 1;
-                for child in self.children(&key) {
-                    let bound = self.bound(&child).max(bound);
-                    if bound < u128::MAX && (exhaustive || !self.excluded(bound)) {
-                        self.queue.insert((bound, child));
-                    }
-                }
-                continue;
-            }
             // More may be known of it by now.
-            let better = self.bound(&key);
-            if better > bound && !exhaustive {
-                if better < u128::MAX && !self.excluded(better) {
-                    self.queue.insert((better, key));
+            let better = self.bound(&key).max(bound);
+            if key.len() < whole {
+                self.counts.expanded += 1;
+                for child in self.children(&key) {
+                    let bound = self.bound(&child).max(better);
+                    if !self.settled.contains(&child) {
+                        self.counts.considered += 1;
+                    }
+                    self.keep(bound, child, exhaustive);
                 }
-                continue;
+            } else if better > bound && !exhaustive {
+                self.keep(better, key, exhaustive);
+            } else {
+                deals.push(key);
             }
-            deals.push(key);
         }
         self.look(&deals);
         for key in deals {
             self.settle(&key);
             let bound = self.bound(&key);
-            if exhaustive || bound == u128::MAX || self.excluded(bound) {
+            if exhaustive || self.excluded(bound) {
                 continue;
             }
             if self.owns(&key).iter().any(|own| self.known.get(own).is_some_and(|known| !known.ended)) {
                 self.queue.insert((bound, key));
             } else {
-                self.stuck.push(bound);
+                self.stuck.push((bound, key));
             }
         }
         self.rounds += 1;
     }
 
+    /// Keeps a deal for later, unless it cannot be better than the best.
+    fn keep(&mut self, bound: u128, key: Key, exhaustive: bool) {
+        if exhaustive || !self.excluded(bound) {
+            self.queue.insert((bound, key));
+        } else if !self.settled.contains(&key) {
+            self.counts.bounded += 1;
+        }
+    }
+
     fn excluded(&self, bound: u128) -> bool {
-        self.best.as_ref().is_some_and(|(best, _)| bound >= best.value)
+        bound == u128::MAX || self.best.as_ref().is_some_and(|(best, _)| bound >= best.value)
     }
 
     /// The ways to deal to the next job; the last one gets what is left.
@@ -405,7 +418,7 @@ impl<'a> Dealer<'a> {
         let found: Vec<Known> = wanted.par_iter().map(|(own, nodes)| this.one(own, nodes)).collect();
         for ((id, _), known) in wanted.into_iter().zip(found) {
             self.searches += 1;
-            self.simulated += known.simulated;
+            self.simulations += known.simulated;
             self.known.insert(id, known);
         }
     }
@@ -460,8 +473,10 @@ impl<'a> Dealer<'a> {
                 best = Some(Deal { nodes: shares.clone(), plans, times_ps: times, value });
             }
         }
-        self.simulated += tried as u64;
-        self.dealt += 1;
+        self.simulations += tried as u64;
+        if self.settled.insert(key.clone()) {
+            self.counts.simulated += 1;
+        }
         self.digest.add(self.rounds, key.len() as u64);
         key.iter().for_each(|part| self.digest.add(u64::from(*part), 0));
         let deal = best?;
