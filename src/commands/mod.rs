@@ -11,6 +11,7 @@ mod jobs;
 mod list;
 mod merge;
 mod plan;
+mod plan_jobs;
 mod planned;
 mod replay;
 mod schema;
@@ -58,7 +59,7 @@ fn load_or(name: &str, text: Option<&str>, over: &Over, plan: bool) -> Result<(L
     let found = load_jobs_too(name, text, over, plan)?;
     if !found.0.scenario.jobs.is_empty() {
         let message = format!("scenario `{name}` has several jobs: here one is taken");
-        return Err(Failure::new(message, "`tideplan simulate` takes `[[jobs]]`"));
+        return Err(Failure::new(message, "`tideplan plan` and `tideplan simulate` take `[[jobs]]`"));
     }
     Ok(found)
 }

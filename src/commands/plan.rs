@@ -1,7 +1,7 @@
 //! `tideplan plan`: search for the fastest plan.
 
 use super::searching::{CertificateFile, Origin, PartFile, Watcher, read_json, write_json};
-use super::{load_or, print, print_json, why};
+use super::{load_jobs_too, print, print_json, why};
 use crate::cli;
 use crate::failure::{Answer, Failure};
 use crate::host::host;
@@ -29,7 +29,10 @@ pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
         Some((text, name)) => (name.as_str(), Some(text.as_str())),
         None => (args.scenario.as_str(), given.as_deref()),
     };
-    let (loaded, overrides) = load_or(name, text, &args.over, false)?;
+    let (loaded, overrides) = load_jobs_too(name, text, &args.over, false)?;
+    if !loaded.scenario.jobs.is_empty() {
+        return super::plan_jobs::run(args, &loaded.scenario, overrides.at);
+    }
     let method = match args.planner.as_str() {
         "tideplan" => sim_search::Method::BranchAndBound,
         "exhaustive" => sim_search::Method::Exhaustive,

@@ -3,7 +3,7 @@
 use super::Job;
 use super::part::Part;
 use super::work::Work;
-use crate::search::{Counts, Method, Options, Stopped, search};
+use crate::search::{Counts, Method, Options, Progress, Stop, Stopped, search};
 use crate::tree::binomial;
 use rayon::prelude::*;
 use sim_core::{Digest, SimTime};
@@ -19,6 +19,9 @@ const ROUND: usize = 8;
 /// Simulations of the first search of a job on some nodes, and by how much more each further one has.
 const FIRST: u64 = 50;
 const MORE: u64 = 6;
+
+/// Moves that may fail to help in a row.
+const TRIED: usize = 4;
 
 /// Plans of a job that are tried beside those of the others, and how many of them together.
 const PLANS: usize = 8;
@@ -107,12 +110,7 @@ struct Known {
 /// Searches for the best deal of `jobs`, at least one. `stop` is asked before each round.
 ///
 /// Returns the same for any number of threads, on any machine, as long as `stop` says nothing.
-pub fn deal(
-    jobs: &[Job],
-    options: &Dealing,
-    together: &Together<'_>,
-    stop: &mut (dyn FnMut(u64) -> Option<Stopped> + Send),
-) -> Dealt {
+pub fn deal(jobs: &[Job], options: &Dealing, together: &Together<'_>, stop: &mut Stop<'_>) -> Dealt {
     let mut run = || Dealer::new(jobs, options, together).run(stop);
     match rayon::ThreadPoolBuilder::new().num_threads(options.threads).build() {
         Ok(pool) => pool.install(run),
@@ -150,7 +148,8 @@ struct Dealer<'a> {
 impl<'a> Dealer<'a> {
     fn new(jobs: &'a [Job], options: &'a Dealing, together: &'a Together<'a>) -> Dealer<'a> {
         let groups = jobs[0].scenario.groups.iter().enumerate();
-        let taken = |g: usize, n: &u32| jobs.iter().filter_map(|j| j.nodes.as_ref()).any(|own| own[g].contains(n));
+        let taken =
+            |g: usize, n: &u32| jobs.iter().filter_map(|j| j.nodes.as_ref()).any(|own| own[g].contains(n));
         let nodes: Vec<Vec<u32>> =
             groups.map(|(g, group)| (0..group.nodes).filter(|n| !taken(g, n)).collect()).collect();
         let count = |list: &Vec<u32>| list.len() as u32;
@@ -180,7 +179,7 @@ impl<'a> Dealer<'a> {
         }
     }
 
-    fn run(mut self, stop: &mut (dyn FnMut(u64) -> Option<Stopped> + Send)) -> Dealt {
+    fn run(mut self, stop: &mut Stop<'_>) -> Dealt {
         let exhaustive = self.options.method == Method::Exhaustive;
         if !exhaustive {
             let mut first: BTreeSet<Key> = BTreeSet::new();
@@ -197,11 +196,12 @@ impl<'a> Dealer<'a> {
                 }
             }
             self.rounds += 1;
+            self.climb(stop);
         }
-        self.queue.insert((0, Vec::new()));
+        self.queue.insert((self.bound(&[]), Vec::new()));
         let stopped = loop {
             let limit = (self.simulations >= self.options.max_simulations).then_some(Stopped::Simulations);
-            if let Some(stopped) = limit.or_else(|| stop(self.rounds)) {
+            if let Some(stopped) = limit.or_else(|| stop(&self.progress())) {
                 break stopped;
             }
             let round: Vec<(u128, Key)> = std::iter::from_fn(|| self.next()).take(ROUND).collect();
@@ -233,6 +233,79 @@ impl<'a> Dealer<'a> {
             rounds: self.rounds,
             digest: self.digest,
         }
+    }
+
+    /// Moves a block to the job that ends last, alone or for one of another group, from whichever job that is likely to help
+    /// most, as long as it does.
+    fn climb(&mut self, stop: &mut Stop<'_>) {
+        let mut tried = 0;
+        while tried < TRIED
+            && self.simulations < self.options.max_simulations
+            && stop(&self.progress()).is_none()
+        {
+            let Some((best, key)) = &self.best else { return };
+            let (value, next) = (best.value, self.moves(key, &best.times_ps));
+            let Some(next) = next.into_iter().find(|(_, key)| !self.settled.contains(key)) else { return };
+            self.counts.considered += 1;
+            self.look(std::slice::from_ref(&next.1));
+            let settled = self.settle(&next.1);
+            tried = if settled.is_some_and(|new| new < value) { 0 } else { tried + 1 };
+            self.rounds += 1;
+        }
+    }
+
+    /// Deals that differ from this one by a block or two of the job that ends last, with what they are likely worth, best first.
+    fn moves(&self, key: &Key, times: &[u64]) -> Vec<(u128, Key)> {
+        let groups = self.blocks.len();
+        let worth = |j: usize| u128::from(times[j]) * u128::from(self.jobs[j].iterations);
+        let Some(last) = (0..self.dealt_to.len()).max_by_key(|i| worth(self.dealt_to[*i])) else {
+            return Vec::new();
+        };
+        // As its work says, from what it took.
+        let likely = |new: &[u32]| {
+            let of = |(i, j): (usize, &usize)| {
+                let own = i * groups..(i + 1) * groups;
+                let least = |key: &[u32]| self.work.least(&[*j], &self.counts(&key[own.clone()]));
+                let (before, after) = (least(key).max(1), least(new));
+                if after == u128::MAX {
+                    after
+                } else {
+                    (worth(*j) as f64 * after as f64 / before as f64) as u128
+                }
+            };
+            self.dealt_to.iter().enumerate().map(of).max().unwrap_or(u128::MAX)
+        };
+        let mut list = Vec::new();
+        for giver in (0..self.dealt_to.len()).filter(|i| *i != last) {
+            for g in 0..groups {
+                for back in std::iter::once(None).chain((0..groups).filter(|b| *b != g).map(Some)) {
+                    let mut new = key.clone();
+                    let mut pass = |from: usize, to: usize, g: usize| {
+                        let has = new[from * groups + g] > 0;
+                        if has {
+                            new[from * groups + g] -= 1;
+                            new[to * groups + g] += 1;
+                        }
+                        has
+                    };
+                    if pass(giver, last, g) && back.is_none_or(|b| pass(last, giver, b)) {
+                        list.push((likely(&new), new));
+                    }
+                }
+            }
+        }
+        list.retain(|(value, key)| {
+            *value < u128::MAX && key.chunks(groups).all(|own| own.iter().any(|o| *o > 0))
+        });
+        list.sort();
+        list
+    }
+
+    fn progress(&self) -> Progress {
+        let ps = |value: u128| u64::try_from(value).unwrap_or(u64::MAX);
+        let best_ps = self.best.as_ref().map(|(best, _)| ps(best.value));
+        let level_ps = self.queue.first().map_or(0, |(bound, _)| ps(*bound));
+        Progress { rounds: self.rounds, simulated: self.simulations, best_ps, level_ps }
     }
 
     /// The node with the least bound, unless none can be better than the best deal.

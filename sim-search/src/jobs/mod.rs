@@ -17,7 +17,7 @@ mod deal;
 mod part;
 mod work;
 
-pub use deal::{Deal, Dealt, Dealing, deal};
+pub use deal::{Deal, Dealing, Dealt, deal};
 
 use sim_models::scenario::Scenario;
 

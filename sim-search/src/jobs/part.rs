@@ -22,6 +22,8 @@ impl Part {
         for &g in &kept {
             let mut group = whole.groups[g].clone();
             group.nodes = nodes[g].len() as u32;
+            // Its nodes need not be those of whole pods: leaf switches count where the jobs are simulated together.
+            group.leaves = None;
             names.insert(group.name.clone(), (group.gpus_per_node, nodes[g].clone()));
             scenario.groups.push(group);
         }
@@ -42,6 +44,7 @@ impl Part {
         scenario.replay.nics = renamed(&replay.nics, node);
         scenario.replay.up = renamed(&replay.up, node);
         scenario.replay.speeds = renamed(&replay.speeds, device);
+        scenario.leaves = Vec::new();
         scenario.plan = None;
         Part { scenario, names }
     }
