@@ -186,7 +186,7 @@ impl<'a> Dealer<'a> {
             first.extend(self.shared_out(&|_| 1.0));
             first.extend(self.shared_out(&|j| self.work.need(j)));
             let first: Vec<Key> = first.into_iter().collect();
-            self.look(&first);
+            self.look(&first, false);
             let even = self.shared_out(&|_| 1.0);
             for key in &first {
                 self.counts.considered += 1;
@@ -247,7 +247,7 @@ impl<'a> Dealer<'a> {
             let (value, next) = (best.value, self.moves(key, &best.times_ps));
             let Some(next) = next.into_iter().find(|(_, key)| !self.settled.contains(key)) else { return };
             self.counts.considered += 1;
-            self.look(std::slice::from_ref(&next.1));
+            self.look(std::slice::from_ref(&next.1), false);
             let settled = self.settle(&next.1);
             tried = if settled.is_some_and(|new| new < value) { 0 } else { tried + 1 };
             self.rounds += 1;
@@ -340,7 +340,7 @@ impl<'a> Dealer<'a> {
                 deals.push(key);
             }
         }
-        self.look(&deals);
+        self.look(&deals, true);
         for key in deals {
             self.settle(&key);
             let bound = self.bound(&key);
@@ -427,9 +427,7 @@ impl<'a> Dealer<'a> {
             None => self.counts(own),
         };
         let alone = self.work.least(&[j], &counts) / u128::from(self.jobs[j].iterations);
-        let known = self.known.range((j, Vec::new())..(j + 1, Vec::new()));
-        let more = known.filter(|((_, more), _)| more.iter().zip(own).all(|(m, o)| m >= o));
-        let known = more.map(|(_, known)| known.lower).max().unwrap_or(0);
+        let known = self.known.get(&(j, own.to_vec())).map_or(0, |known| known.lower);
         u64::try_from(alone).unwrap_or(u64::MAX).max(known)
     }
 
@@ -474,13 +472,13 @@ impl<'a> Dealer<'a> {
         key.chunks(groups).all(|own| own.iter().any(|o| *o > 0)).then_some(key)
     }
 
-    /// Searches the jobs of these deals on their nodes: for the first time, or for longer than the last time.
-    fn look(&mut self, deals: &[Key]) {
+    /// Searches the jobs of these deals on their nodes: for the first time, or if `longer`, for longer than the last time.
+    fn look(&mut self, deals: &[Key], longer: bool) {
         let mut wanted: BTreeMap<Own, Vec<Vec<u32>>> = BTreeMap::new();
         for key in deals {
             let shares = self.shares(key);
             for own in self.owns(key) {
-                if self.known.get(&own).is_none_or(|known| !known.ended) {
+                if self.known.get(&own).is_none_or(|known| longer && !known.ended) {
                     let nodes = shares[own.0].clone();
                     wanted.entry(own).or_insert(nodes);
                 }

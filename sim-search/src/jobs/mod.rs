@@ -10,11 +10,13 @@
 //!                                                      ->  its best plans together, simulated beside each other
 //! ```
 //!
-//! A job takes no less time than its work allows ([`work`]), than a search on its nodes says, or than one on more nodes:
-//! a plan may leave nodes idle. Other jobs beside it take bandwidth and give none.
+//! A job takes no less time than its work allows (`work`), and than a search on its nodes says. Other jobs beside it take
+//! bandwidth and give none.
 
 mod deal;
 mod part;
+#[cfg(test)]
+mod tests;
 mod work;
 
 pub use deal::{Deal, Dealing, Dealt, deal};

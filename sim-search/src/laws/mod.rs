@@ -1,7 +1,7 @@
 //! What the search rests on, of random scenarios: no bound of a partial plan is above the time of any plan below it, and
 //! the pruned search finds what simulating every plan finds.
 
-mod small;
+pub(crate) mod small;
 
 use crate::space::kinds;
 use crate::tree::{Key, Tree};
