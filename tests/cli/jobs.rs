@@ -150,3 +150,30 @@ fn a_job_without_a_plan_and_commands_of_one_job() {
     let two = answer["scenarios"].as_array().unwrap().iter().find(|s| s["name"] == "jobs-two").unwrap();
     assert_eq!(two["gpus"], 16);
 }
+
+#[test]
+fn two_jobs_are_planned_on_nodes_of_their_own_and_their_plans_simulate() {
+    let (code, found) = json(&["plan", "jobs-two", "--max-simulations", "150"]);
+    assert_eq!(code, 0);
+    has_keys(
+        &found,
+        &["best", "ranked", "counts", "plans_represented", "lower_bound_s", "gap", "even_split_s"],
+    );
+    let best = &found["best"];
+    has_keys(
+        best,
+        &["plan", "iteration_time_s", "objective_value", "fits", "devices", "events", "digest", "jobs"],
+    );
+    assert_eq!(best["fits"], true);
+    assert!(number(best, "objective_value") <= number(&found, "even_split_s"));
+    let names: Vec<&Value> = best["jobs"].as_array().into_iter().flatten().map(|j| &j["name"]).collect();
+    assert_eq!(names, ["small", "large"]);
+    let c = &found["counts"];
+    let count = |key: &str| c[key].as_u64().unwrap_or(0);
+    assert_eq!(
+        count("considered"),
+        count("bounded") + count("simulated") + count("expanded") + count("open")
+    );
+    let refused = tideplan(&["plan", "jobs-two", "--planner", "megatron"]);
+    assert_eq!(refused.status.code(), Some(2));
+}

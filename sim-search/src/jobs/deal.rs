@@ -535,8 +535,8 @@ impl<'a> Dealer<'a> {
                 break;
             }
             tried += 1;
-            let plan = |((part, list), c): ((&Part, &&Vec<(u64, Plan)>), &usize)| part.in_whole(&list[*c].1);
-            let plans: Vec<Plan> = parts.iter().zip(&lists).zip(&choice).map(plan).collect();
+            let in_whole = |j: usize| parts[j].in_whole(&lists[j][choice[j]].1);
+            let plans: Vec<Plan> = (0..parts.len()).map(in_whole).collect();
             let Some(times) = (self.together)(&plans) else { continue };
             let value = times.iter().zip(self.jobs).map(|(t, j)| u128::from(*t) * u128::from(j.iterations));
             let value = value.max().unwrap_or(0);
