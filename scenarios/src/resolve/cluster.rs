@@ -98,6 +98,10 @@ fn group(
         None => None,
     };
     let built = collectives.or_else(|| Nccl::of(&gpu, gpus_per_node).ok());
+    // What was fitted on a framework's runs holds what training leaves of the links.
+    let framework = workload.and_then(|w| w.framework).filter(|_| collectives.is_none());
+    let built = built.map(|nccl| framework.map_or(nccl, |_| Calibration::builtin().nccl(&gpu, nccl)));
+    let collectives = collectives.or_else(|| framework.and(built));
     let wired = built.map_or_else(|| Fabric::of(&gpu, gpus_per_node), |nccl| *nccl.fabric());
     let inside = inside(t, &gpu, &wired);
     let outside = nic.as_ref().map(|nic| outside(file, &gpu, &zone, nic, gpus_per_node));
@@ -157,27 +161,11 @@ fn layers(
             }
         }
     };
-    // A framework's constants were fitted with the maker's links at their share in training, rings over them.
-    let (nccl, inside) = match (framework, nccl) {
-        (Some(_), Some(_)) => (None, in_training(gpu, inside)),
-        (_, nccl) => (nccl, inside),
-    };
     let device = OnDevice { device, model: model.clone(), format, nccl, inside, outside };
     Some(match table {
         Some(table) => LayerTimes::carried_on(table, device),
         None => LayerTimes::modelled(device),
     })
-}
-
-/// The link inside a node as fitted on training runs.
-fn in_training(gpu: &Gpu, inside: LinkModel) -> LinkModel {
-    match inside.rate {
-        StreamRate::Constant(rate) => {
-            let rate = rate * Calibration::builtin().inside(gpu);
-            LinkModel { rate: StreamRate::Constant(rate), ..inside }
-        }
-        _ => inside,
-    }
 }
 
 /// The roofline of a device file.

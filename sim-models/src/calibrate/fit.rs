@@ -49,15 +49,43 @@ const STEP: f64 = 1e-4;
 ///
 /// A residual that is not finite counts as a large one. Without parameters or residuals the start is returned.
 pub fn fit(parameters: &[Parameter], residuals: impl Fn(&[f64]) -> Vec<f64>) -> Vec<Fitted> {
-    fit_within(parameters, 1e-9, residuals)
+    fit_weighted(parameters, &Robust { tolerance: 1e-9, scale: SCALE, weights: &[] }, residuals)
 }
 
-/// The same, ended by a step that improves the sum by less than this share.
-pub fn fit_within(
+/// How residuals count.
+#[derive(Clone, Copy, Debug)]
+pub struct Robust<'a> {
+    /// A step that improves the sum by less than this share is the last.
+    pub tolerance: f64,
+    /// Residuals beyond this count less than their square.
+    pub scale: f64,
+    /// What each counts; 1 where there is none.
+    pub weights: &'a [f64],
+}
+
+impl Robust<'_> {
+    fn weight(&self, i: usize) -> f64 {
+        self.weights.get(i).copied().unwrap_or(1.0)
+    }
+
+    /// Of a residual in units of the scale.
+    fn stretched(&self, r: f64) -> f64 {
+        libm::sqrt(1.0 + (r / self.scale) * (r / self.scale))
+    }
+
+    fn loss(&self, r: &[f64]) -> f64 {
+        let s = self.scale;
+        r.iter().enumerate().map(|(i, r)| self.weight(i) * 2.0 * s * s * (self.stretched(*r) - 1.0)).sum()
+    }
+}
+
+/// The same with a scale and weights of one's own.
+pub fn fit_weighted(
     parameters: &[Parameter],
-    tolerance: f64,
+    how: &Robust<'_>,
     residuals: impl Fn(&[f64]) -> Vec<f64>,
 ) -> Vec<Fitted> {
+    let tolerance = how.tolerance;
     let n = parameters.len();
     let clean = |logs: &[f64]| -> Vec<f64> {
         let values: Vec<f64> = logs.iter().map(|l| libm::exp(*l)).collect();
@@ -66,11 +94,11 @@ pub fn fit_within(
     let bound = |i: usize, log: f64| log.max(libm::log(parameters[i].low)).min(libm::log(parameters[i].high));
     let mut x: Vec<f64> = (0..n).map(|i| bound(i, libm::log(parameters[i].start))).collect();
     let mut r = clean(&x);
-    let mut cost = loss(&r);
+    let mut cost = how.loss(&r);
     let mut damping = 1e-3;
     let mut normal = vec![vec![0.0; n]; n];
     for _ in 0..MAX_STEPS {
-        let (jtj, jtr) = normal_equations(&x, &r, &clean);
+        let (jtj, jtr) = normal_equations(&x, &r, how, &clean);
         normal = jtj;
         let mut moved = false;
         // Larger damping is a shorter step: some step downhill is found, or this is the bottom.
@@ -82,7 +110,7 @@ pub fn fit_within(
             let Some(step) = solve(damped, jtr.clone()) else { break };
             let next: Vec<f64> = (0..n).map(|i| bound(i, x[i] - step[i])).collect();
             let next_r = clean(&next);
-            let next_cost = loss(&next_r);
+            let next_cost = how.loss(&next_r);
             if next_cost < cost {
                 moved = (cost - next_cost) > cost * tolerance;
                 (x, r, cost) = (next, next_r, next_cost);
@@ -125,12 +153,13 @@ pub fn fit_within(
         .collect()
 }
 
-fn loss(r: &[f64]) -> f64 {
-    r.iter().map(|r| 2.0 * SCALE * SCALE * (libm::sqrt(1.0 + (r / SCALE) * (r / SCALE)) - 1.0)).sum()
-}
-
 /// J^T W J and J^T W r, with the weights of the robust loss.
-fn normal_equations(x: &[f64], r: &[f64], f: &impl Fn(&[f64]) -> Vec<f64>) -> (Vec<Vec<f64>>, Vec<f64>) {
+fn normal_equations(
+    x: &[f64],
+    r: &[f64],
+    how: &Robust<'_>,
+    f: &impl Fn(&[f64]) -> Vec<f64>,
+) -> (Vec<Vec<f64>>, Vec<f64>) {
     let n = x.len();
     let columns: Vec<Vec<f64>> = (0..n)
         .map(|i| {
@@ -139,7 +168,8 @@ fn normal_equations(x: &[f64], r: &[f64], f: &impl Fn(&[f64]) -> Vec<f64>) -> (V
             f(&moved).iter().zip(r).map(|(a, b)| (a - b) / STEP).collect()
         })
         .collect();
-    let weights: Vec<f64> = r.iter().map(|r| 1.0 / libm::sqrt(1.0 + (r / SCALE) * (r / SCALE))).collect();
+    let weights: Vec<f64> =
+        r.iter().enumerate().map(|(i, r)| how.weight(i) / how.stretched(*r)).collect();
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).zip(&weights).map(|((a, b), w)| a * b * w).sum::<f64>();
     let jtj = columns.iter().map(|a| columns.iter().map(|b| dot(a, b)).collect()).collect();
     let jtr = columns.iter().map(|a| dot(a, r)).collect();

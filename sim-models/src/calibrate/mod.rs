@@ -14,7 +14,7 @@ mod report;
 
 pub use fabric::{FabricFile, FabricFileError, FabricFit, fabric};
 pub use file::{DeviceFile, DeviceFileError};
-pub use fit::{Fitted, Parameter, fit, fit_within};
+pub use fit::{Fitted, Parameter, Robust, fit, fit_weighted};
 pub use layers::{LayerFit, LayerTime, errors as layer_errors, layers};
 pub use operators::{OperatorFit, error as operator_error, operators};
 pub use plot::scatter_svg;

@@ -3,7 +3,7 @@
 use super::tuning::{Architecture, Tuning};
 use super::{CollectiveError, Group};
 use crate::device::Gpu;
-use crate::link::LinkModel;
+use crate::link::{LinkModel, StreamRate};
 use serde::{Deserialize, Serialize};
 
 /// An NVLink bridge joins two cards at this rate at most, bytes/s a direction: 12 links of 25 GB/s (A100 PCIe and H100
@@ -287,7 +287,10 @@ impl Fabric {
         let nvlink = self.over_nvlink(self.gpus_per_node);
         let (share, hop) =
             if nvlink { (NVLINK_IN_TRAINING, &hops.nvlink) } else { (PCIE_IN_TRAINING, &hops.pcie) };
-        LinkModel::constant(share * self.ring_rate(self.gpus_per_node), 1e-6 * hop.ring[2])
+        // Every GPU has links of its own.
+        let each = share * self.ring_rate(self.gpus_per_node);
+        let rate = StreamRate::Each { stream: each, together: each * f64::from(self.gpus_per_node) };
+        LinkModel { latency_s: 1e-6 * hop.ring[2], rate }
     }
 
     /// Rate from one GPU of a node to another, bytes/s, before any loss.

@@ -61,6 +61,15 @@ impl Nccl {
         Nccl { fabric: self.fabric.faster(inside, between), ..self }
     }
 
+    /// The same beside training: of what links and channels carry inside a node and cards between nodes these shares are left.
+    #[must_use]
+    pub fn in_training(self, inside: f64, between: f64) -> Nccl {
+        let within =
+            [Name::NvlinkShare, Name::PcieShare, Name::NvlsShare, Name::PairShare, Name::CopyChannels];
+        let across = [Name::RdmaShare, Name::TcpShare];
+        Nccl { values: self.values.scaled(&within, inside).scaled(&across, between), ..self }
+    }
+
     /// The fabric.
     pub fn fabric(&self) -> &Fabric {
         &self.fabric

@@ -126,6 +126,15 @@ impl Values {
     pub fn get(&self, name: Name) -> f64 {
         self.values[name.index()]
     }
+
+    /// The same with some of them so many times as large.
+    #[must_use]
+    pub fn scaled(mut self, names: &[Name], factor: f64) -> Values {
+        for name in names {
+            self.values[name.index()] *= factor;
+        }
+        self
+    }
 }
 
 /// Stands at the head of a file of parameters.

@@ -39,6 +39,9 @@ pub struct DeviceConstants {
     pub linear_overhead: f64,
     /// Share of the last, half-empty wave of tiles that is felt: 0 none, 1 all.
     pub wave: f64,
+    /// Products with a size whose rows are no multiple of 16 bytes long reach the share of the others' speed that their rows
+    /// are aligned to of those 16 bytes, to this power: 0 is no loss.
+    pub unaligned: f64,
     /// Standard deviation of the log of measured over predicted operator times: 0.1 is about 10 %.
     pub spread: f64,
     /// Whether these were fitted to this GPU's measurements.
@@ -63,6 +66,7 @@ impl Default for DeviceConstants {
             tile_overhead_k: 64.0,
             linear_overhead: 1.0,
             wave: 0.25,
+            unaligned: 0.5,
             spread: 0.25,
             fitted: false,
         }
@@ -191,6 +195,10 @@ pub struct FrameworkConstants {
     pub host_eager_s: f64,
     /// Host time that experts add to a block's pass, s: routing, and the kernels that sort tokens.
     pub host_experts_s: f64,
+    /// What the head's forward pass takes beyond its kernels, s: once a micro-batch the host reads the loss and starts anew.
+    pub micro_batch_s: f64,
+    /// How uneven host and device are: of what is alike in both, the longer is felt (0) or both (1).
+    pub host_jitter: f64,
     /// What a collective of tensor parallelism takes beyond its own time, s: ranks that come late.
     pub sync_s: f64,
     /// The same for each node beyond the first that its ranks are on.
@@ -299,6 +307,8 @@ impl Default for FrameworkConstants {
             host_tp_pipeline_s: 0.0,
             host_eager_s: 0.0,
             host_experts_s: 0.0,
+            micro_batch_s: 0.0,
+            host_jitter: 0.0,
             sync_s: 0.0,
             sync_node_s: 0.0,
             fused_longest: 2048,

@@ -41,7 +41,7 @@ pub struct Estimate {
 }
 
 /// One pass of a layer on one rank. The device works `device_s` and waits for `syncs` all-reduces; the host issues it
-/// all in `host_s`, and the pass takes the longer.
+/// all in `host_s`, and the pass takes the longer, and more where both are alike: now the one is late, now the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Pass {
     /// Kernels, s.
@@ -50,13 +50,26 @@ pub struct Pass {
     pub host_s: f64,
     /// All-reduces over the tensor-parallel ranks that `device_s` does not hold; 0 where a measured time holds them.
     pub syncs: u32,
+    /// How uneven host and device are, 0 for not at all: see [`Pass::longer`].
+    pub jitter: f64,
 }
 
 impl Pass {
     /// Its time, s, when one of its all-reduces takes `sync_s`.
     pub fn seconds(&self, sync_s: f64) -> f64 {
         let sync = if self.syncs == 0 { 0.0 } else { f64::from(self.syncs) * sync_s };
-        (self.device_s + sync).max(self.host_s)
+        self.longer(self.device_s + sync)
+    }
+
+    /// What the pass takes when its device does so long, s: `(device^(1/j) + host^(1/j))^j`, which is the longer for a jitter
+    /// `j` of 0. Monotone in both and in `j`.
+    pub fn longer(&self, device_s: f64) -> f64 {
+        let (most, least) = (device_s.max(self.host_s), device_s.min(self.host_s));
+        if self.jitter > 0.0 && least > 0.0 {
+            most * libm::pow(1.0 + libm::pow(least / most, 1.0 / self.jitter), self.jitter)
+        } else {
+            most
+        }
     }
 }
 
@@ -117,9 +130,9 @@ impl LayerEstimate {
             let inside = sync + expert;
             let synced = if waits.overlap { pass.device_s.max(inside) } else { pass.device_s + inside };
             let late = if pass.syncs == 0 { 0.0 } else { f64::from(pass.syncs) * waits.late_s };
-            (synced + ring_s).max(pass.host_s) + late
+            pass.longer(synced + ring_s) + late
         };
-        let waited = |pass: &Pass, all: f64| (all - pass.device_s.max(pass.host_s)).max(0.0);
+        let waited = |pass: &Pass, all: f64| (all - pass.longer(pass.device_s)).max(0.0);
         let forward = time(&self.forward, ring(self.ring_bytes, self.core_s));
         let backward = time(&self.backward, 2.0 * ring(self.ring_bytes, self.core_s));
         let duration = SimDuration::from_secs_f64;
@@ -178,12 +191,20 @@ impl Roofline {
         let eager = if fallen_back { f.host_eager_s } else { 0.0 };
         let experts = if q.shape.experts > 0 { f.host_experts_s } else { 0.0 };
         let host = |s: f64| if block { s + tp_host + eager + experts } else { 0.0 };
+        let head = q.shape.kind == crate::workload::LayerKind::Head;
+        let started_s = if head { f.micro_batch_s } else { 0.0 };
         LayerEstimate {
-            forward: Pass { device_s: sum(&ops.forward), host_s: host(f.host_forward_s), syncs: ops.syncs },
+            forward: Pass {
+                device_s: sum(&ops.forward) + started_s,
+                host_s: host(f.host_forward_s),
+                syncs: ops.syncs,
+                jitter: f.host_jitter,
+            },
             backward: Pass {
                 device_s: sum(&ops.backward),
                 host_s: host(f.host_backward_s),
                 syncs: if block { ops.syncs } else { 0 },
+                jitter: f.host_jitter,
             },
             core_s: sum(&ops.core),
             weight_s: sum(&weights(&ops.backward)),

@@ -155,12 +155,28 @@ impl Roofline {
         op.flop() / rate
     }
 
+    /// Speed of a product with rows of these lengths, of that with whole 16-byte rows. Tensor cores are fed in such pieces
+    /// (NVIDIA, *Matrix Multiplication Background User's Guide*, "Tensor Core Requirements").
+    fn aligned_share(&self, sizes: [f64; 3], format: Format) -> f64 {
+        let whole = 16.0 / format.bytes();
+        let mut part = whole;
+        while part > 1.0 && sizes.iter().any(|s| s % part != 0.0) {
+            part *= 0.5;
+        }
+        if part == whole || format == Format::Fp32 { 1.0 } else { libm::pow(part / whole, self.device.unaligned) }
+    }
+
     fn gemm_s(&self, batch: f64, m: f64, n: f64, k: f64, format: Format) -> f64 {
         let processors = f64::from(self.gpu.multiprocessors);
         let of_one = self.matmul_rate(format) / processors;
+        let share = self.aligned_share([m, n, k], format);
+        // Small products side by side have no kernel that feeds tensor cores from such rows.
+        if share < 1.0 && batch > 1.0 && format != Format::Fp32 {
+            return self.gemm_s(batch, m, n, k, Format::Fp32);
+        }
         let linear = if batch > 1.0 { 1.0 } else { self.device.linear_overhead };
         let overhead = self.device.tile_overhead_k * linear;
-        let time = |(tile_m, tile_n, share): (f64, f64, f64)| {
+        let time = |(tile_m, tile_n, of_best): (f64, f64, f64)| {
             let tiles = batch * libm::ceil(m / tile_m) * libm::ceil(n / tile_n);
             let waves = tiles / processors;
             let felt = if waves <= 1.0 {
@@ -168,7 +184,7 @@ impl Roofline {
             } else {
                 (1.0 - self.device.wave) * waves + self.device.wave * libm::ceil(waves)
             };
-            felt * 2.0 * tile_m * tile_n * (k + overhead) / (of_one * share)
+            felt * 2.0 * tile_m * tile_n * (k + overhead) / (of_one * share * of_best)
         };
         TILES.into_iter().map(time).fold(f64::INFINITY, f64::min)
     }

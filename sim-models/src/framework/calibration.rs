@@ -4,6 +4,7 @@
 //! its documents do not give, the links' are shares of what the wires carry. What is not in the file keeps its value.
 
 use super::{Framework, Keeps};
+use crate::collective::Nccl;
 use crate::device::Gpu;
 use crate::device::constants::{DeviceConstants, FrameworkConstants};
 use crate::workload::Overheads;
@@ -64,6 +65,12 @@ pub struct FrameworkFit {
     /// The same for each of its ranks where pipelines run over several nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_tp_pipeline_s: Option<f64>,
+    /// What attention adds to a pass where the fused softmax cannot be used, s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_eager_s: Option<f64>,
+    /// What the head's forward pass takes beyond its kernels, s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub micro_batch_s: Option<f64>,
     /// What experts add to a pass, s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_experts_s: Option<f64>,
@@ -112,17 +119,17 @@ pub struct FrameworkFit {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LinkFit {
-    /// On the rate inside a node.
+    /// Of what collectives alone reach inside a node.
     pub inside: f64,
-    /// On the rate between nodes.
+    /// Of what they reach between nodes.
     pub outside: f64,
-    /// On the rate between nodes whose cards reach GPUs through the host's memory alone.
-    pub staged: f64,
+    /// What a message between nodes waits for where cards reach GPUs through the host's memory alone, s.
+    pub staged_s: f64,
 }
 
 impl Default for LinkFit {
     fn default() -> Self {
-        LinkFit { inside: 1.0, outside: 1.0, staged: 0.5 }
+        LinkFit { inside: 1.0, outside: 1.0, staged_s: 0.0 }
     }
 }
 
@@ -132,11 +139,15 @@ impl Default for LinkFit {
 pub struct KernelFit {
     /// On what a tile of a linear layer's product costs beside its sum: its operands come from memory, not from the cache.
     pub tile_overhead: f64,
+    /// How uneven host and device are.
+    pub host_jitter: f64,
+    /// On the power by which products with rows of odd lengths lose speed.
+    pub unaligned: f64,
 }
 
 impl Default for KernelFit {
     fn default() -> Self {
-        KernelFit { tile_overhead: 1.0 }
+        KernelFit { tile_overhead: 1.0, host_jitter: 0.0, unaligned: 1.0 }
     }
 }
 
@@ -184,6 +195,7 @@ impl Calibration {
     pub fn device(&self, gpu: &Gpu) -> DeviceConstants {
         let mut c = DeviceConstants::of(gpu);
         c.linear_overhead *= self.kernels.tile_overhead;
+        c.unaligned *= self.kernels.unaligned;
         if let Some(fit) = self.device_fit(gpu) {
             c.matmul *= fit.matmul;
             c.matmul_fp8 *= fit.matmul_fp8;
@@ -196,7 +208,12 @@ impl Calibration {
         c
     }
 
-    /// On the rate between GPUs of a node of this kind.
+    /// Collectives of this kind of GPU beside training.
+    pub fn nccl(&self, gpu: &Gpu, alone: Nccl) -> Nccl {
+        alone.in_training(self.inside(gpu), self.links.outside)
+    }
+
+    /// What is left beside training of the rate between GPUs of a node of this kind.
     pub fn inside(&self, gpu: &Gpu) -> f64 {
         self.links.inside * self.device_fit(gpu).map_or(1.0, |fit| fit.inside)
     }
@@ -214,6 +231,9 @@ impl Calibration {
         set(&mut k.host_tp_s, fit.host_tp_s);
         set(&mut k.host_tp_rank_s, fit.host_tp_rank_s);
         set(&mut k.host_tp_pipeline_s, fit.host_tp_pipeline_s);
+        k.host_jitter = self.kernels.host_jitter.max(k.host_jitter);
+        set(&mut k.host_eager_s, fit.host_eager_s);
+        set(&mut k.micro_batch_s, fit.micro_batch_s);
         set(&mut k.host_experts_s, fit.host_experts_s);
         set(&mut k.sync_s, fit.sync_s);
         set(&mut k.sync_node_s, fit.sync_node_s);

@@ -43,6 +43,8 @@ pub struct Habits {
     pub llama: bool,
     /// Vocabulary where the run does not give one.
     pub vocab: u64,
+    /// What that is padded to, for each tensor-parallel rank: [`crate::workload::Model::vocab_step`].
+    pub vocab_step: u64,
     /// Stages are cut so that their arithmetic is alike, the head's too; else their numbers of blocks are.
     pub cut_by_cost: bool,
     /// Whether one micro-batch is a device's whole share of the batch where the run gives none (else one sample).
@@ -64,6 +66,7 @@ impl Default for Habits {
             recompute: Recompute::None,
             llama: false,
             vocab: 51_200,
+            vocab_step: 128,
             cut_by_cost: false,
             whole_batch: false,
             precision: Precision::Bf16,

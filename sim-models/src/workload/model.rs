@@ -70,6 +70,17 @@ pub struct Experts {
     pub capacity: Option<f64>,
 }
 
+/// `--make-vocab-size-divisible-by` of Megatron-LM.
+const VOCAB_STEP: u64 = 128;
+
+fn padded() -> u64 {
+    VOCAB_STEP
+}
+
+fn is_padded(step: &u64) -> bool {
+    *step == VOCAB_STEP
+}
+
 fn unit() -> f64 {
     1.0
 }
@@ -121,6 +132,10 @@ pub struct Model {
     pub seq_len: u64,
     /// Tokens in the vocabulary, before padding.
     pub vocab: u64,
+    /// The vocabulary is padded to a multiple of this times the tensor-parallel ranks; 0: to 128 times them where it is split
+    /// over several, and not at all where it is whole.
+    #[serde(default = "padded", skip_serializing_if = "is_padded")]
+    pub vocab_step: u64,
     /// Learned positions (0: none, as with rotary embeddings).
     pub positions: u64,
     /// Whether the head shares the embedding's matrix.
@@ -153,6 +168,7 @@ impl Model {
             gated: false,
             seq_len,
             vocab,
+            vocab_step: VOCAB_STEP,
             positions: seq_len,
             tied_embeddings: true,
             norm: Norm::Layer,
@@ -198,9 +214,12 @@ impl Model {
         self.experts.as_ref().filter(|e| self.kind(layer) == LayerKind::Block && layer > e.dense_blocks)
     }
 
-    /// The vocabulary padded to a multiple of 128 x `tp`, as Megatron-LM does.
+    /// Rows of the embedding on all of `tp` ranks together.
     pub fn padded_vocab(&self, tp: u32) -> u64 {
-        let step = 128 * u64::from(tp);
+        if tp <= 1 && self.vocab_step == 0 {
+            return self.vocab;
+        }
+        let step = if self.vocab_step == 0 { VOCAB_STEP } else { self.vocab_step } * u64::from(tp.max(1));
         self.vocab.div_ceil(step) * step
     }
 

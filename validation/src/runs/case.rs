@@ -9,6 +9,7 @@ use super::plan::{self, RunPlan};
 use super::row::Row;
 use super::{Reason, Skip, Tier, shape};
 use sim_core::{CapacityProfile, Rate};
+use sim_models::collective::Nccl;
 use sim_models::device::{Device, Format, Gpu, LayerTable, Roofline};
 use sim_models::framework::{self, Calibration, Framework};
 use sim_models::layer_times::{LayerTimes, OnDevice};
@@ -611,7 +612,7 @@ impl Placed {
             let kind = &self.kinds[i];
             let wire = Rate::from_bytes_per_s(between(kind, kind)?.wire_rate()).map_err(|_| missing())?;
             let inside = curves(fitted_inside_node(&kind.gpu.name).ok_or_else(missing)?);
-            Ok(self.nodes(i, LayerTimes::measured(table), inside, wire))
+            Ok(self.nodes(i, LayerTimes::measured(table), inside, wire, (None, None)))
         };
         let groups: Vec<NodeGroup> = tables.into_iter().enumerate().map(group).collect::<Result<_, _>>()?;
         let links = self.kinds.iter().map(|a| self.kinds.iter().map(|b| between(a, b)).collect());
@@ -650,14 +651,15 @@ impl Placed {
                 device: Device::Roofline(roofline),
                 model: model.clone(),
                 format: format(precision),
-                nccl: None,
+                nccl: Some(wires[i].nccl),
                 inside: wires[i].inside.clone(),
                 outside: wires[i].outside(),
             };
             let rate = Rate::from_bytes_per_s(wires[i].node_rate);
             let rate =
                 rate.map_err(|_| Skip::new(Reason::Corrupt, "the network's rate is out of range".into()))?;
-            Ok(self.nodes(i, LayerTimes::modelled(on), wires[i].inside.clone(), rate))
+            let wired = (wires[i].cards, Some(wires[i].nccl));
+            Ok(self.nodes(i, LayerTimes::modelled(on), wires[i].inside.clone(), rate, wired))
         };
         let groups: Vec<NodeGroup> = self.kinds.iter().enumerate().map(group).collect::<Result<_, Skip>>()?;
         let links = wires.iter().map(|a| wires.iter().map(|b| a.between(b)).collect()).collect();
@@ -665,7 +667,14 @@ impl Placed {
     }
 
     /// A group of nodes.
-    fn nodes(&self, i: usize, layers: LayerTimes, inside: LinkModel, nic: Rate) -> NodeGroup {
+    fn nodes(
+        &self,
+        i: usize,
+        layers: LayerTimes,
+        inside: LinkModel,
+        nic: Rate,
+        (nics, collectives): (Option<u32>, Option<Nccl>),
+    ) -> NodeGroup {
         let kind = &self.kinds[i];
         NodeGroup {
             name: self.name(i),
@@ -676,8 +685,8 @@ impl Placed {
             layers: Arc::new(layers),
             inside,
             nic: CapacityProfile::constant(nic),
-            nics: None,
-            collectives: None,
+            nics,
+            collectives,
             leaves: None,
         }
     }

@@ -2,12 +2,11 @@
 
 use super::row::Row;
 use super::{Reason, Skip};
-use sim_models::collective::tuning::Tuning;
-use sim_models::collective::{DescribeError, Description, Fabric, describe};
+use sim_models::collective::{DescribeError, Description, Fabric, Name, Nccl, describe};
 use sim_models::device::{Catalogue, Gpu};
 use sim_models::framework::Calibration;
 use sim_models::layer_times::Outside;
-use sim_models::link::{LinkModel, StreamRate};
+use sim_models::link::LinkModel;
 
 /// GPUs of a node where the row does not say and the GPU does not either.
 const GPUS_PER_NODE: u64 = 8;
@@ -75,16 +74,18 @@ pub(super) fn fabric(
 /// GPUs of an NVL72 rack that one job's groups take: the largest power of two.
 const RACK: u32 = 64;
 
-/// Links of a kind's nodes, as the simulator takes them.
+/// Links of a kind's nodes, as a scenario states them.
 pub(super) struct Wires {
     /// Between GPUs of a node.
     pub inside: LinkModel,
     /// All cards of a node together, bytes/s.
     pub node_rate: f64,
-    /// One GPU's way out of its node, bytes/s.
-    card_rate: f64,
+    /// Cards of a node.
+    pub cards: Option<u32>,
+    /// Collectives over them, beside training.
+    pub nccl: Nccl,
     latency_s: f64,
-    several: bool,
+    gpus: f64,
 }
 
 impl Wires {
@@ -101,47 +102,32 @@ impl Wires {
         joined: u32,
         calibration: &Calibration,
     ) -> Result<Wires, Skip> {
-        let mut inside = fabric.inside();
-        if let StreamRate::Constant(rate) = inside.rate {
-            let each = rate * calibration.inside(gpu);
-            inside.rate = StreamRate::Each { stream: each, together: each * f64::from(joined) };
-        }
+        let alone = Nccl::new(*fabric).map_err(|e| Skip::new(Reason::Corrupt, e.to_string()))?;
+        let nccl = calibration.nccl(gpu, alone).holding(joined);
+        let (inside, gpus) = (nccl.fabric().inside(), f64::from(joined));
         let Some(network) = &fabric.network else {
-            return Ok(Wires { inside, node_rate: 1e12, card_rate: 1e12, latency_s: 0.0, several: false });
+            return Ok(Wires { inside, node_rate: 1e12, cards: None, nccl, latency_s: 0.0, gpus });
         };
         let built = fabric.gpus_per_node.max(1);
-        let hop = &Tuning::builtin().hop_us.net.ring[2];
-        let staged = if network.staged { calibration.links.staged } else { 1.0 };
-        let share = NETWORK_SHARE * network.relative_share * calibration.links.outside * staged;
-        let node_rate = network.rate_of(built, built) * share * f64::from(joined.div_ceil(built));
-        let card_rate = (network.rate_of(1, built) * share).min(node_rate);
-        Ok(Wires {
-            inside,
-            node_rate,
-            card_rate,
-            latency_s: 1e-6 * hop + network.added_latency_s,
-            several: true,
-        })
+        let nodes = joined.div_ceil(built);
+        let wire = network.rate_of(built, built) * f64::from(nodes);
+        // Through the host's memory all bytes of a node pass one root of PCIe.
+        let root = nccl.fabric().pcie * nccl.values().get(Name::PcieShare);
+        let node_rate = if network.staged && root < wire { root } else { wire };
+        let cards = Some(network.cards.saturating_mul(nodes));
+        let waits = if network.staged { calibration.links.staged_s } else { 0.0 };
+        let latency_s = network.added_latency_s + waits;
+        Ok(Wires { inside, node_rate, cards, nccl, latency_s, gpus })
     }
 
     /// From a node of these to one of those.
     pub(super) fn between(&self, to: &Wires) -> LinkModel {
-        let least = |a: f64, b: f64| if a < b { a } else { b };
-        LinkModel {
-            latency_s: self.latency_s.max(to.latency_s),
-            rate: StreamRate::Each {
-                stream: least(self.card_rate, to.card_rate),
-                together: least(self.node_rate, to.node_rate),
-            },
-        }
+        let rate = if self.node_rate < to.node_rate { self.node_rate } else { to.node_rate };
+        LinkModel::constant(rate, self.latency_s.max(to.latency_s))
     }
 
     /// One GPU's way to another node, where there are several nodes.
     pub(super) fn outside(&self) -> Option<Outside> {
-        self.several.then(|| Outside { link: self.between(self), share: self.card_rate })
+        self.cards.map(|_| Outside { link: self.between(self), share: self.node_rate / self.gpus })
     }
 }
-
-/// Share of a network card's rate that collectives of training reach: half of what 800 Gb/s and 3.2 Tb/s a node carry in
-/// nccl-tests and in gradient synchronisation.
-const NETWORK_SHARE: f64 = 0.8;

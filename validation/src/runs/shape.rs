@@ -52,10 +52,18 @@ fn is_llama(row: &Row, framework: &Framework) -> bool {
     }
 }
 
-fn divisor_near(hidden: u64, tp: u64, width: u64) -> u64 {
-    let near = (hidden / width).max(1);
+/// Heads that ranks share out evenly: of about this width, whole pieces of 8 where the stream allows it.
+fn heads_near(hidden: u64, tp: u64, width: u64) -> u64 {
     let step = tp.max(1);
-    (near.div_ceil(step) * step).max(step)
+    let near = ((hidden / width).max(1).div_ceil(step) * step).max(step);
+    let whole = |heads: &u64| hidden.is_multiple_of(8 * heads);
+    let up = (near..=2 * near).step_by(step as usize).find(whole);
+    let down = (step..=near).rev().step_by(step as usize).find(whole);
+    match (up, down) {
+        (Some(up), Some(down)) if up * down > near * near => down,
+        (Some(up), _) => up,
+        (None, down) => down.unwrap_or(near),
+    }
 }
 
 /// The model, from name, cells and framework.
@@ -80,7 +88,7 @@ pub(super) fn model(row: &Row, framework: &Framework) -> Result<Model, Skip> {
     let vocab = row.vocab.or(known.as_ref().map(|m| m.vocab)).unwrap_or(framework.habits.vocab);
     let tp = row.tp.unwrap_or(1);
     let heads = row.heads.or(known.as_ref().map(|m| m.heads)).unwrap_or_else(|| {
-        divisor_near(hidden, tp, if hidden < SMALL { SMALL_HEAD_WIDTH } else { HEAD_WIDTH })
+        heads_near(hidden, tp, if hidden < SMALL { SMALL_HEAD_WIDTH } else { HEAD_WIDTH })
     });
     let blocks = layers as u32;
     let mut model = match known {
@@ -104,6 +112,9 @@ pub(super) fn model(row: &Row, framework: &Framework) -> Result<Model, Skip> {
     if row.plan.is_empty() && !model.heads.is_multiple_of(tp) {
         let heads = model.heads;
         return Err(Skip::new(Reason::Corrupt, format!("tp {tp} does not divide the {heads} heads")));
+    }
+    if row.vocab.is_none() && vocab == framework.habits.vocab {
+        model.vocab_step = framework.habits.vocab_step;
     }
     if model.positions > 0 {
         model.positions = seq_len;
