@@ -131,12 +131,14 @@ const SPECS: &[Spec] = &[
     spec(&["framework", "llm-foundry", "slowdown"], 0.05, 2.0),
     spec(&["framework", "megatron-bridge", "host_forward_s"], 0.2e-3, 2.0),
     spec(&["framework", "megatron-bridge", "host_backward_s"], 0.3e-3, 2.0),
+    spec(&["framework", "megatron-bridge", "sync_s"], 20e-6, 2.0),
     spec(&["framework", "megatron-bridge", "host_experts_s"], 2.5e-3, 1.5),
     spec(&["framework", "megatron-bridge", "passes"], 1.0, 1.3),
     spec(&["framework", "megatron-bridge", "iteration_s"], 20e-3, 3.0),
     spec(&["framework", "megatron-bridge", "slowdown"], 0.03, 2.0),
     spec(&["framework", "megatron-core", "host_forward_s"], 0.5e-3, 1.5),
     spec(&["framework", "megatron-core", "host_backward_s"], 0.8e-3, 1.5),
+    spec(&["framework", "megatron-core", "sync_s"], 50e-6, 2.0),
     spec(&["framework", "megatron-core", "passes"], 1.0, 1.3),
     spec(&["framework", "megatron-core", "iteration_s"], 5e-3, 3.0),
 ];
@@ -322,7 +324,7 @@ fn fitted(out: &str, only: Option<&str>, from: &Table, sources: &str, memory: bo
     rows.retain(|r| sources.split(',').any(|s| r.source.contains(s)));
     rows.retain(|r| !memory || r.peak_mem_gib.is_some());
     let chosen = |s: &Spec| only.is_none_or(|o| o.split(',').any(|o| s.path.join(".").contains(o)));
-    let (calibration, _, found) = fit_on(&rows, from, memory, 3e-4, chosen);
+    let (calibration, _, found) = fit_on(&rows, from, memory, 1e-3, chosen);
     println!("{} rows, {} parameters", rows.len(), found.len());
     for f in &found {
         let bound = if f.at_bound { " at bound" } else { "" };

@@ -159,6 +159,8 @@ pub struct FrameworkConstants {
     pub attention_fp32: AttentionKernel,
     /// Whether attention skips what the causal mask hides (flash only).
     pub causal: bool,
+    /// Speed of its flash attention on Hopper, over FlashAttention-2's, which the device's shares are of.
+    pub flash_hopper: f64,
     /// Whether fp32 products may use TF32 where the GPU has it, as NVIDIA's containers do.
     pub tf32: bool,
     /// Passes over the scores between the two products of eager attention, forward.
@@ -199,7 +201,8 @@ pub struct FrameworkConstants {
     pub micro_batch_s: f64,
     /// How uneven host and device are: of what is alike in both, the longer is felt (0) or both (1).
     pub host_jitter: f64,
-    /// What a collective of tensor parallelism takes beyond its own time, s: ranks that come late.
+    /// What a collective of tensor parallelism takes beyond its own time, s, where no host is ahead of its device: ranks that
+    /// come late.
     pub sync_s: f64,
     /// The same for each node beyond the first that its ranks are on.
     pub sync_node_s: f64,
@@ -282,6 +285,7 @@ impl Default for FrameworkConstants {
             attention: AttentionKernel::Flash,
             attention_fp32: AttentionKernel::Eager,
             causal: true,
+            flash_hopper: 1.0,
             tf32: true,
             // Eager passes: Sailor's layer tables (fp32), all GPUs together. Fused: Sailor's operator tables (fp16),
             // softmax and attention dropout.

@@ -73,6 +73,15 @@ impl Pass {
     }
 }
 
+impl Pass {
+    /// What late ranks add to a pass whose device works so long, s, `each` where nobody is ahead: hosts that have run ahead of
+    /// their devices have time to catch up. The pass with it stays monotone in `device_s`.
+    fn late(&self, each: f64, device_s: f64) -> f64 {
+        let all = (f64::from(self.syncs) * each).min(self.host_s);
+        if all > 0.0 { all * self.host_s / (self.host_s + device_s) } else { 0.0 }
+    }
+}
+
 /// A layer's times on one rank for one micro-batch, and for one optimizer step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct LayerEstimate {
@@ -88,7 +97,7 @@ pub struct LayerEstimate {
     pub update_s: f64,
     /// Bytes of one all-reduce.
     pub sync_bytes: f64,
-    /// What it takes beyond its own time because ranks come late, s: in all, and for each node beyond the first.
+    /// What it takes beyond its own time because ranks come late, s: where no host is ahead, and for each node beyond the first.
     pub late_s: [f64; 2],
     /// Bytes around the ring of context-parallel ranks, forward; twice that backward.
     pub ring_bytes: f64,
@@ -129,6 +138,7 @@ impl LayerEstimate {
             let sync = if pass.syncs == 0 { 0.0 } else { f64::from(pass.syncs) * waits.sync_s };
             let inside = sync + expert;
             let synced = if waits.overlap { pass.device_s.max(inside) } else { pass.device_s + inside };
+            let synced = synced + pass.late(self.late_s[0], synced);
             let late = if pass.syncs == 0 { 0.0 } else { f64::from(pass.syncs) * waits.late_s };
             pass.longer(synced + ring_s) + late
         };

@@ -83,8 +83,17 @@ impl Roofline {
     pub fn operator_s(&self, op: &Operator, format: Format) -> f64 {
         let memory = self.memory_s(op, format);
         let compute = match *op {
-            Operator::Gemm { batch, m, n, k, .. } => {
-                self.gemm_s(batch as f64, m as f64, n as f64, k as f64, format)
+            Operator::Gemm { batch, m, n, k, accumulate } => {
+                // Tokens are rows, whose number does not matter: those of the result, of a weight's gradient those summed over.
+                let rows = if accumulate { [m, n] } else { [n, k] };
+                let aligned = self.aligned_share(rows.map(|s| s as f64), format);
+                let sizes = [batch, m, n, k].map(|s| s as f64);
+                if aligned < 1.0 && batch > 1 && format != Format::Fp32 {
+                    // Small products side by side have no kernel that feeds tensor cores from such rows.
+                    self.gemm_s(sizes, 1.0, Format::Fp32)
+                } else {
+                    self.gemm_s(sizes, aligned, format)
+                }
             }
             Operator::Attention { heads, queries, causal, backward, .. } => {
                 let blocks = heads as f64 * libm::ceil(queries as f64 / FLASH_ROWS);
@@ -144,11 +153,10 @@ impl Roofline {
     fn compute_floor_s(&self, op: &Operator, format: Format) -> f64 {
         let rate = match op {
             Operator::Gemm { .. } => self.matmul_rate(format),
-            Operator::Attention { backward: false, .. } => {
-                self.gpu.peak_of(format) * self.device.flash_forward
-            }
-            Operator::Attention { backward: true, .. } => {
-                self.gpu.peak_of(format) * self.device.flash_backward
+            Operator::Attention { backward, .. } => {
+                let device = if *backward { self.device.flash_backward } else { self.device.flash_forward };
+                let hopper = self.gpu.architecture == "hopper";
+                self.gpu.peak_of(format) * device * if hopper { self.framework.flash_hopper } else { 1.0 }
             }
             Operator::Memory { .. } => return 0.0,
         };
@@ -157,7 +165,7 @@ impl Roofline {
 
     /// Speed of a product with rows of these lengths, of that with whole 16-byte rows. Tensor cores are fed in such pieces
     /// (NVIDIA, *Matrix Multiplication Background User's Guide*, "Tensor Core Requirements").
-    fn aligned_share(&self, sizes: [f64; 3], format: Format) -> f64 {
+    fn aligned_share(&self, sizes: [f64; 2], format: Format) -> f64 {
         let whole = 16.0 / format.bytes();
         let mut part = whole;
         while part > 1.0 && sizes.iter().any(|s| s % part != 0.0) {
@@ -166,14 +174,10 @@ impl Roofline {
         if part == whole || format == Format::Fp32 { 1.0 } else { libm::pow(part / whole, self.device.unaligned) }
     }
 
-    fn gemm_s(&self, batch: f64, m: f64, n: f64, k: f64, format: Format) -> f64 {
+    /// Arithmetic of so many products, at a share of the format's speed.
+    fn gemm_s(&self, [batch, m, n, k]: [f64; 4], share: f64, format: Format) -> f64 {
         let processors = f64::from(self.gpu.multiprocessors);
         let of_one = self.matmul_rate(format) / processors;
-        let share = self.aligned_share([m, n, k], format);
-        // Small products side by side have no kernel that feeds tensor cores from such rows.
-        if share < 1.0 && batch > 1.0 && format != Format::Fp32 {
-            return self.gemm_s(batch, m, n, k, Format::Fp32);
-        }
         let linear = if batch > 1.0 { 1.0 } else { self.device.linear_overhead };
         let overhead = self.device.tile_overhead_k * linear;
         let time = |(tile_m, tile_n, of_best): (f64, f64, f64)| {

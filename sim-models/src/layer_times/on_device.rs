@@ -101,7 +101,7 @@ impl OnDevice {
         let syncs = time.forward.syncs + time.backward.syncs > 0;
         Waits {
             sync_s: if syncs {
-                self.all_reduce_s(config.tp, tp_nodes, time.sync_bytes) + time.late_s[0]
+                self.all_reduce_s(config.tp, tp_nodes, time.sync_bytes)
             } else {
                 0.0
             },

@@ -68,21 +68,21 @@ impl Fabric {
         devices.iter().filter_map(|d| self.speed(*d)).map(|r| (r, 1)).collect()
     }
 
-    /// Most that a ring of a collective passes through a node's cards, bytes/s, as NCCL runs it over a link whose rate is that
-    /// of its wire.
-    pub(super) fn ring_rate(
+    /// What a ring of a collective waits for before its first byte, s, and the most that passes through a node's cards, bytes/s,
+    /// as NCCL runs it over a link whose rate is that of its wire.
+    pub(super) fn ring_pace(
         &self,
         group: u32,
         kind: CollectiveKind,
         bytes: Bytes,
         (ranks, nodes): (u32, u32),
         (link, nic): (&LinkModel, f64),
-    ) -> Option<f64> {
+    ) -> Option<(f64, f64)> {
         let model = self.nccl.get(group as usize)?.as_ref()?;
         let wires = Wires { inside: None, between: Some(link), nic, added_s: 0.0 };
         let group = Group::new(ranks.next_multiple_of(nodes), nodes).ok()?;
         let time = model.group_time(&wires, kind, bytes, group).ok()?;
-        (time.rate.is_finite() && time.rate > 0.0).then_some(time.rate)
+        (time.rate.is_finite() && time.rate > 0.0).then_some((time.latency_s, time.rate))
     }
 
     fn node(&self, node: NodeId) -> u32 {

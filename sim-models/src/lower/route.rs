@@ -259,16 +259,18 @@ impl Context<'_> {
             longest = longest.max(latency);
         }
         route.latency = SimDuration::from_ps(longest.as_ps().saturating_mul(rounds * (n - 1)));
-        if let Some(rate) = self.as_nccl_does(ring, &stops) {
+        if let Some((latency_s, rate)) = self.as_nccl_does(ring, &stops) {
             route.cap = least(route.cap, rate / f64::from(spread));
+            let latency = SimDuration::from_secs_f64(latency_s).unwrap_or(SimDuration::ZERO);
+            route.latency = route.latency.max(latency);
         }
         route.cap /= f64::from(parts);
         route
     }
 
-    /// What NCCL leaves of the cards' rate where a ring crosses alike nodes: headers, collisions, a protocol's flags. Each
-    /// tensor-parallel rank has a ring of its own, over its own cards.
-    fn as_nccl_does(&self, ring: &Ring<'_>, stops: &[Stop<'_>]) -> Option<f64> {
+    /// NCCL's latency, and what it leaves of the cards' rate where a ring crosses alike nodes: headers, collisions, a protocol's
+    /// flags. Each tensor-parallel rank has a ring of its own, over its own cards.
+    fn as_nccl_does(&self, ring: &Ring<'_>, stops: &[Stop<'_>]) -> Option<(f64, f64)> {
         let Stop { rank: first, nodes: home, .. } = stops.first()?;
         let alike = |s: &Stop<'_>| s.rank.tp == first.tp && s.nodes[0].group == home[0].group;
         let mut nodes = stops.iter().map(|s| s.nodes[0]).collect::<Vec<_>>();
@@ -280,12 +282,13 @@ impl Context<'_> {
         self.scenario.groups[g as usize].nics?;
         let (link, side) = (&self.scenario.node_links[g as usize][g as usize], first.tp * ring.side_by_side);
         let ranks = u32::try_from(ring.members).ok()?;
-        let on_node = (ranks.div_ceil(nodes.len() as u32) * first.tp).max(1);
+        let on_node = ranks.div_ceil(nodes.len() as u32).saturating_mul(side).max(1);
         let nic = self.cards(first, on_node) / f64::from(side);
         let bytes = ring.whole.share(first.tp);
         let kind = ring.kind.collective();
-        let rate = self.fabric.ring_rate(g, kind, bytes, (ranks, nodes.len() as u32), (link, nic))?;
-        Some(rate * f64::from(first.tp))
+        let (latency_s, rate) =
+            self.fabric.ring_pace(g, kind, bytes, (ranks, nodes.len() as u32), (link, nic))?;
+        Some((latency_s, rate * f64::from(first.tp)))
     }
 
     /// What so many of a rank's devices on one node can send together, bytes/s: each uses the cards next to it.
