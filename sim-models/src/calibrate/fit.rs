@@ -168,8 +168,7 @@ fn normal_equations(
             f(&moved).iter().zip(r).map(|(a, b)| (a - b) / STEP).collect()
         })
         .collect();
-    let weights: Vec<f64> =
-        r.iter().enumerate().map(|(i, r)| how.weight(i) / how.stretched(*r)).collect();
+    let weights: Vec<f64> = r.iter().enumerate().map(|(i, r)| how.weight(i) / how.stretched(*r)).collect();
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).zip(&weights).map(|((a, b), w)| a * b * w).sum::<f64>();
     let jtj = columns.iter().map(|a| columns.iter().map(|b| dot(a, b)).collect()).collect();
     let jtr = columns.iter().map(|a| dot(a, r)).collect();

@@ -171,7 +171,11 @@ impl Roofline {
         while part > 1.0 && sizes.iter().any(|s| s % part != 0.0) {
             part *= 0.5;
         }
-        if part == whole || format == Format::Fp32 { 1.0 } else { libm::pow(part / whole, self.device.unaligned) }
+        if part == whole || format == Format::Fp32 {
+            1.0
+        } else {
+            libm::pow(part / whole, self.device.unaligned)
+        }
     }
 
     /// Arithmetic of so many products, at a share of the format's speed.

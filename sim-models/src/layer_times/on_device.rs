@@ -100,11 +100,7 @@ impl OnDevice {
         let [tp_nodes, cp_nodes, ep_nodes] = config.nodes;
         let syncs = time.forward.syncs + time.backward.syncs > 0;
         Waits {
-            sync_s: if syncs {
-                self.all_reduce_s(config.tp, tp_nodes, time.sync_bytes)
-            } else {
-                0.0
-            },
+            sync_s: if syncs { self.all_reduce_s(config.tp, tp_nodes, time.sync_bytes) } else { 0.0 },
             late_s: if syncs { time.late_s[1] * f64::from(tp_nodes.max(1) - 1) } else { 0.0 },
             expert_s: if time.expert_bytes > 0.0 {
                 self.exchange_s(config.ep, ep_nodes, self.once_a_node(ep_nodes) * time.expert_bytes)
