@@ -92,7 +92,7 @@ const SPECS: &[Spec] = &[
     spec(&["links", "outside"], 0.9, 1.2),
     spec(&["links", "staged_s"], 10e-3, 2.0),
     spec(&["kernels", "tile_overhead"], 2.0, 1.5),
-    spec(&["kernels", "unaligned"], 1.0, 1.5),
+    spec(&["kernels", "unaligned"], 0.5, 1.5),
     spec(&["kernels", "host_jitter"], 0.2, 1.5),
     spec(&["framework", "megatron-deepspeed", "host_forward_s"], 1.2e-3, 1.5),
     spec(&["framework", "megatron-deepspeed", "host_backward_s"], 1.8e-3, 1.5),

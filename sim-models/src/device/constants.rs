@@ -66,7 +66,8 @@ impl Default for DeviceConstants {
             tile_overhead_k: 64.0,
             linear_overhead: 1.0,
             wave: 0.25,
-            unaligned: 0.5,
+            // Known from runs alone (`framework::Calibration`).
+            unaligned: 0.0,
             spread: 0.25,
             fitted: false,
         }

@@ -141,13 +141,13 @@ pub struct KernelFit {
     pub tile_overhead: f64,
     /// How uneven host and device are.
     pub host_jitter: f64,
-    /// On the power by which products with rows of odd lengths lose speed.
+    /// The power by which products with rows of odd lengths lose speed.
     pub unaligned: f64,
 }
 
 impl Default for KernelFit {
     fn default() -> Self {
-        KernelFit { tile_overhead: 1.0, host_jitter: 0.0, unaligned: 1.0 }
+        KernelFit { tile_overhead: 1.0, host_jitter: 0.0, unaligned: 0.0 }
     }
 }
 
@@ -195,7 +195,7 @@ impl Calibration {
     pub fn device(&self, gpu: &Gpu) -> DeviceConstants {
         let mut c = DeviceConstants::of(gpu);
         c.linear_overhead *= self.kernels.tile_overhead;
-        c.unaligned *= self.kernels.unaligned;
+        c.unaligned = self.kernels.unaligned.max(c.unaligned);
         if let Some(fit) = self.device_fit(gpu) {
             c.matmul *= fit.matmul;
             c.matmul_fp8 *= fit.matmul_fp8;
