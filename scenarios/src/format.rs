@@ -468,6 +468,8 @@ table! {
         micro_batches: optional Vec<At<Int<1, MOST_SAMPLES>>> = "[1, 2, 4, 8]",
         /// Most stages of a pipeline.
         max_stages: optional Int<1, 64> = "8",
+        /// Whether every number of pipelines is tried, from one to as many as fit; when `false` or missing, as many as fit, as keep to a kind's first node groups, and as divide the micro-batches.
+        every_number: optional bool = "true",
     }
 }
 

@@ -167,11 +167,18 @@ pub struct SearchOptions {
     pub micro_batches: Vec<u32>,
     /// Most stages of a pipeline.
     pub max_stages: u32,
+    /// Whether every number of pipelines of a template is tried, or some.
+    pub every_number: bool,
 }
 
 impl Default for SearchOptions {
     fn default() -> Self {
-        SearchOptions { max_simulations: 2_000, micro_batches: Vec::new(), max_stages: 8 }
+        SearchOptions {
+            max_simulations: 2_000,
+            micro_batches: Vec::new(),
+            max_stages: 8,
+            every_number: false,
+        }
     }
 }
 

@@ -153,8 +153,15 @@ impl<'t> Walk<'t> {
                     }
                 }
             } else if key.len() == head {
-                let pipelines: Vec<u32> = parts.iter().map(|p| self.tree.choices[*p].pipelines).collect();
-                all_shares(&pipelines, self.tree.micro_batches(root.frame), &key, &mut children);
+                let numbers: Vec<&[u32]> = parts.iter().map(|p| &self.tree.choices[*p].numbers[..]).collect();
+                all_numbers(&numbers, &mut Vec::new(), &mut |counts| {
+                    if self.tree.is_new_with(root, &parts, counts) {
+                        children.push(self.tree.counted(&key, &parts, counts));
+                    }
+                });
+            } else if key.len() == head + parts.len() {
+                let total = self.tree.micro_batches(root.frame);
+                all_shares(&self.tree.counts(&parts, &key), total, &key, &mut children);
             } else {
                 let borders: Vec<usize> =
                     parts.iter().map(|p| self.tree.choices[*p].cost.stages.len() - 1).collect();
@@ -194,6 +201,16 @@ fn next_cut(key: &mut [u32], borders: &[usize], layers: u32) -> bool {
         end -= n;
     }
     false
+}
+
+/// Every number of pipelines of each part.
+fn all_numbers(numbers: &[&[u32]], path: &mut Vec<u32>, give: &mut dyn FnMut(&[u32])) {
+    let Some(here) = numbers.get(path.len()) else { return give(path) };
+    for n in *here {
+        path.push(*n);
+        all_numbers(numbers, path, give);
+        path.pop();
+    }
 }
 
 /// Every way to share out `total` micro-batches so that each pipeline of each part has one.

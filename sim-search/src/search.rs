@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   root: a frame and a leading template  ->  an option for each kind, one at a time  ->  combination
-//!   combination  ->  shares of the micro-batches, in the order of their bounds
+//!   combination  ->  pipelines of each part, in the order of their bounds
+//!   pipelines    ->  shares of the micro-batches, in the order of their bounds
 //!   shares       ->  cuts of the layers, in the order of their bounds  ->  plan  ->  simulated no further than the best
 //! ```
 //!
@@ -410,9 +411,9 @@ impl<'t> Worker<'t> {
     pub(crate) fn placed(&mut self, tree: &'t Tree<'t>, key: &[u32]) -> &Result<Placed<'t>, Rule> {
         let root = tree.root(key).expect("a node is below a root");
         let parts = tree.parts(root, key);
-        let head = tree.head() + parts.len();
+        let (counted, head) = (tree.head() + parts.len(), tree.head() + 2 * parts.len());
         if self.last.as_ref().is_none_or(|(of, _)| of[..] != key[..head]) {
-            let placed = tree.place(root, &parts, &key[tree.head()..head]);
+            let placed = tree.place(root, &parts, &tree.counts(&parts, key), &key[counted..head]);
             self.last = Some((key[..head].to_vec(), placed));
         }
         match &self.last {
@@ -425,7 +426,7 @@ impl<'t> Worker<'t> {
     pub(crate) fn simulate(&mut self, tree: &'t Tree<'t>, key: &[u32], worst: Option<u64>) -> Outcome {
         let pruned = |rule| Outcome { ended: Ended::Pruned(rule), plan: None };
         let head = match self.placed(tree, key) {
-            Ok(placed) => tree.head() + placed.parts.len(),
+            Ok(placed) => tree.head() + 2 * placed.parts.len(),
             Err(rule) => return pruned(*rule),
         };
         let plan = match &self.last {
@@ -532,7 +533,10 @@ impl<'t> Search<'t> {
         for root in tree.roots.iter().skip(index as usize).step_by(of.max(1) as usize) {
             let lead: Vec<usize> = root.lead.map(|l| l.1).into_iter().collect();
             let least = search.bounds().quick(root, &lead, 0);
-            let bound = options.objective.value(tree.price(&lead), least);
+            let bound = match options.objective {
+                Objective::Cost => search.bounds().cost(root, &lead, 0, least),
+                _ => least,
+            };
             search.counts.considered += 1;
             search.queue.insert((bound, root.key()), State::default());
         }
@@ -671,7 +675,7 @@ impl<'t> Search<'t> {
                     probes.extend(probe);
                     self.note(&key, 103, children.len() as u64);
                     state.opened |= !children.is_empty();
-                    for (bound, key) in children {
+                    for (bound, key, state) in children {
                         if self.tried.contains(&key) {
                             continue;
                         }
@@ -680,7 +684,7 @@ impl<'t> Search<'t> {
                             self.counts.bounded += 1;
                             self.log(&key, Fate::Bound(bound));
                         } else {
-                            self.queue.insert((bound, key), State::default());
+                            self.queue.insert((bound, key), state);
                         }
                     }
                     match again {

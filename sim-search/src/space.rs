@@ -98,6 +98,34 @@ impl Template {
     }
 }
 
+/// Numbers of pipelines of a template that are tried where `most` of them fit and an iteration has so many micro-batches, the
+/// most first: as many as have one each; those that keep to the first node groups of a kind; the divisors of the
+/// micro-batches. Or every number, where the scenario says so.
+pub fn numbers(
+    scenario: &Scenario,
+    kinds: &[Kind],
+    template: &Template,
+    most: u32,
+    micro_batches: u32,
+) -> Vec<u32> {
+    let most = most.min(micro_batches);
+    if scenario.search.every_number {
+        return (1..=most).rev().collect();
+    }
+    let mut list: Vec<u32> = (1..=most).filter(|n| micro_batches.is_multiple_of(*n)).collect();
+    list.extend((most > 0).then_some(most));
+    for (k, kind) in kinds.iter().enumerate().filter(|(k, _)| template.devices(*k) > 0) {
+        let mut first = 0;
+        for group in kind.devices.chunk_by(|a, b| a.group == b.group) {
+            first += group.len() as u32;
+            list.extend(Some(first / template.devices(k)).filter(|n| (1..=most).contains(n)));
+        }
+    }
+    list.sort_unstable_by(|a, b| b.cmp(a));
+    list.dedup();
+    list
+}
+
 /// TP degrees that fit a kind: divisors of its node, so that groups never straddle two nodes.
 pub fn tp_degrees(kind: &Kind) -> impl Iterator<Item = u32> {
     tp_degrees_of(kind.gpus_per_node)

@@ -3,10 +3,11 @@
 //! A node is a *key*, the choices that lead to it, as numbers:
 //!
 //! ```text
-//!   frame  lead  option of each kind  micro-batches of each part  borders of each part
-//!     |     |            |                       |                         |
-//!     |     |            |                       |                         +- inner borders, part by part: a plan
-//!     |     |            |                       +- all pipelines of the part together
+//!   frame  lead  option of each kind  pipelines of each part  micro-batches of each part  borders of each part
+//!     |     |            |                     |                       |                         |
+//!     |     |            |                     |                       |     inner borders, part by part: a plan -+
+//!     |     |            |                     |                       +- all pipelines of the part together
+//!     |     |            |                     +- so many fewer than the most
 //!     |     |            +- template of the pipelines on what is left of that kind, from 1; 0: left out
 //!     |     +- template of the pipelines that join kinds, from 1; 0: none
 //!     +- micro-batch size and placement
@@ -14,21 +15,26 @@
 //!
 //! A prefix of a key is a partial plan. Keys order plans: of two equally fast plans the one with the smaller key is better.
 
+mod choice;
+mod menu;
+
+pub(crate) use choice::{Band, Choice, Pace, Timed};
+pub(crate) use menu::{Beside, Menu, at_least};
+
 use crate::cost::beside::{self, PartOf};
-use crate::cost::cuts::View;
 use crate::cost::placed::Placed;
 use crate::cost::rings::Rings;
 use crate::cost::setting::{Apart, Sharers, kind_bit};
 use crate::cost::{NoFit, Setting, Tables, TemplateCost};
 use crate::place::Place;
 use crate::rules::Rule;
-use crate::space::{Kind, StageShape, Template, templates};
+use crate::space::{Kind, StageShape, Template, numbers, templates};
 use rayon::prelude::*;
 use sim_core::{CapacitySource, Digest, SimTime};
 use sim_models::plan::Schedule;
 use sim_models::scenario::Scenario;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 /// A node of the tree. See the head of this file.
 pub(crate) type Key = Vec<u32>;
@@ -48,143 +54,6 @@ pub(crate) struct Entry {
     pub(crate) cost: Arc<TemplateCost>,
     /// Ways to cut the layers into its stages.
     pub(crate) partitions: u128,
-}
-
-/// So many pipelines of a template: what a combination is made of.
-pub(crate) struct Choice {
-    pub(crate) template: usize,
-    pub(crate) pipelines: u32,
-    pub(crate) cost: Arc<TemplateCost>,
-    /// The transfers at best, without rings.
-    alone: Setting,
-    /// With whom its pipelines may share gradients, as good as that can be.
-    timed: Mutex<BTreeMap<Sharers, Arc<Timed>>>,
-    /// The least step of the slowest stage, and the longest transfers of a stage for one micro-batch; ps.
-    pub(crate) bottleneck: u64,
-    pub(crate) slack: u64,
-}
-
-impl Choice {
-    /// No fewer micro-batches than one pipeline can run within `time`.
-    pub(crate) fn at_most(&self, time: u64) -> u64 {
-        time.saturating_add(self.slack) / self.bottleneck
-    }
-
-    /// Sharing gradients with nobody else.
-    pub(crate) fn by_itself(&self) -> Sharers {
-        Sharers { own: self.pipelines, all: self.pipelines, across: false, apart: 0 }
-    }
-}
-
-/// Of numbers of pipelines that hardly differ, the least: 0, 1, 2, 3, 4, 6, 8, 12, ...
-fn band(pipelines: u32) -> u32 {
-    let Some(size) = pipelines.checked_ilog2() else { return 0 };
-    let (power, half) = (1 << size, (1 << size) / 2);
-    if pipelines >= power + half { power + half } else { power }
-}
-
-/// What the pipelines of a choice can do at best, in certain surroundings.
-pub(crate) struct Timed {
-    around: Setting,
-    /// Bounds by micro-batches.
-    known: Mutex<BTreeMap<u32, Option<u64>>>,
-}
-
-impl Timed {
-    pub(crate) fn new(around: Setting) -> Timed {
-        Timed { around, known: Mutex::default() }
-    }
-
-    /// A lower bound of an iteration in which one of the pipelines runs so many micro-batches; `None` when no cut fits.
-    pub(crate) fn time(&self, choice: &Choice, micro_batches: u32) -> Option<u64> {
-        if let Some(time) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&micro_batches) {
-            return *time;
-        }
-        let view = View { micro_batches, around: self.around.clone() };
-        let time = choice.cost.time(&view);
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(micro_batches, time);
-        time
-    }
-
-    /// The most micro-batches, up to `most`, that one pipeline can run within `limit`.
-    pub(crate) fn capacity(&self, choice: &Choice, limit: u64, most: u32) -> u32 {
-        let within = |n: u32| self.time(choice, n).is_some_and(|t| t <= limit);
-        let mut high = u32::try_from(choice.at_most(limit)).unwrap_or(u32::MAX).min(most);
-        if high == 0 || within(high) {
-            return high;
-        }
-        // Near the end each micro-batch more takes about a bottleneck more.
-        let over = self.time(choice, high).map_or(0, |t| (t - limit) / choice.bottleneck);
-        let mut low = high.saturating_sub(u32::try_from(over).unwrap_or(u32::MAX)).saturating_sub(1);
-        let mut step = 1;
-        while low > 0 && !within(low) {
-            high = low;
-            low = low.saturating_sub(step);
-            step *= 2;
-        }
-        while low + 1 < high {
-            let middle = low + (high - low) / 2;
-            if within(middle) { low = middle } else { high = middle }
-        }
-        low
-    }
-}
-
-/// Templates of one kind for what is left of its devices: the number of a template, and its choice.
-pub(crate) struct Menu {
-    options: Vec<(u32, usize)>,
-    /// The most micro-batches that any of them runs, by the time and what they are beside.
-    most: Mutex<BTreeMap<(u64, Beside), u64>>,
-}
-
-/// The parts that are decided, as a menu sees them: their pipelines, at least, and the bit of its kind if one of them has none
-/// of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Beside {
-    pipelines: u32,
-    apart: u64,
-}
-
-impl Menu {
-    fn new(options: Vec<(u32, usize)>) -> Menu {
-        Menu { options, most: Mutex::default() }
-    }
-
-    /// No fewer micro-batches, each pipeline up to `need`, than any of these runs within `time`.
-    pub(crate) fn most(&self, tree: &Tree<'_>, frame: usize, beside: Beside, time: u64, need: u32) -> u64 {
-        let key = (time, beside);
-        if let Some(most) = self.most.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return *most;
-        }
-        // Those that seem to run most first: the others are hardly looked at.
-        let busy = |(_, c): &(u32, usize)| {
-            let choice = &tree.choices[*c];
-            (choice.at_most(time).min(u64::from(need)) * u64::from(choice.pipelines), *c)
-        };
-        let mut list: Vec<(u64, usize)> = self.options.iter().map(busy).collect();
-        list.sort_by_key(|(at_most, _)| std::cmp::Reverse(*at_most));
-        let mut most = 0;
-        for (at_most, c) in list {
-            if at_most <= most {
-                break;
-            }
-            let choice = &tree.choices[c];
-            let all = band(choice.pipelines + beside.pipelines).max(choice.pipelines);
-            let sharers = Sharers { all, apart: beside.apart, ..choice.by_itself() };
-            let each = tree.timed(frame, c, sharers).capacity(choice, time, need);
-            most = most.max(u64::from(each) * u64::from(choice.pipelines));
-        }
-        self.most.lock().unwrap_or_else(PoisonError::into_inner).insert(key, most);
-        most
-    }
-}
-
-impl std::ops::Deref for Menu {
-    type Target = [(u32, usize)];
-
-    fn deref(&self) -> &Self::Target {
-        &self.options
-    }
 }
 
 /// A frame and its leading choice, with the options of each kind for the devices left.
@@ -309,12 +178,13 @@ impl<'a> Tree<'a> {
                 None => {}
             }
         }
+        let need = self.micro_batches(f);
         // Which choices there are, in order: the leads, then what the menus need.
         let mut wanted: Vec<(usize, u32)> = Vec::new();
-        let mut numbers: BTreeMap<(usize, u32), usize> = BTreeMap::new();
+        let mut known: BTreeMap<(usize, u32), usize> = BTreeMap::new();
         let first = self.choices.len();
         let mut want = |t: usize, pipelines: u32| {
-            *numbers.entry((t, pipelines)).or_insert_with(|| {
+            *known.entry((t, pipelines)).or_insert_with(|| {
                 wanted.push((t, pipelines));
                 first + wanted.len() - 1
             })
@@ -325,7 +195,7 @@ impl<'a> Tree<'a> {
             let mut free = all.clone();
             let lead = lead.map(|t| {
                 let template = &self.templates[t];
-                let pipelines = template.most(&all);
+                let pipelines = template.most(&all).min(need);
                 for (k, free) in free.iter_mut().enumerate() {
                     *free -= pipelines * template.devices(k);
                 }
@@ -336,7 +206,7 @@ impl<'a> Tree<'a> {
                 let menu = menus.entry((k, *free)).or_insert_with(|| {
                     let mut menu = Vec::new();
                     for &t in &of_kind[k] {
-                        let pipelines = free / self.templates[t].devices(k);
+                        let pipelines = (free / self.templates[t].devices(k)).min(need);
                         if pipelines > 0 {
                             menu.push((t as u32 + 1, want(t, pipelines)));
                         }
@@ -362,24 +232,35 @@ impl<'a> Tree<'a> {
     }
 
     fn choice(&self, priced: &[Priced], f: usize, t: usize, pipelines: u32) -> Choice {
-        let (frame, template) = (self.frames[f], &self.templates[t]);
+        let numbers =
+            numbers(self.scenario, self.kinds, &self.templates[t], pipelines, self.micro_batches(f));
+        let template = &self.templates[t];
         let entry = priced[t].as_ref().unwrap_or_else(|_| unreachable!("only priced templates are chosen"));
-        // Placed stage by stage, a replica's next stage is as many devices further on as the stage has in all.
-        let far = |s: &StageShape| pipelines * s.tp >= self.kinds[s.kind as usize].gpus_per_node;
-        let apart = match frame.place {
-            Place::Stages if template.stages.iter().all(far) => Apart::Always,
-            _ => Apart::Maybe,
+        let pace = |most: u32, apart: Apart, known: Option<(u64, u64)>| {
+            let alone = Setting::at_best(&self.rings, template, self.frames[f].micro_batch, apart);
+            let (bottleneck, slack) =
+                known.unwrap_or_else(|| (entry.cost.bottleneck(&alone).max(1), alone.slack()));
+            Pace { most, alone, bottleneck, slack }
         };
-        let alone = Setting::at_best(&self.rings, template, frame.micro_batch, apart);
-        Choice {
-            template: t,
-            pipelines,
-            cost: Arc::clone(&entry.cost),
-            slack: alone.slack(),
-            bottleneck: entry.cost.bottleneck(&alone).max(1),
-            alone,
-            timed: Mutex::default(),
+        let near = match self.frames[f].place {
+            Place::Stages => beside::most_near(self.kinds, template).min(pipelines),
+            Place::Pipelines => pipelines,
+        };
+        let mut paces = Vec::new();
+        if near < pipelines {
+            paces.push(pace(pipelines, Apart::Always, None));
         }
+        if near > 0 {
+            // Nearer to each other they have the same passes: they are no faster than without their transfers. That is
+            // near enough where all pipelines together run more.
+            let known = paces.first().and_then(|p| {
+                let bottleneck = p.bottleneck.checked_sub(p.slack).filter(|b| *b > 0)?;
+                let less = f64::from(near) / (bottleneck as f64) < p.rate();
+                less.then_some((bottleneck, p.slack))
+            });
+            paces.push(pace(near, Apart::Maybe, known));
+        }
+        Choice::new(t, numbers, Arc::clone(&entry.cost), paces)
     }
 
     /// What the pipelines of a choice can do at best when they share gradients so.
@@ -388,14 +269,17 @@ impl<'a> Tree<'a> {
         let mut known = choice.timed.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || {
             let (template, place) = (&self.templates[choice.template], self.frames[frame].place);
-            Arc::new(Timed::new(choice.alone.sharing(&self.rings, &choice.cost, template, place, &sharers)))
+            let pace = choice.pace(sharers.own);
+            let around = pace.alone.sharing(&self.rings, &choice.cost, template, place, &sharers);
+            Arc::new(Timed::new(choice, pace, around))
         };
         Arc::clone(known.entry(sharers).or_insert_with(new))
     }
 
-    /// With whom these parts share gradients, when others may come; and what a menu of each kind is beside.
+    /// With whom one pipeline of each of these parts shares gradients, when others may come; and what a menu of each kind is
+    /// beside.
     pub(crate) fn sharers(&self, parts: &[usize]) -> (Vec<Sharers>, Vec<Beside>) {
-        let of = self.parts_of(parts);
+        let of = self.parts_of(parts, &[]);
         // Few cases, that menus need not be looked into again and again.
         let pipelines = match of.iter().map(|p| p.pipelines).sum::<u32>() {
             0 => 0,
@@ -409,9 +293,7 @@ impl<'a> Tree<'a> {
                 apart: if without { kind_bit(k) } else { 0 },
             }
         };
-        let mut sharers = beside::sharers(&self.rings, &of);
-        sharers.iter_mut().for_each(|s| s.all = band(s.all).max(s.own));
-        (sharers, (0..self.kinds.len()).map(beside).collect())
+        (beside::sharers(&self.rings, &of), (0..self.kinds.len()).map(beside).collect())
     }
 
     /// Complete plans under all roots, or under those of a shard.
@@ -428,10 +310,11 @@ impl<'a> Tree<'a> {
             digest.add(u64::from(frame.micro_batch), frame.place as u64);
         }
         for choice in &self.choices {
-            digest.add(choice.template as u64, u64::from(choice.pipelines));
-            digest.add(choice.bottleneck, choice.slack);
-            let all = choice.cost.layers;
+            digest.add(choice.template as u64, u64::from(choice.pipelines()));
+            choice.numbers.iter().for_each(|n| digest.add(u64::from(*n), 0));
+            digest.add(choice.paces[0].bottleneck, choice.paces[0].slack);
             for stage in &choice.cost.stages {
+                let all = choice.cost.layers;
                 digest.add(stage.both(0, all), stage.update(0, all));
                 digest.add(stage.excess(0, all, 1) as u64, stage.gradients(0, all));
             }
@@ -475,52 +358,95 @@ impl<'a> Tree<'a> {
         root.lead.map(|l| l.1).into_iter().chain(options.iter().zip(&root.menus).filter_map(find)).collect()
     }
 
+    /// Pipelines of each part, as far as a key says.
+    pub(crate) fn counts(&self, parts: &[usize], key: &[u32]) -> Vec<u32> {
+        let fewer = key.get(self.head()..).unwrap_or(&[]);
+        parts.iter().zip(fewer).map(|(p, fewer)| self.choices[*p].pipelines() - fewer).collect()
+    }
+
+    /// A key with so many pipelines of each part.
+    pub(crate) fn counted(&self, key: &[u32], parts: &[usize], counts: &[u32]) -> Key {
+        let fewer = parts.iter().zip(counts).map(|(p, n)| self.choices[*p].pipelines() - n);
+        key.iter().copied().chain(fewer).collect()
+    }
+
     /// Whether these parts are a combination of this frame and not of the other placement.
     pub(crate) fn is_new(&self, root: &Root, parts: &[usize]) -> bool {
         let differs = |c: &usize| self.differs[self.choices[*c].template];
         !parts.is_empty() && (self.frames[root.frame].place == Place::Stages || parts.iter().any(differs))
     }
 
-    /// The least price of the nodes that these choices take, 10^-6 dollars an hour.
-    pub(crate) fn price(&self, parts: &[usize]) -> u64 {
+    /// The same with so many pipelines of each: one pipeline alone has one placement.
+    pub(crate) fn is_new_with(&self, root: &Root, parts: &[usize], counts: &[u32]) -> bool {
+        let differs = |(c, n): (&usize, &u32)| *n > 1 && self.differs[self.choices[*c].template];
+        self.frames[root.frame].place == Place::Stages || parts.iter().zip(counts).any(differs)
+    }
+
+    /// The least price of the nodes that these choices take with so many pipelines each, or one where that is not known;
+    /// 10^-6 dollars an hour.
+    pub(crate) fn price(&self, parts: &[usize], counts: &[u32]) -> u64 {
         let of_kind = |(k, kind): (usize, &Kind)| {
-            let used = |p: &usize| {
-                let choice = &self.choices[*p];
-                choice.pipelines * self.templates[choice.template].devices(k)
+            let used = |(i, p): (usize, &usize)| {
+                let count = counts.get(i).copied().unwrap_or(1);
+                count * self.templates[self.choices[*p].template].devices(k)
             };
-            let nodes = parts.iter().map(used).sum::<u32>().div_ceil(kind.gpus_per_node);
-            let least = kind.groups().into_iter().map(|g| self.scenario.cost.node(g)).min().unwrap_or(0);
-            least.saturating_mul(u64::from(nodes))
+            let nodes = parts.iter().enumerate().map(used).sum::<u32>().div_ceil(kind.gpus_per_node);
+            self.node_price(kind).saturating_mul(u64::from(nodes))
         };
         self.kinds.iter().enumerate().map(of_kind).fold(0, u64::saturating_add)
     }
 
-    /// These choices as the costs see them.
-    pub(crate) fn parts_of(&self, parts: &[usize]) -> Vec<PartOf<'_>> {
-        let of = |p: &usize| {
+    fn node_price(&self, kind: &Kind) -> u64 {
+        kind.groups().into_iter().map(|g| self.scenario.cost.node(g)).min().unwrap_or(0)
+    }
+
+    /// The least price of the devices of one pipeline, 10^-6 dollars an hour.
+    pub(crate) fn pipeline_price(&self, choice: usize) -> f64 {
+        let template = &self.templates[self.choices[choice].template];
+        let of_kind = |(k, kind): (usize, &Kind)| {
+            f64::from(template.devices(k)) / f64::from(kind.gpus_per_node) * self.node_price(kind) as f64
+        };
+        self.kinds.iter().enumerate().map(of_kind).sum()
+    }
+
+    /// So many pipelines of these choices as the costs see them; one of each where that is not known.
+    pub(crate) fn parts_of(&self, parts: &[usize], counts: &[u32]) -> Vec<PartOf<'_>> {
+        let of = |(i, p): (usize, &usize)| {
             let choice = &self.choices[*p];
             let template = &self.templates[choice.template];
-            PartOf { template, cost: &choice.cost, pipelines: choice.pipelines }
+            PartOf { template, cost: &choice.cost, pipelines: counts.get(i).copied().unwrap_or(1) }
         };
-        parts.iter().map(of).collect()
+        parts.iter().enumerate().map(of).collect()
     }
 
-    /// What the parts of a combination can do at best beside each other.
-    pub(crate) fn together(&self, root: &Root, parts: &[usize]) -> Vec<Arc<Timed>> {
+    /// What the parts of a combination can do at best beside each other, with so many pipelines each.
+    pub(crate) fn together(&self, root: &Root, parts: &[usize], counts: &[u32]) -> Vec<Arc<Timed>> {
+        let of = self.parts_of(parts, counts);
         if !self.several_zones {
-            let sharers = beside::sharers(&self.rings, &self.parts_of(parts));
+            let sharers = beside::sharers(&self.rings, &of);
             return parts.iter().zip(sharers).map(|(c, s)| self.timed(root.frame, *c, s)).collect();
         }
-        let alone: Vec<&Setting> = parts.iter().map(|p| &self.choices[*p].alone).collect();
+        let paces: Vec<&Pace> = parts.iter().zip(counts).map(|(p, n)| self.choices[*p].pace(*n)).collect();
+        let alone: Vec<&Setting> = paces.iter().map(|p| &p.alone).collect();
         let place = self.frames[root.frame].place;
-        let settings = beside::settings(&self.rings, place, &self.parts_of(parts), &alone);
-        settings.into_iter().map(|around| Arc::new(Timed::new(around))).collect()
+        let settings = beside::settings(&self.rings, place, &of, &alone);
+        let new = |((p, pace), around): ((&usize, &&Pace), Setting)| {
+            Arc::new(Timed::new(&self.choices[*p], pace, around))
+        };
+        parts.iter().zip(&paces).zip(settings).map(new).collect()
     }
 
-    /// A combination with so many micro-batches for each part, on its devices.
-    pub(crate) fn place(&'a self, root: &Root, parts: &[usize], shares: &[u32]) -> Result<Placed<'a>, Rule> {
+    /// A combination with so many pipelines and micro-batches for each part, on its devices.
+    pub(crate) fn place(
+        &'a self,
+        root: &Root,
+        parts: &[usize],
+        counts: &[u32],
+        shares: &[u32],
+    ) -> Result<Placed<'a>, Rule> {
         let frame = self.frames[root.frame];
-        Placed::new(&self.rings, (frame.micro_batch, frame.place), &self.parts_of(parts), shares)
+        let parts = self.parts_of(parts, counts);
+        Placed::new(&self.rings, (frame.micro_batch, frame.place), &parts, shares)
     }
 
     /// The root of a key.
@@ -530,36 +456,62 @@ impl<'a> Tree<'a> {
         Some(&self.roots[at])
     }
 
-    /// Complete plans under one root: for each choice of options, its partitions times its shares by template.
+    /// Complete plans under one root: for each choice of options and number of their pipelines, its partitions times its
+    /// shares by template.
     fn represented(&self, root: &Root, priced: &[Priced]) -> u128 {
+        let total = self.micro_batches(root.frame) as usize;
         let partitions = |c: usize| priced[self.choices[c].template].as_ref().map_or(0, |e| e.partitions);
-        let total = self.micro_batches(root.frame);
+        // With more than one pipeline of none but `only`.
         let plans = |only: &dyn Fn(usize) -> bool| {
-            // Sums over the choices of their partitions, by number of templates chosen and of their pipelines.
-            let mut sums: BTreeMap<(u32, u32), u128> = BTreeMap::new();
-            match root.lead {
-                Some((_, c)) => sums.insert((1, self.choices[c].pipelines), partitions(c)),
-                None => sums.insert((0, 0), 1),
-            };
-            for menu in &root.menus {
-                for ((n, pipelines), sum) in sums.clone() {
-                    for (_, c) in menu.iter().filter(|(_, c)| only(*c)) {
-                        let with = sums.entry((n + 1, pipelines + self.choices[*c].pipelines)).or_default();
-                        *with = with.saturating_add(sum.saturating_mul(partitions(*c)));
+            // Partitions by the number of pipelines.
+            let by_number = |choices: &mut dyn Iterator<Item = usize>| {
+                let mut sums: Vec<u128> = Vec::new();
+                for c in choices {
+                    let choice = &self.choices[c];
+                    sums.resize(sums.len().max(choice.pipelines() as usize + 1), 0);
+                    for n in choice.numbers.iter().filter(|n| **n == 1 || only(c)) {
+                        sums[*n as usize] = sums[*n as usize].saturating_add(partitions(c));
                     }
                 }
+                sums
+            };
+            // [templates chosen][their pipelines].
+            let mut all: Vec<Vec<u128>> = vec![vec![1]];
+            if let Some((_, c)) = root.lead {
+                all = vec![Vec::new(), by_number(&mut std::iter::once(c))];
+            }
+            for menu in &root.menus {
+                let mine = by_number(&mut menu.iter().map(|(_, c)| *c));
+                let mut with = all.clone();
+                with.push(Vec::new());
+                for (n, sums) in all.iter().enumerate() {
+                    let next = &mut with[n + 1];
+                    let longest = (sums.len() + mine.len()).saturating_sub(1).min(total + 1);
+                    next.resize(next.len().max(longest), 0);
+                    for (a, x) in sums.iter().enumerate().filter(|(_, x)| **x > 0) {
+                        for (b, y) in mine.iter().enumerate().filter(|(b, y)| **y > 0 && a + b <= total) {
+                            next[a + b] = next[a + b].saturating_add(x.saturating_mul(*y));
+                        }
+                    }
+                }
+                all = with;
             }
             // Each pipeline has a micro-batch at least.
-            let shares = |((n, pipelines), sum): (&(u32, u32), &u128)| match total.checked_sub(*pipelines) {
-                Some(left) if *n > 0 => sum.saturating_mul(binomial(left + n - 1, n - 1)),
-                _ => 0,
+            let shares = |(n, pipelines, sum): (usize, usize, u128)| {
+                let left = (total - pipelines.min(total)) as u32;
+                sum.saturating_mul(binomial(left + n as u32 - 1, n as u32 - 1))
             };
-            sums.iter().map(shares).fold(0, u128::saturating_add)
+            let of = |(n, sums): (usize, &Vec<u128>)| -> u128 {
+                let each = sums.iter().enumerate().filter(|(p, _)| *p <= total);
+                each.map(|(p, sum)| shares((n, p, *sum))).fold(0, u128::saturating_add)
+            };
+            all.iter().enumerate().skip(1).map(of).fold(0, u128::saturating_add)
         };
         let all = plans(&|_| true);
-        if root.lead.is_some() || self.frames[root.frame].place == Place::Stages {
+        if self.frames[root.frame].place == Place::Stages {
             return all;
         }
+        // Those whose placement is the other one's: templates whose placements differ have one pipeline.
         all - plans(&|c| !self.differs[self.choices[c].template]).min(all)
     }
 

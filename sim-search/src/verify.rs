@@ -11,7 +11,7 @@ use crate::cost::setting::{Apart, Sharers, kind_bit};
 use crate::cost::{Setting, Tables, TemplateCost};
 use crate::place::Place;
 use crate::search::Fate;
-use crate::space::{Kind, StageShape, Template, kinds, templates};
+use crate::space::{Kind, Template, kinds, numbers, templates};
 use sim_core::SimTime;
 use sim_models::fold::Folding;
 use sim_models::iteration::{Simulator, memory_needs};
@@ -127,12 +127,12 @@ struct Root<'r> {
     /// What pipelines of a template run below the answer, by whom they share gradients with.
     known: &'r RefCell<BTreeMap<(usize, Sharers), u32>>,
     lead: Option<(usize, u32)>,
-    /// Templates on what is left of each kind, and how many pipelines.
+    /// Templates on what is left of each kind, and how many pipelines fit.
     menus: Vec<Vec<(usize, u32)>>,
 }
 
 impl<'r> Root<'r> {
-    /// The parts of a key, as far as it goes.
+    /// The parts of a key, as far as it goes, as many pipelines of each as fit.
     fn parts(&self, key: &[u32]) -> Vec<PartOf<'r>> {
         let of = |(t, pipelines): (usize, u32)| {
             let cost = self.costs[t].as_ref()?;
@@ -145,55 +145,73 @@ impl<'r> Root<'r> {
         self.lead.into_iter().chain(options.filter_map(find)).filter_map(of).collect()
     }
 
+    /// The surroundings of so many pipelines, whatever else there is.
     fn alone(&self, part: &PartOf<'_>) -> Setting {
-        let kinds = self.rings.kinds();
-        let far = |s: &StageShape| part.pipelines * s.tp >= kinds[s.kind as usize].gpus_per_node;
         let apart = match self.place {
-            Place::Stages if part.template.stages.iter().all(far) => Apart::Always,
+            Place::Stages if part.pipelines > beside::most_near(self.rings.kinds(), part.template) => {
+                Apart::Always
+            }
             _ => Apart::Maybe,
         };
         Setting::at_best(self.rings, part.template, self.micro_batch, apart)
     }
 
-    /// What surrounds the parts of a whole combination.
+    /// What surrounds the parts of a combination with so many pipelines of each.
     fn beside(&self, parts: &[PartOf<'_>]) -> Vec<Setting> {
         let alone: Vec<Setting> = parts.iter().map(|p| self.alone(p)).collect();
         beside::settings(self.rings, self.place, parts, &alone.iter().collect::<Vec<_>>())
     }
 
-    /// The most micro-batches that a part runs within `time`, sharing gradients so; looked into once.
-    fn run(&self, part: &PartOf<'_>, t: usize, sharers: Sharers, time: u64) -> u64 {
+    /// The most micro-batches that one pipeline of a template runs within `time`, sharing gradients so; looked into once.
+    fn each(&self, t: usize, sharers: Sharers, time: u64) -> u64 {
+        let (template, Some(cost)) = (&self.templates[t], &self.costs[t]) else { return 0 };
         let known = self.known.borrow().get(&(t, sharers)).copied();
         let each = known.unwrap_or_else(|| {
-            let around = self.alone(part).sharing(self.rings, part.cost, part.template, self.place, &sharers);
-            let each = most(part.cost, &around, time, self.need);
+            let alone = self.alone(&PartOf { template, cost, pipelines: sharers.own });
+            let around = alone.sharing(self.rings, cost, template, self.place, &sharers);
+            let each = most(cost, &around, time, self.need);
             self.known.borrow_mut().insert((t, sharers), each);
             each
         });
-        u64::from(each) * u64::from(part.pipelines)
+        u64::from(each)
+    }
+
+    /// What each number of pipelines of a template, up to `most`, runs within `time`, beside `sharers.all` others at least.
+    fn run(&self, t: usize, most: u32, sharers: Sharers, time: u64) -> Vec<(u32, u64)> {
+        let (scenario, kinds) = (self.rings.scenario(), self.rings.kinds());
+        let numbers = numbers(scenario, kinds, &self.templates[t], most, self.need);
+        let mut list = Vec::new();
+        for run in beside::runs(&numbers) {
+            let own = run[run.len() - 1];
+            let each = self.each(t, Sharers { own, all: sharers.all + own, ..sharers }, time);
+            list.extend(run.iter().map(|n| (*n, each * u64::from(*n))));
+        }
+        list
+    }
+
+    /// The same of each part, whatever the numbers of the others are.
+    fn runs(&self, parts: &[PartOf<'_>], time: u64) -> Vec<Vec<(u32, u64)>> {
+        let ones: Vec<PartOf<'_>> = parts.iter().map(|p| PartOf { pipelines: 1, ..*p }).collect();
+        let of = |(p, sharers): (&PartOf<'_>, Sharers)| {
+            let t = self.templates.iter().position(|t| t == p.template).unwrap_or(0);
+            self.run(t, p.pipelines, Sharers { all: sharers.all - 1, ..sharers }, time)
+        };
+        parts.iter().zip(beside::sharers(self.rings, &ones)).map(of).collect()
     }
 
     /// Whether the parts of a node, with the best of what may come, can run the batch within `time`.
     fn can(&self, key: &[u32], time: u64) -> bool {
         let (parts, decided) = (self.parts(key), key.len() - 2);
-        let of_part = |(p, around): (&PartOf<'_>, &Setting)| most(p.cost, around, time, self.need).into();
-        let times = |(each, p): (u64, &PartOf<'_>)| each * u64::from(p.pipelines);
-        let number = |p: &PartOf<'_>| self.templates.iter().position(|t| t == p.template).unwrap_or(0);
-        let runs: Vec<u64> = if decided == self.menus.len() && !parts.is_empty() {
-            parts.iter().zip(&self.beside(&parts)).map(of_part).zip(&parts).map(times).collect()
-        } else {
-            let sharers = beside::sharers(self.rings, &parts);
-            parts.iter().zip(sharers).map(|(p, sharers)| self.run(p, number(p), sharers, time)).collect()
-        };
-        let others = parts.iter().map(|p| p.pipelines).sum::<u32>().min(4);
+        let most = |run: Vec<(u32, u64)>| run.into_iter().map(|(_, n)| n).max().unwrap_or(0);
+        let runs: Vec<u64> = self.runs(&parts, time).into_iter().map(most).collect();
+        let others = (parts.len() as u32).min(4);
         let best = |(k, menu): (usize, &Vec<_>)| {
             let apart = if parts.iter().any(|p| p.template.devices(k) == 0) { kind_bit(k) } else { 0 };
             let of = |&(t, pipelines): &(usize, u32)| {
-                let part = PartOf { template: &self.templates[t], cost: self.costs[t].as_ref()?, pipelines };
-                let sharers = Sharers { own: pipelines, all: pipelines + others, across: false, apart };
-                Some(self.run(&part, t, sharers, time))
+                let sharers = Sharers { own: 0, all: others, across: false, apart };
+                most(self.run(t, pipelines, sharers, time))
             };
-            menu.iter().filter_map(of).max().unwrap_or(0)
+            menu.iter().map(of).max().unwrap_or(0)
         };
         let rest: u64 = self.menus.iter().enumerate().skip(decided).map(best).sum();
         runs.iter().all(|n| *n > 0) && runs.iter().sum::<u64>() + rest >= u64::from(self.need)
@@ -237,13 +255,14 @@ impl<'a> Checker<'a> {
             for place in [Place::Stages, Place::Pipelines] {
                 let leads = (0..templates.len()).filter(|t| {
                     let joins = templates[*t].one_kind().is_none();
-                    joins && costs[*t].is_some() && (place == Place::Stages || self.differs(*t))
+                    joins && costs[*t].is_some() && (place == Place::Stages || self.differs(&templates[*t]))
                 });
                 let known = RefCell::default();
                 let leads: Vec<Option<usize>> = std::iter::once(None).chain(leads.map(Some)).collect();
                 for lead in leads {
                     let mut free = all.clone();
-                    let lead = lead.map(|t| (t, templates[t].most(&all)));
+                    let need = scenario.training.global_batch / micro_batch;
+                    let lead = lead.map(|t| (t, templates[t].most(&all).min(need)));
                     if let Some((t, pipelines)) = lead {
                         let used = free.iter_mut().enumerate();
                         used.for_each(|(k, free)| *free -= pipelines * templates[t].devices(k));
@@ -253,7 +272,7 @@ impl<'a> Checker<'a> {
                             .iter()
                             .enumerate()
                             .filter(|(t, template)| template.one_kind() == Some(k) && costs[*t].is_some());
-                        let fit = mine.map(|(t, template)| (t, free / template.devices(k)));
+                        let fit = mine.map(|(t, template)| (t, (free / template.devices(k)).min(need)));
                         fit.filter(|(_, pipelines)| *pipelines > 0).collect()
                     };
                     let root = Root {
@@ -262,7 +281,7 @@ impl<'a> Checker<'a> {
                         templates: &templates,
                         micro_batch,
                         place,
-                        need: scenario.training.global_batch / micro_batch,
+                        need,
                         known: &known,
                         lead,
                         menus: free.iter().enumerate().map(menu).collect(),
@@ -276,8 +295,8 @@ impl<'a> Checker<'a> {
     }
 
     /// Whether the placements of a template differ.
-    fn differs(&self, t: usize) -> bool {
-        self.templates[t].stages.windows(2).any(|p| {
+    fn differs(&self, template: &Template) -> bool {
+        template.stages.windows(2).any(|p| {
             let kind = &self.kinds[p[0].kind as usize];
             (p[0] == p[1] && p[0].tp < kind.gpus_per_node) || kind.groups().len() > 1
         })
@@ -285,7 +304,8 @@ impl<'a> Checker<'a> {
 
     /// A partial combination or a whole one.
     fn node(&mut self, root: &Root<'_>, key: &mut Vec<u32>) -> Result<(), Flaw> {
-        if self.claimed(key)? && !root.can(key, self.lower.saturating_sub(1)) {
+        let claimed = self.claimed(key)?;
+        if claimed && !root.can(key, self.lower.saturating_sub(1)) {
             self.done.nodes += 1;
             return Ok(());
         }
@@ -302,18 +322,53 @@ impl<'a> Checker<'a> {
         let options =
             root.lead.iter().map(|l| l.0).chain(key[2..].iter().filter(|o| **o > 0).map(|o| *o as usize - 1));
         let chosen: Vec<usize> = options.collect();
-        if chosen.is_empty() || (root.place == Place::Pipelines && !chosen.iter().any(|t| self.differs(*t))) {
+        if chosen.is_empty()
+            || (root.place == Place::Pipelines && !chosen.iter().any(|t| self.differs(&self.templates[*t])))
+        {
             // Of nothing, or the same as in the other placement.
             return Ok(());
         }
         let parts = root.parts(key);
-        let settings = root.beside(&parts);
-        let within: Vec<u32> = parts
-            .iter()
-            .zip(&settings)
-            .map(|(p, around)| most(p.cost, around, self.lower.saturating_sub(1), root.need))
-            .collect();
-        self.shares(root, &parts, &within, root.need, key)
+        let runs = root.runs(&parts, self.lower.saturating_sub(1));
+        self.numbers(root, &parts, &runs, 0, key)
+    }
+
+    /// Every number of pipelines of each part with which they may run the batch; the parts so far run `sum`.
+    fn numbers(
+        &mut self,
+        root: &Root<'_>,
+        parts: &[PartOf<'_>],
+        runs: &[Vec<(u32, u64)>],
+        sum: u64,
+        key: &mut Vec<u32>,
+    ) -> Result<(), Flaw> {
+        let i = key.len() - 2 - root.menus.len();
+        if i < parts.len() {
+            let most = |r: &Vec<(u32, u64)>| r.iter().map(|(_, n)| *n).max().unwrap_or(0);
+            let rest: u64 = runs[i + 1..].iter().map(most).sum();
+            for &(n, own) in &runs[i] {
+                if own > 0 && sum + own + rest >= u64::from(root.need) {
+                    key.push(parts[i].pipelines - n);
+                    self.numbers(root, parts, runs, sum + own, key)?;
+                    key.pop();
+                }
+            }
+            return Ok(());
+        }
+        let mut counted = parts.to_vec();
+        let fewer = &key[key.len() - parts.len()..];
+        counted.iter_mut().zip(fewer).for_each(|(p, fewer)| p.pipelines -= fewer);
+        let differs = |p: &PartOf<'_>| p.pipelines > 1 && self.differs(p.template);
+        if root.place == Place::Pipelines && !counted.iter().any(differs) {
+            // The same as in the other placement.
+            return Ok(());
+        }
+        let below = self.lower.saturating_sub(1);
+        let settings = root.beside(&counted);
+        let within = |(p, around): (&PartOf<'_>, &Setting)| most(p.cost, around, below, root.need);
+        let within: Vec<u32> = counted.iter().zip(&settings).map(within).collect();
+        self.done.nodes += u64::from(self.claimed(key)?);
+        self.shares(root, &counted, &within, root.need, key)
     }
 
     /// Whether the certificate throws a node out; its claim is not below the answer.
@@ -336,7 +391,7 @@ impl<'a> Checker<'a> {
         left: u32,
         key: &mut Vec<u32>,
     ) -> Result<(), Flaw> {
-        let i = key.len() - 2 - root.menus.len();
+        let i = key.len() - 2 - root.menus.len() - parts.len();
         if i == parts.len() {
             return if left == 0 { self.cuts(root, parts, key) } else { Ok(()) };
         }

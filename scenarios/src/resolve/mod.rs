@@ -170,5 +170,6 @@ fn search(t: &SearchTable) -> SearchOptions {
         max_simulations: t.max_simulations.as_ref().map_or(default.max_simulations, |v| v.value.0),
         micro_batches,
         max_stages: t.max_stages.as_ref().map_or(default.max_stages, |v| v.value.u32()),
+        every_number: t.every_number.as_ref().map_or(default.every_number, |v| v.value),
     }
 }

@@ -4,7 +4,7 @@ use super::rings::{Hop, Rings};
 use super::setting::{self, Shared, Sharers, kind_bit};
 use super::{Setting, TemplateCost};
 use crate::place::Place;
-use crate::space::{StageShape, Template};
+use crate::space::{Kind, StageShape, Template};
 use sim_models::scenario::Scenario;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -18,6 +18,28 @@ pub struct PartOf<'t> {
     pub cost: &'t TemplateCost,
     /// How many pipelines.
     pub pipelines: u32,
+}
+
+/// Numbers of pipelines in runs that are looked at together: the first, which is the most, alone, then those within a quarter of
+/// the largest of each.
+pub fn runs(numbers: &[u32]) -> impl Iterator<Item = &[u32]> {
+    let mut rest = numbers;
+    let mut alone = true;
+    std::iter::from_fn(move || {
+        let largest = *rest.first()?;
+        let together = |n: &&u32| u64::from(**n) * 4 > u64::from(largest) * 3;
+        let count = if std::mem::take(&mut alone) { 1 } else { rest.iter().take_while(together).count() };
+        let (run, after) = rest.split_at(count);
+        rest = after;
+        Some(run)
+    })
+}
+
+/// Pipelines of a template, placed stage by stage, of which there may be so many and still neighbouring stages of one on one
+/// node: a replica's next stage is as many devices further on as the stage has in all.
+pub fn most_near(kinds: &[Kind], template: &Template) -> u32 {
+    let far = |s: &StageShape| kinds[s.kind as usize].gpus_per_node.div_ceil(s.tp);
+    template.stages.iter().map(far).max().unwrap_or(1) - 1
 }
 
 /// Zones of a stage's kind.

@@ -67,6 +67,13 @@ pub struct Sharers {
     pub apart: u64,
 }
 
+impl Sharers {
+    /// So many pipelines that share gradients with nobody else.
+    pub fn by_itself(pipelines: u32) -> Sharers {
+        Sharers { own: pipelines, all: pipelines, across: false, apart: 0 }
+    }
+}
+
 /// The bit of a kind; kinds past the last bit have none.
 pub fn kind_bit(kind: usize) -> u64 {
     1u64.checked_shl(kind as u32).unwrap_or(0)

@@ -108,6 +108,20 @@ impl TemplateCost {
         self.minimax(|s, first, end| self.stages[s].excess(first, end, self.in_flight(s, micro_batches)))
     }
 
+    /// The most micro-batches, up to `most`, with which some cut fits: those in flight grow with them.
+    pub fn most_that_fit(&self, most: u32) -> u32 {
+        let fits = |n: u32| self.least_excess(n) <= 0;
+        if most > 0 && fits(most) {
+            return most;
+        }
+        let (mut low, mut high) = (0, most);
+        while low + 1 < high {
+            let middle = low + (high - low) / 2;
+            if fits(middle) { low = middle } else { high = middle }
+        }
+        low
+    }
+
     /// The least over every contiguous partition of the largest value of its stages; values grow with the layers.
     #[allow(clippy::needless_range_loop, reason = "an index into several tables")]
     fn minimax(&self, value: impl Fn(usize, usize, usize) -> i128) -> i128 {

@@ -56,26 +56,48 @@ fn way_down<'t>(tree: &'t Tree<'t>, picks: &Picks) -> Option<Vec<(u64, Key)>> {
         return None;
     }
     let mut left = tree.micro_batches(root.frame);
-    let pipelines: Vec<u32> = parts.iter().map(|p| tree.choices[*p].pipelines).collect();
+    for p in &parts {
+        // Often all that fit.
+        let numbers = &tree.choices[*p].numbers;
+        key.push(if pick(2) == 0 { 0 } else { numbers[0] - numbers[pick(numbers.len())] });
+    }
+    let counts = tree.counts(&parts, &key);
+    if !tree.is_new_with(root, &parts, &counts) {
+        return None;
+    }
     let (sharers, _) = tree.sharers(&parts);
-    let together = tree.together(root, &parts);
+    let together = tree.together(root, &parts, &counts);
     let timed: Vec<_> = together.iter().map(|t| &**t).collect();
-    way.push((bounds.within(root, &parts, &timed, 1, u64::MAX), key.clone()));
+    way.push((bounds.busy(root, &parts, &counts), key.clone()));
+    way.push((bounds.within(root, &counts, &timed, 1, u64::MAX), key.clone()));
     let (mut bound, mut beside) = (0, 0);
     for (i, p) in parts.iter().enumerate() {
-        let others: u32 = pipelines[i + 1..].iter().sum();
-        let most = left.checked_sub(others).filter(|m| *m >= pipelines[i])?;
+        let others: u32 = counts[i + 1..].iter().sum();
+        let most = left.checked_sub(others).filter(|m| *m >= counts[i])?;
         let last = i + 1 == parts.len();
-        let mine = if last { most } else { pipelines[i] + pick((most - pipelines[i] + 1) as usize) as u32 };
+        let mine = if last { most } else { counts[i] + pick((most - counts[i] + 1) as usize) as u32 };
         left -= mine;
-        let n = mine.div_ceil(pipelines[i]);
-        bound = bound.max(tree.timed(root.frame, *p, sharers[i]).time(&tree.choices[*p], n)?);
-        beside = beside.max(together[i].time(&tree.choices[*p], n)?);
+        let n = mine.div_ceil(counts[i]);
+        let band = tree.choices[*p].bands.iter().find(|b| b.fewest <= counts[i])?;
+        let sharers = crate::tree::at_least(sharers[i], band.fewest);
+        bound = bound.max(tree.timed(root.frame, *p, sharers).time(n)?);
+        beside = beside.max(together[i].time(n)?);
         key.push(mine);
+    }
+    // Its numbers of pipelines are given by the time that they take.
+    if let Some((before, _)) = way.last() {
+        let mut given = false;
+        // A bound is to a five-hundredth.
+        let within = before + before / 500 + 2;
+        bounds.numbers(root, &parts, (None, within), &[], &mut |numbers| {
+            given |= numbers == &counts[..];
+            !given
+        });
+        assert!(given, "{counts:?} of {key:?} is not among those within {within}");
     }
     way.push((bound, key.clone()));
     way.push((beside, key.clone()));
-    let placed = tree.place(root, &parts, &key[tree.head()..]).ok()?;
+    let placed = tree.place(root, &parts, &counts, &key[tree.head() + parts.len()..]).ok()?;
     way.push((placed.bound(u64::MAX)?, key.clone()));
     let mut bound = 0;
     let mut inner = Vec::new();
@@ -99,7 +121,7 @@ fn no_bound_of_a_partial_plan_is_above_a_plan_below_it() {
         1 => any_small().prop_map(|s| s.scenario()),
         2 => any_tiny().prop_map(|t| t.scenario())
     ];
-    let picks = prop::collection::vec(any::<prop::sample::Index>(), 24);
+    let picks = prop::collection::vec(any::<prop::sample::Index>(), 32);
     let (mut runner, checked) = (TestRunner::new(config), std::cell::Cell::new(0));
     let law = |(scenario, ways, start): (sim_models::scenario::Scenario, Vec<Picks>, prop::sample::Index)| {
         let kinds = kinds(&scenario);
@@ -110,9 +132,9 @@ fn no_bound_of_a_partial_plan_is_above_a_plan_below_it() {
             let head = tree.head();
             let root = tree.root(key).expect("a root");
             let parts = tree.parts(root, key);
-            let shares = &key[head..head + parts.len()];
-            let placed = tree.place(root, &parts, shares).expect("it was placed");
-            let plan = placed.plan(&key[head + parts.len()..]);
+            let (counted, shared) = (head + parts.len(), head + 2 * parts.len());
+            let placed = tree.place(root, &parts, &tree.counts(&parts, key), &key[counted..shared]);
+            let plan = placed.expect("it was placed").plan(&key[shared..]);
             let at = SimTime::from_ps(start.index(30) as u64 * 1_000_000_000_000);
             let iteration = simulate(&scenario, &plan, &iteration::Options { at, fold: true });
             let iteration = iteration.map_err(|e| TestCaseError::fail(format!("{e}: {key:?}")))?;

@@ -1,7 +1,9 @@
 //! Bounds of partial combinations, before shares and cuts are known.
 
 use crate::cost::setting::Sharers;
-use crate::tree::{Beside, Choice, Menu, Root, Timed, Tree};
+use crate::cost::{higher, lower};
+use crate::tree::{Band, Choice, Menu, Pace, Root, Timed, Tree, at_least};
+use sim_models::cost;
 use std::sync::Arc;
 
 /// See the head of this file.
@@ -14,114 +16,282 @@ impl Bounds<'_> {
     /// A bound of a partial combination whose kinds up to `next` are decided, in O(1) a part: every pipeline busy all the time.
     pub(crate) fn quick(&self, root: &Root, parts: &[usize], next: usize) -> u64 {
         let need = f64::from(self.tree.micro_batches(root.frame));
-        let (mut rate, mut early) = (0.0, 0.0);
-        let mut add = |c: &Choice| {
-            let each = f64::from(c.pipelines) / c.bottleneck as f64;
-            rate += each;
-            early += each * c.slack as f64;
-        };
-        parts.iter().for_each(|p| add(&self.tree.choices[*p]));
-        let best = |menu: &Arc<Menu>| {
-            let fastest = |(a, b): (f64, f64), (_, c): &(u32, usize)| {
-                let c = &self.tree.choices[*c];
-                let each = f64::from(c.pipelines) / c.bottleneck as f64;
-                let early = each * c.slack as f64;
-                (if each > a { each } else { a }, if early > b { early } else { b })
+        // Pipelines a ps, and what they run more than that in any time.
+        let of = |c: &Choice| {
+            let more = |(rate, early): (f64, f64), pace: &Pace| {
+                (higher(rate, pace.rate()), higher(early, pace.rate() * pace.slack as f64))
             };
-            menu.iter().fold((0.0, 0.0), fastest)
+            c.paces.iter().fold((0.0, 0.0), more)
         };
+        let (mut rate, mut early) = (0.0, 0.0);
+        for p in parts {
+            let (more, sooner) = of(&self.tree.choices[*p]);
+            rate += more;
+            early += sooner;
+        }
         for menu in &root.menus[next..] {
-            let (more, sooner) = best(menu);
+            let best = |(a, b): (f64, f64), (_, c): &(u32, usize)| {
+                let (more, sooner) = of(&self.tree.choices[*c]);
+                (higher(a, more), higher(b, sooner))
+            };
+            let (more, sooner) = menu.iter().fold((0.0, 0.0), best);
             rate += more;
             early += sooner;
         }
         if rate > 0.0 { ((need - early) / rate * (1.0 - 1e-9)) as u64 } else { u64::MAX }
     }
 
+    /// The same of a combination with so many pipelines of each part.
+    pub(crate) fn busy(&self, root: &Root, parts: &[usize], counts: &[u32]) -> u64 {
+        let (mut rate, mut early) = (0.0, 0.0);
+        for (p, n) in parts.iter().zip(counts) {
+            let pace = self.tree.choices[*p].pace(*n);
+            let each = f64::from(*n) / pace.bottleneck as f64;
+            rate += each;
+            early += each * pace.slack as f64;
+        }
+        let need = f64::from(self.tree.micro_batches(root.frame));
+        ((need - early) / rate * (1.0 - 1e-9)) as u64
+    }
+
+    /// The least cost of a plan of a partial combination that takes no less than `time`: no micro-batch is run for less than
+    /// where it costs least.
+    pub(crate) fn cost(&self, root: &Root, parts: &[usize], next: usize, time: u64) -> u64 {
+        let (mut least, mut slack) = (f64::INFINITY, 0.0);
+        let menus = root.menus[next..].iter().flat_map(|menu| menu.iter().map(|(_, c)| c));
+        for p in parts.iter().chain(menus) {
+            for pace in &self.tree.choices[*p].paces {
+                least = lower(least, self.tree.pipeline_price(*p) * pace.bottleneck as f64);
+                slack = higher(slack, pace.slack as f64);
+            }
+        }
+        let need = f64::from(self.tree.micro_batches(root.frame));
+        let alike = need * least / (1.0 + slack / (time.max(1) as f64)) * (1.0 - 1e-9);
+        // In ps x 10^-6 dollars an hour.
+        let part = f64::from(1u32 << 20);
+        let alike = cost::for_time(1 << 20, (alike / part) as u64);
+        alike.max(cost::for_time(self.tree.price(parts, &[]), time))
+    }
+
     /// The bound of a partial combination by what its parts can run within a time: the least time, to a five-hundredth, at which
     /// that is the batch; `limit + 1` when it is above that.
     pub(crate) fn combined(&self, root: &Root, parts: &[usize], next: usize, least: u64, limit: u64) -> u64 {
-        let (sharers, beside) = self.tree.sharers(parts);
-        let of = |(p, sharers): (&usize, &Sharers)| self.tree.timed(root.frame, *p, *sharers);
-        let timed: Vec<Arc<Timed>> = parts.iter().zip(&sharers).map(of).collect();
-        let timed: Vec<&Timed> = timed.iter().map(|t| &**t).collect();
-        self.of_parts(root, parts, &timed, (next, &beside), least, limit)
+        let tree = self.tree;
+        let (sharers, beside) = tree.sharers(parts);
+        let need = tree.micro_batches(root.frame);
+        let batch = u64::from(need);
+        let run = |i: usize, band: &Band, time: u64| {
+            let timed = tree.timed(root.frame, parts[i], at_least(sharers[i], band.fewest));
+            u64::from(timed.capacity(time, need)) * u64::from(band.most)
+        };
+        let enough = |time: u64| {
+            let at_most = |p: &usize| tree.choices[*p].at_most(time, need);
+            let busy = |menu: &Arc<Menu>| menu.iter().map(|(_, c)| at_most(c)).max().unwrap_or(0);
+            let uppers: Vec<u64> = parts.iter().map(at_most).collect();
+            let mut rest: u64 = root.menus[next..].iter().map(busy).sum();
+            if uppers.iter().sum::<u64>() + rest < batch {
+                return false;
+            }
+            // What as many pipelines as fit run; other numbers are looked at where those may not be enough.
+            let tops: Vec<u64> =
+                (0..parts.len()).map(|i| run(i, &tree.choices[parts[i]].bands[0], time)).collect();
+            let others = |rest: u64| {
+                let mut uppers = uppers.clone();
+                for (i, p) in parts.iter().enumerate() {
+                    let others = rest + uppers.iter().sum::<u64>() - uppers[i];
+                    let mut most = tops[i];
+                    for band in &tree.choices[*p].bands[1..] {
+                        let upper = tree.choices[*p].band_at_most(band, time, need);
+                        if upper > most && upper + others >= batch {
+                            most = most.max(run(i, band, time));
+                        }
+                    }
+                    if most == 0 {
+                        return 0;
+                    }
+                    uppers[i] = most;
+                }
+                uppers.iter().sum()
+            };
+            let mut sum: u64 = if tops.contains(&0) { 0 } else { tops.iter().sum() };
+            let mut looked = false;
+            let mut falls_short = |sum: &mut u64, rest: u64| {
+                if (*sum == 0 || *sum + rest < batch) && !looked && !parts.is_empty() {
+                    looked = true;
+                    *sum = others(rest);
+                }
+                *sum + rest < batch || (*sum == 0 && !parts.is_empty())
+            };
+            // The menus are the costliest to look into.
+            for (k, menu) in root.menus.iter().enumerate().skip(next) {
+                if falls_short(&mut sum, rest) {
+                    return false;
+                }
+                rest = rest - busy(menu) + menu.most(tree, root.frame, beside[k], time, need);
+            }
+            !falls_short(&mut sum, rest)
+        };
+        least_time(enough, least, limit)
     }
 
-    /// The same for all parts of a combination, timed in surroundings of theirs.
+    /// The same of a combination with so many pipelines of each part, that are timed in surroundings of theirs.
     pub(crate) fn within(
         &self,
         root: &Root,
-        parts: &[usize],
+        counts: &[u32],
         timed: &[&Timed],
-        least: u64,
-        limit: u64,
-    ) -> u64 {
-        self.of_parts(root, parts, timed, (root.menus.len(), &[]), least, limit)
-    }
-
-    fn of_parts(
-        &self,
-        root: &Root,
-        parts: &[usize],
-        timed: &[&Timed],
-        (next, beside): (usize, &[Beside]),
         least: u64,
         limit: u64,
     ) -> u64 {
         let need = self.tree.micro_batches(root.frame);
         let enough = |time: u64| {
             let mut sum = 0u64;
-            for (p, timed) in parts.iter().zip(timed) {
-                let c = &self.tree.choices[*p];
-                let n = timed.capacity(c, time, need);
-                if n == 0 {
-                    return false;
+            for (pipelines, timed) in counts.iter().zip(timed) {
+                match timed.capacity(time, need) {
+                    0 => return false,
+                    n => sum += u64::from(n) * u64::from(*pipelines),
                 }
-                sum += u64::from(n) * u64::from(c.pipelines);
-            }
-            // The menus are the costliest to look into.
-            let busy = |menu: &Arc<Menu>| {
-                let most = |(_, c): &(u32, usize)| {
-                    let c = &self.tree.choices[*c];
-                    c.at_most(time).min(u64::from(need)) * u64::from(c.pipelines)
-                };
-                menu.iter().map(most).max().unwrap_or(0)
-            };
-            let mut rest: u64 = root.menus[next..].iter().map(busy).sum();
-            for (k, menu) in root.menus.iter().enumerate().skip(next) {
-                if sum + rest < u64::from(need) {
-                    return false;
-                }
-                rest -= busy(menu);
-                sum += menu.most(self.tree, root.frame, beside[k], time, need);
             }
             sum >= u64::from(need)
         };
-        // `low` is not enough, `high` is: on a grid that all nodes share, so that what a menu runs is looked into once.
-        if enough(grid::up(least)) {
-            return least;
-        }
-        let (mut low, mut high) = (grid::of(least), grid::of(least));
-        let (end, mut step) = (grid::of(limit), 1);
-        loop {
-            high = (high + step).min(end);
-            step *= 2;
-            if enough(grid::time(high)) {
-                break;
-            }
-            if high == end {
-                // Past any time nothing is enough: nothing fits. It is told where the shares are looked at.
-                return if limit < u64::MAX / 4 { limit.saturating_add(1) } else { least };
-            }
-            low = high;
-        }
-        while high - low > 1 {
-            let middle = low + (high - low) / 2;
-            if enough(grid::time(middle)) { high = middle } else { low = middle }
-        }
-        grid::time(low) + 1
+        least_time(enough, least, limit)
     }
+
+    /// Gives, in the order of keys and after the numbers of `after`, the numbers of pipelines with which a combination may run the
+    /// batch within `band.1` but not within `band.0`, until `give` has enough; whether all of the band were given, and whether
+    /// nothing is above it.
+    pub(crate) fn numbers(
+        &self,
+        root: &Root,
+        parts: &[usize],
+        band: (Option<u64>, u64),
+        after: &[u32],
+        give: &mut dyn FnMut(&[u32]) -> bool,
+    ) -> (bool, bool) {
+        let need = self.tree.micro_batches(root.frame);
+        let (sharers, _) = self.tree.sharers(parts);
+        // No more than so many, whatever surrounds them: what falls short with that is not looked at closely.
+        let most = |p: &usize| self.tree.choices[*p].at_most(band.1, need);
+        let all: u64 = parts.iter().map(most).sum();
+        let runs = |(p, sharers): (&usize, &Sharers)| -> Vec<Run> {
+            let choice = &self.tree.choices[*p];
+            let ever = u64::from(choice.most_that_fit(need));
+            let others = all - most(p);
+            let mut list = Vec::with_capacity(choice.numbers.len());
+            for range in &choice.bands {
+                let (mut within, mut before) = (0, 0);
+                if others + choice.band_at_most(range, band.1, need) >= u64::from(need) {
+                    let timed = self.tree.timed(root.frame, *p, at_least(*sharers, range.fewest));
+                    within = u64::from(timed.capacity(band.1, need));
+                    before = band.0.map_or(0, |before| u64::from(timed.capacity(before, need)));
+                }
+                for &pipelines in choice.numbers[list.len()..].iter().take_while(|n| **n >= range.fewest) {
+                    let n = u64::from(pipelines);
+                    list.push(Run { pipelines, within: within * n, before: before * n, ever: ever * n });
+                }
+            }
+            list
+        };
+        let runs: Vec<Vec<Run>> = parts.iter().zip(&sharers).map(runs).collect();
+        // The most of the parts from each one on.
+        let mut rest = vec![(0u64, 0u64); runs.len() + 1];
+        for (i, list) in runs.iter().enumerate().rev() {
+            let most = |f: &dyn Fn(&Run) -> u64| list.iter().map(f).max().unwrap_or(0);
+            rest[i] = (rest[i + 1].0 + most(&|r| r.within), rest[i + 1].1 + most(&|r| r.ever));
+        }
+        let mut walk = Numbers { runs: &runs, rest: &rest, need: u64::from(need), after, all: true, give };
+        let whole = walk.from(&mut Vec::new(), (Run::default(), true));
+        (whole, walk.all)
+    }
+}
+
+/// Micro-batches that some pipelines run at most: within a band of time, before it, and as far as memory allows.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    pipelines: u32,
+    within: u64,
+    before: u64,
+    ever: u64,
+}
+
+/// Numbers of pipelines, part by part: see [`Bounds::numbers`].
+struct Numbers<'n> {
+    runs: &'n [Vec<Run>],
+    /// Of the parts from each one on: within the band, and ever.
+    rest: &'n [(u64, u64)],
+    need: u64,
+    after: &'n [u32],
+    /// Whether none was left out as too slow.
+    all: bool,
+    give: &'n mut dyn FnMut(&[u32]) -> bool,
+}
+
+impl Numbers<'_> {
+    /// `sums`: what the parts so far run, and whether each runs something before the band.
+    fn from(&mut self, path: &mut Vec<u32>, (sums, sooner): (Run, bool)) -> bool {
+        let i = path.len();
+        if i == self.runs.len() {
+            let sooner = sooner && sums.before >= self.need;
+            return sooner || path[..] == *self.after || (self.give)(path);
+        }
+        // Up to the last given, nothing is new; each pipeline has a micro-batch at least.
+        let started = path[..] == self.after[..i.min(self.after.len())] && self.after.len() > i;
+        let first = if started { self.after[i] } else { u32::MAX };
+        let left = self.need.saturating_sub(u64::from(sums.pipelines) + (self.runs.len() - 1 - i) as u64);
+        for own in &self.runs[i] {
+            let enough = |own: u64, sum: u64, rest: u64| own > 0 && sum + own + rest >= self.need;
+            if own.pipelines > first
+                || u64::from(own.pipelines) > left
+                || !enough(own.ever, sums.ever, self.rest[i + 1].1)
+            {
+                continue;
+            }
+            if !enough(own.within, sums.within, self.rest[i + 1].0) {
+                self.all = false;
+                continue;
+            }
+            path.push(own.pipelines);
+            let with = Run {
+                pipelines: sums.pipelines + own.pipelines,
+                within: sums.within + own.within,
+                before: sums.before + own.before,
+                ever: sums.ever + own.ever,
+            };
+            let whole = self.from(path, (with, sooner && own.before > 0));
+            path.pop();
+            if !whole {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// The least time, to a five-hundredth, that is `enough`, from `least` on; `limit + 1` when it is above that.
+fn least_time(enough: impl Fn(u64) -> bool, least: u64, limit: u64) -> u64 {
+    // `low` is not enough, `high` is: on a grid that all nodes share, so that what a menu runs is looked into once.
+    if enough(grid::up(least)) {
+        return least;
+    }
+    let (mut low, mut high) = (grid::of(least), grid::of(least));
+    let (end, mut step) = (grid::of(limit), 1);
+    loop {
+        high = (high + step).min(end);
+        step *= 2;
+        if enough(grid::time(high)) {
+            break;
+        }
+        if high == end {
+            // Past any time nothing is enough: nothing fits. It is told where the shares are looked at.
+            return if limit < u64::MAX / 4 { limit.saturating_add(1) } else { least };
+        }
+        low = high;
+    }
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if enough(grid::time(middle)) { high = middle } else { low = middle }
+    }
+    grid::time(low) + 1
 }
 
 /// Times a five-hundredth apart or less: the leading 10 bits.

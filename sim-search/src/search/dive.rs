@@ -8,30 +8,27 @@ use std::sync::Arc;
 const PROBES: usize = ROUND / 4;
 
 impl<'t> Search<'t> {
-    /// The plan of a combination whose bounds are least, with the largest of them, where that is below `limit`. Its parts run
-    /// the batch within `bound`.
+    /// The plan of a combination with numbers of pipelines whose bounds are least, with the largest of them, where that is below
+    /// `limit`. Its parts run the batch within `bound`.
     pub(super) fn likeliest(
         &self,
         worker: &mut Worker<'t>,
         (root, key): (&Root, &Key),
-        parts: &[usize],
+        counts: &[u32],
         timed: &[Arc<Timed>],
         (bound, limit): (u64, u64),
     ) -> Option<(u64, Key)> {
         let need = self.tree.micro_batches(root.frame);
-        let choices: Vec<_> = parts.iter().map(|p| &self.tree.choices[*p]).collect();
-        let most = |(c, t): (&&_, &Arc<Timed>)| t.capacity(c, bound, need);
-        let mut each: Vec<u32> = choices.iter().zip(timed).map(most).collect();
-        let mut shares: Vec<u32> =
-            choices.iter().zip(&each).map(|(c, n)| n.saturating_mul(c.pipelines)).collect();
+        let mut each: Vec<u32> = timed.iter().map(|t| t.capacity(bound, need)).collect();
+        let mut shares: Vec<u32> = counts.iter().zip(&each).map(|(c, n)| n.saturating_mul(*c)).collect();
         // What is too much is taken from the parts that end last.
         let mut surplus = shares.iter().copied().fold(0, u32::saturating_add).checked_sub(need)?;
         while surplus > 0 {
-            let time = |i: usize| timed[i].time(choices[i], each[i]).unwrap_or(u64::MAX);
-            let slowest = (0..parts.len()).filter(|i| each[*i] > 1).max_by_key(|i| (time(*i), *i))?;
-            let fewer = surplus.min(choices[slowest].pipelines);
+            let time = |i: usize| timed[i].time(each[i]).unwrap_or(u64::MAX);
+            let slowest = (0..counts.len()).filter(|i| each[*i] > 1).max_by_key(|i| (time(*i), *i))?;
+            let fewer = surplus.min(counts[slowest]);
             (shares[slowest], surplus) = (shares[slowest] - fewer, surplus - fewer);
-            each[slowest] = shares[slowest].div_ceil(choices[slowest].pipelines);
+            each[slowest] = shares[slowest].div_ceil(counts[slowest]);
         }
         let with = [&key[..], &shares].concat();
         let placed = worker.placed(self.tree, &with).as_ref().ok()?;

@@ -3,7 +3,7 @@
 use super::{Objective, Outcome, Search, Worker};
 use crate::cost::placed::PlacedPart;
 use crate::rules::Rule;
-use crate::tree::{Choice, Key, Root, Timed};
+use crate::tree::{Key, Root, Timed};
 use sim_models::cost;
 use std::sync::Arc;
 
@@ -17,15 +17,18 @@ const MOST_CUTS: usize = 1 << 18;
 /// The band of bounds that a node opens at once: an eighth of a per cent.
 const BAND: u64 = 800;
 
+/// The same for numbers of pipelines, each of which has a bound of its own: an eighth.
+const NUMBERS_BAND: u64 = 8;
+
 /// How far a node is opened: what is below its bound in the queue, and up to `after` of the band, was given.
 #[derive(Clone, Default)]
 pub(super) struct State {
     /// Whether it gave children.
     pub(super) opened: bool,
-    /// Whether the bound is the better one: of a partial combination, by what it can run; of a combination, of its parts beside
-    /// each other; of shares, on their devices.
+    /// Whether the bound is the better one: of a partial combination and of a combination, by what it can run; of numbers of
+    /// pipelines, beside each other; of shares, on their devices.
     pub(super) better: bool,
-    /// The parts of a combination beside each other.
+    /// So many pipelines of the parts of a combination beside each other.
     pub(super) together: Option<Together>,
     /// The least time that is left, ps, where that is more than its value says.
     pub(super) low: u64,
@@ -48,7 +51,7 @@ pub(super) enum Step {
     Stuck,
     /// Children with their bounds; and what is left, with its bound.
     Open {
-        children: Vec<(u64, Key)>,
+        children: Vec<(u64, Key, State)>,
         again: Option<(u64, State)>,
         /// A plan to simulate before its turn, with its bound.
         probe: Option<(u64, Key)>,
@@ -57,7 +60,7 @@ pub(super) enum Step {
 
 /// A part of a combination as its shares see it.
 struct Sharer<'c> {
-    choice: &'c Choice,
+    pipelines: u32,
     timed: &'c Timed,
     /// Micro-batches of all its pipelines within the band, and at most ever.
     within: u32,
@@ -67,7 +70,7 @@ struct Sharer<'c> {
 impl Sharer<'_> {
     /// The bound with so many micro-batches.
     fn time(&self, total: u32) -> u64 {
-        self.timed.time(self.choice, total.div_ceil(self.choice.pipelines)).unwrap_or(u64::MAX)
+        self.timed.time(total.div_ceil(self.pipelines)).unwrap_or(u64::MAX)
     }
 }
 
@@ -87,14 +90,18 @@ impl<'t> Search<'t> {
             return self.options(root, key, value, state, best);
         }
         let parts = self.tree.parts(root, key);
-        if key.len() > head && (key.len() > head + parts.len() || self.inner_borders(&parts) == 0) {
+        let shared = head + 2 * parts.len();
+        if key.len() > shared || (key.len() == shared && self.inner_borders(&parts) == 0) {
             return Step::Plan(worker.simulate(self.tree, key, worst));
         }
-        // Below a combination the nodes are known, and with them what a time is worth.
-        let (objective, price) = (self.options.objective, self.tree.price(&parts));
+        // With the number of pipelines the nodes are known, and with them what a time is worth; before, they are the fewest.
+        let counts = self.tree.counts(&parts, key);
+        let (objective, price) = (self.options.objective, self.tree.price(&parts, &counts));
         let limit = objective.time(price, best);
         let bound = match value {
             0 => 0,
+            // A bound of the cost is none of the time.
+            _ if key.len() == head && objective == Objective::Cost => 0,
             value => objective.time(price, value - 1).saturating_add(1),
         };
         let bound = bound.max(state.low);
@@ -105,19 +112,30 @@ impl<'t> Search<'t> {
             return Step::Prune(Rule::Budget, None);
         }
         let step = if key.len() == head {
+            self.numbers(worker, root, &parts, key, bound, state, limit)
+        } else if key.len() == head + parts.len() {
             self.shares(worker, root, &parts, key, bound, state, limit)
         } else {
             self.cuts(worker, key, bound, state, limit)
         };
+        // Children of a combination are worth what their numbers of pipelines are.
+        let worth = |child: &Key, time: u64| match key.len() == head {
+            true => objective.value(self.tree.price(&parts, &self.tree.counts(&parts, child)), time),
+            false => objective.value(price, time),
+        };
         match step {
             Step::Open { mut children, again, mut probe } => {
-                for (bound, _) in &mut children {
-                    *bound = objective.value(price, *bound);
+                for (bound, child, _) in &mut children {
+                    *bound = worth(child, *bound);
                 }
-                let again = again.map(|(low, state)| (objective.value(price, low), State { low, ..state }));
-                if let Some((bound, _)) = &mut probe {
-                    *bound = objective.value(price, *bound);
+                if let Some((bound, plan)) = &mut probe {
+                    *bound = worth(plan, *bound);
                 }
+                let left = |low| match key.len() == head && objective == Objective::Cost {
+                    true => value.max(objective.value(price, low)),
+                    false => objective.value(price, low),
+                };
+                let again = again.map(|(low, state)| (left(low), State { low, ..state }));
                 Step::Open { children, again, probe }
             }
             step => step,
@@ -134,13 +152,13 @@ impl<'t> Search<'t> {
         let (objective, next) = (self.options.objective, key.len() - 2);
         let parts = self.tree.parts(root, key);
         if !state.better {
-            let price = self.tree.price(&parts);
+            let price = self.tree.price(&parts, &[]);
             // What the options may add is known to be no dearer only where a value is a time.
             let known = if objective == Objective::Cost { 0 } else { value };
             let least = self.bounds().quick(root, &parts, next).max(known);
             let bound = self.bounds().combined(root, &parts, next, least, objective.time(price, best));
             let better = State { better: true, ..State::default() };
-            let again = Some((objective.value(price, bound).max(value), better));
+            let again = Some((self.worth(root, &parts, next, bound).max(value), better));
             return Step::Open { children: Vec::new(), again, probe: None };
         }
         let mut children = Vec::new();
@@ -156,12 +174,95 @@ impl<'t> Search<'t> {
                 // Nothing is left that could run the batch: no plan is below.
                 continue;
             }
-            children.push((objective.value(self.tree.price(&parts), least).max(value), child));
+            let worth = self.worth(root, &parts, next + 1, least);
+            children.push((worth.max(value), child, State::default()));
         }
         Step::Open { children, again: None, probe: None }
     }
 
-    /// The shares of a combination in a band of bounds.
+    /// What a time of a partial combination is worth at least.
+    fn worth(&self, root: &Root, parts: &[usize], next: usize, time: u64) -> u64 {
+        match self.options.objective {
+            Objective::Cost => self.bounds().cost(root, parts, next, time),
+            _ => time,
+        }
+    }
+
+    /// The numbers of pipelines of a combination in a band of bounds.
+    #[allow(clippy::too_many_arguments, reason = "a node, and where it stands")]
+    fn numbers(
+        &self,
+        worker: &mut Worker<'t>,
+        root: &Root,
+        parts: &[usize],
+        key: &Key,
+        bound: u64,
+        state: &State,
+        limit: u64,
+    ) -> Step {
+        let need = self.tree.micro_batches(root.frame);
+        if parts.len() > need as usize {
+            return Step::Prune(Rule::TooFewMicroBatches, None);
+        }
+        if !state.better {
+            let most = |p: &usize| {
+                let choice = &self.tree.choices[*p];
+                u64::from(choice.most_that_fit(need)) * u64::from(choice.pipelines())
+            };
+            if parts.iter().map(most).sum::<u64>() < u64::from(need) {
+                // The parts fit, but not with what they would have in flight to run the whole batch.
+                return Step::Prune(Rule::Memory, None);
+            }
+            let least = self.bounds().quick(root, parts, root.menus.len()).max(bound);
+            let least = self.bounds().combined(root, parts, root.menus.len(), least, limit);
+            if least > bound {
+                let again = Some((least, State { after: None, ..state.clone() }));
+                return Step::Open { children: Vec::new(), again, probe: None };
+            }
+        }
+        // What it costs tells little of its time: then all numbers are in one band.
+        let high = match self.options.objective {
+            Objective::Cost => limit,
+            _ => bound.saturating_add(bound / NUMBERS_BAND).min(limit),
+        };
+        let before = state.better.then(|| bound.saturating_sub(1));
+        let mut children = Vec::new();
+        let (mut last, mut probe) = (None, None);
+        let after = state.after.as_deref().unwrap_or(&[]);
+        let (whole, all) = self.bounds().numbers(root, parts, (before, high), after, &mut |counts| {
+            if self.tree.is_new_with(root, parts, counts) {
+                let least = self.bounds().busy(root, parts, counts).max(bound);
+                let child = self.tree.counted(key, parts, counts);
+                let all = parts.iter().zip(counts).all(|(p, n)| self.tree.choices[*p].pipelines() == *n);
+                children.push(if least <= limit && all {
+                    // The likeliest is looked at closely at once.
+                    let together = Arc::new(self.tree.together(root, parts, counts));
+                    let timed: Vec<&Timed> = together.iter().map(|t| &**t).collect();
+                    let time = self.bounds().within(root, counts, &timed, least, limit);
+                    if time < limit {
+                        probe = self.likeliest(worker, (root, &child), counts, &together, (time, limit));
+                    }
+                    (time, child, State { better: true, together: Some(together), ..State::default() })
+                } else {
+                    (least, child, State::default())
+                });
+            }
+            last = Some(counts.to_vec());
+            children.len() < CHILDREN
+        });
+        let better = State { better: true, ..State::default() };
+        let again = if !whole {
+            // The first band stays the first.
+            Some((bound, State { after: last, better: state.better, ..State::default() }))
+        } else if all || high >= limit {
+            None
+        } else {
+            Some((high + 1, better))
+        };
+        Step::Open { children, again, probe }
+    }
+
+    /// The shares of a combination with so many pipelines in a band of bounds.
     #[allow(clippy::too_many_arguments, reason = "a node, and where it stands")]
     fn shares(
         &self,
@@ -174,16 +275,15 @@ impl<'t> Search<'t> {
         limit: u64,
     ) -> Step {
         let need = self.tree.micro_batches(root.frame);
-        let pipelines: u32 = parts.iter().map(|p| self.tree.choices[*p].pipelines).sum();
-        if pipelines > need {
-            return Step::Prune(Rule::TooFewMicroBatches, None);
-        }
-        let together = state.together.clone().unwrap_or_else(|| Arc::new(self.tree.together(root, parts)));
+        let counts = &self.tree.counts(parts, key)[..];
+        let pipelines: u32 = counts.iter().sum();
+        let together =
+            state.together.clone().unwrap_or_else(|| Arc::new(self.tree.together(root, parts, counts)));
         if !state.better {
             let timed: Vec<&Timed> = together.iter().map(|t| &**t).collect();
-            let bound = self.bounds().within(root, parts, &timed, bound, limit);
+            let bound = self.bounds().within(root, counts, &timed, bound, limit);
             let probe = match bound < limit {
-                true => self.likeliest(worker, (root, key), parts, &together, (bound, limit)),
+                true => self.likeliest(worker, (root, key), counts, &together, (bound, limit)),
                 false => None,
             };
             let better = State { better: true, together: Some(together), ..State::default() };
@@ -192,21 +292,19 @@ impl<'t> Search<'t> {
         let mut high = bound.saturating_add(bound / BAND);
         let mut top = 0u64;
         let mut sharers = Vec::with_capacity(parts.len());
-        for (p, timed) in parts.iter().zip(&*together) {
-            let choice = &self.tree.choices[*p];
+        for ((p, count), timed) in parts.iter().zip(counts).zip(&*together) {
+            let cost = &self.tree.choices[*p].cost;
             // What is left when every other pipeline has one; and what fits, which depends on how many are in flight.
-            let left = need - (pipelines - choice.pipelines);
-            let mut most = left.div_ceil(choice.pipelines);
-            while most > 0 && timed.time(choice, most).is_none() {
-                most = most.min(choice.cost.stages.len() as u32 + 1) - 1;
-            }
-            let Some(time) = timed.time(choice, most.max(1)) else {
-                let lacks = choice.cost.least_excess(1);
-                return Step::Prune(Rule::Memory, (lacks > 0).then_some((choice.template, lacks)));
+            let left = need - (pipelines - count);
+            let most = cost.most_that_fit(left.div_ceil(*count));
+            let Some(time) = timed.time(most.max(1)) else {
+                let lacks = cost.least_excess(1);
+                let template = self.tree.choices[*p].template;
+                return Step::Prune(Rule::Memory, (lacks > 0).then_some((template, lacks)));
             };
             top = top.max(time);
-            let most = most.saturating_mul(choice.pipelines).min(left);
-            sharers.push(Sharer { choice, timed, within: 0, most });
+            let most = most.saturating_mul(*count).min(left);
+            sharers.push(Sharer { pipelines: *count, timed, within: 0, most });
         }
         if sharers.iter().map(|s| u64::from(s.most)).sum::<u64>() < u64::from(need) {
             // The parts fit, but not with what they would have in flight to run the whole batch.
@@ -214,18 +312,18 @@ impl<'t> Search<'t> {
         }
         high = high.min(limit);
         for s in &mut sharers {
-            let n = s.timed.capacity(s.choice, high, s.most.div_ceil(s.choice.pipelines));
-            s.within = n.saturating_mul(s.choice.pipelines).min(s.most);
+            let n = s.timed.capacity(high, s.most.div_ceil(s.pipelines));
+            s.within = n.saturating_mul(s.pipelines).min(s.most);
         }
         let mut children = Vec::new();
         let after = state.after.as_deref().unwrap_or(&[]);
         let whole = walk(&sharers, need, (bound, high), after, &mut Vec::new(), 0, &mut |time, shares| {
-            children.push((time, [&key[..], shares].concat()));
+            children.push((time, [&key[..], shares].concat(), State::default()));
             children.len() < CHILDREN
         });
         let better = State { better: true, together: Some(Arc::clone(&together)), ..State::default() };
         let again = if !whole {
-            let after = children.last().map(|(_, child)| child[key.len()..].to_vec());
+            let after = children.last().map(|(_, child, _)| child[key.len()..].to_vec());
             Some((bound, State { after, ..better }))
         } else if high >= top || high >= limit {
             None
@@ -278,12 +376,12 @@ impl<'t> Search<'t> {
         let mut children = Vec::new();
         let after = state.after.as_deref().unwrap_or(&[]);
         let whole = product(&lists, (bound, high), after, &mut |time, inner| {
-            children.push((time, [&key[..], inner].concat()));
+            children.push((time, [&key[..], inner].concat(), State::default()));
             children.len() < CHILDREN
         });
         let better = State { better: true, ..State::default() };
         let again = if !whole {
-            let after = children.last().map(|(_, child)| child[key.len()..].to_vec());
+            let after = children.last().map(|(_, child, _)| child[key.len()..].to_vec());
             Some((bound, State { after, ..better }))
         } else if high >= limit || placed.holds_all(&lists) {
             None
@@ -307,7 +405,7 @@ fn walk(
     let i = path.len();
     let s = &sharers[i];
     if i + 1 == sharers.len() {
-        if left < s.choice.pipelines || left > s.within {
+        if left < s.pipelines || left > s.within {
             return true;
         }
         let time = time.max(s.time(left));
@@ -318,8 +416,8 @@ fn walk(
     }
     let rest = &sharers[i + 1..];
     let others: u32 = rest.iter().map(|r| r.within).fold(0, u32::saturating_add);
-    let least: u32 = rest.iter().map(|r| r.choice.pipelines).sum();
-    let from = left.saturating_sub(others).max(s.choice.pipelines);
+    let least: u32 = rest.iter().map(|r| r.pipelines).sum();
+    let from = left.saturating_sub(others).max(s.pipelines);
     let to = left.saturating_sub(least).min(s.within);
     // Up to the last given, nothing is new.
     let from =

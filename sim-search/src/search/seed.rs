@@ -1,8 +1,9 @@
 //! The plans to simulate first: of the combinations that look best, those whose plan does; then what is near the best.
 
 use super::{ROUND, Search, Stopped, Watch, with_worker};
+use crate::cost::setting::Sharers;
 use crate::shares::{Sharer, shares};
-use crate::tree::{Choice, Key, Root};
+use crate::tree::{Key, Root};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 
@@ -35,7 +36,8 @@ impl Search<'_> {
                         let inner = placed.best_cuts()?;
                         let time = placed.estimate(&inner);
                         let parts = this.tree.parts(this.tree.root(key)?, key);
-                        let value = this.options.objective.value(this.tree.price(&parts), time);
+                        let price = this.tree.price(&parts, &this.tree.counts(&parts, key));
+                        let value = this.options.objective.value(price, time);
                         Some((value, [&key[..], &inner].concat()))
                     })
                 })
@@ -90,8 +92,8 @@ impl Search<'_> {
 
     fn of_root(&self, root: &Root) -> Vec<(u64, Key, bool)> {
         let rate = |c: &usize| {
-            let c: &Choice = &self.tree.choices[*c];
-            u64::from(c.pipelines).saturating_mul(1 << 50) / c.bottleneck
+            let pace = &self.tree.choices[*c].paces[0];
+            u64::from(pace.most).saturating_mul(1 << 50) / pace.bottleneck
         };
         let start = vec![root.frame as u32, root.lead.map_or(0, |l| l.0)];
         // The fastest options of each kind, as many as give about so many combinations.
@@ -111,27 +113,54 @@ impl Search<'_> {
             };
             lists = lists.iter().flat_map(extend).collect();
         }
-        lists.into_iter().filter_map(|key| self.candidate(root, key)).collect()
+        lists.iter().flat_map(|key| self.candidates(root, key)).collect()
     }
 
-    /// A combination with the shares that look best, and its time by them.
+    /// A combination with the numbers of pipelines that look best: all that fit, or as many of one part as keep to the first
+    /// node groups of its kind.
+    fn candidates(&self, root: &Root, key: &Key) -> Vec<(u64, Key, bool)> {
+        let parts = self.tree.parts(root, key);
+        if !self.tree.is_new(root, &parts) {
+            return Vec::new();
+        }
+        let most: Vec<u32> = parts.iter().map(|p| self.tree.choices[*p].pipelines()).collect();
+        let mut numbers = BTreeSet::from([most.clone()]);
+        for (i, p) in parts.iter().enumerate() {
+            let template = &self.tree.templates[self.tree.choices[*p].template];
+            for (k, kind) in self.tree.kinds.iter().enumerate().filter(|(k, _)| template.devices(*k) > 0) {
+                for group in kind.devices.chunk_by(|a, b| a.group == b.group) {
+                    let first = kind.devices.partition_point(|d| d < &group[0]) as u32;
+                    let fewer = first / template.devices(k);
+                    if (1..most[i]).contains(&fewer) {
+                        let mut counts = most.clone();
+                        counts[i] = fewer;
+                        numbers.insert(counts);
+                    }
+                }
+            }
+        }
+        let of = |counts: &Vec<u32>| self.candidate(root, self.tree.counted(key, &parts, counts));
+        numbers.iter().filter_map(of).collect()
+    }
+
+    /// A combination with so many pipelines and the shares that look best, and its time by them.
     fn candidate(&self, root: &Root, mut key: Key) -> Option<(u64, Key, bool)> {
         let parts = self.tree.parts(root, &key);
-        if !self.tree.is_new(root, &parts) {
+        let counts = self.tree.counts(&parts, &key);
+        if !self.tree.is_new_with(root, &parts, &counts) {
             return None;
         }
         let total = self.tree.micro_batches(root.frame);
-        let rate =
-            |p: &usize| f64::from(self.tree.choices[*p].pipelines) / self.tree.choices[*p].bottleneck as f64;
-        let all: f64 = parts.iter().map(rate).sum();
+        let pace = |(p, n): (&usize, &u32)| (self.tree.choices[*p].pace(*n).bottleneck, *n);
+        let paces: Vec<(u64, u32)> = parts.iter().zip(&counts).map(pace).collect();
+        let all: f64 = paces.iter().map(|(bottleneck, n)| f64::from(*n) / *bottleneck as f64).sum();
         let mut sharers = Vec::new();
-        for p in &parts {
-            let choice = &self.tree.choices[*p];
-            let n = ((f64::from(total) / all / choice.bottleneck as f64) as u32).clamp(1, total);
-            let timed = self.tree.timed(root.frame, *p, choice.by_itself());
-            let time = timed.time(choice, n).or_else(|| timed.time(choice, 1))?;
-            let one = time.saturating_sub(u64::from(n - 1).saturating_mul(choice.bottleneck));
-            sharers.push(Sharer { pipelines: choice.pipelines, one, each: choice.bottleneck });
+        for (p, (each, pipelines)) in parts.iter().zip(paces) {
+            let n = ((f64::from(total) / all / each as f64) as u32).clamp(1, total);
+            let timed = self.tree.timed(root.frame, *p, Sharers::by_itself(pipelines));
+            let time = timed.time(n).or_else(|| timed.time(1))?;
+            let one = time.saturating_sub(u64::from(n - 1).saturating_mul(each));
+            sharers.push(Sharer { pipelines, one, each });
         }
         let groups = shares(&sharers, total);
         if groups.is_empty() {
@@ -143,17 +172,18 @@ impl Search<'_> {
             most = most.max(s.one.saturating_add(u64::from(n - 1).saturating_mul(s.each)));
             key.push(groups.iter().map(|(pipelines, n)| pipelines * n).sum());
         }
-        let value = self.options.objective.value(self.tree.price(&parts), most);
+        let value = self.options.objective.value(self.tree.price(&parts, &counts), most);
         Some((value, key, parts.len() > 1))
     }
 
-    /// Plans with one border or one share moved a little.
+    /// Plans with one border, one share or one number of pipelines moved a little.
     fn near(&self, key: &Key) -> Vec<Key> {
         let mut list = Vec::new();
         let Some(root) = self.tree.root(key) else { return list };
         let parts = self.tree.parts(root, key);
         let (head, layers) = (self.tree.head(), self.tree.scenario.model.layers());
-        let mut first = head + parts.len();
+        let (shares, counts) = (head + parts.len(), self.tree.counts(&parts, key));
+        let mut first = shares + parts.len();
         for p in &parts {
             let borders = self.tree.choices[*p].cost.stages.len() - 1;
             for at in first..first + borders {
@@ -169,14 +199,23 @@ impl Search<'_> {
             }
             first += borders;
         }
-        for (i, from) in parts.iter().enumerate() {
-            for (j, to) in parts.iter().enumerate().filter(|(j, _)| *j != i) {
-                let pipelines = |p: &usize| self.tree.choices[*p].pipelines;
-                for step in BTreeSet::from([1, pipelines(from), pipelines(to)]) {
-                    if key[head + i] >= step + pipelines(from) {
+        for (i, p) in parts.iter().enumerate() {
+            // The next numbers of pipelines.
+            let numbers = &self.tree.choices[*p].numbers;
+            let at = numbers.partition_point(|n| *n > counts[i]);
+            for to in [at.wrapping_sub(1), at + 1].into_iter().filter_map(|at| numbers.get(at)) {
+                if *to <= key[shares + i] {
+                    let mut moved = key.clone();
+                    moved[head + i] = numbers[0] - to;
+                    list.push(moved);
+                }
+            }
+            for j in (0..parts.len()).filter(|j| *j != i) {
+                for step in BTreeSet::from([1, counts[i], counts[j]]) {
+                    if key[shares + i] >= step + counts[i] {
                         let mut moved = key.clone();
-                        moved[head + i] -= step;
-                        moved[head + j] += step;
+                        moved[shares + i] -= step;
+                        moved[shares + j] += step;
                         list.push(moved);
                     }
                 }

@@ -1,0 +1,156 @@
+//! Up to so many pipelines of a template: what a combination is made of, and what they can do at best.
+//!
+//! Before their number is known, numbers are looked at in runs ([`runs`]): as many as the most of a run, in surroundings of
+//! the fewest, whose gradient rings are the shortest.
+
+use crate::cost::beside::runs;
+use crate::cost::cuts::View;
+use crate::cost::setting::Sharers;
+use crate::cost::{Setting, TemplateCost};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// Up to so many pipelines of a template.
+pub(crate) struct Choice {
+    pub(crate) template: usize,
+    /// How many there may be, the most first.
+    pub(crate) numbers: Vec<u32>,
+    pub(crate) cost: Arc<TemplateCost>,
+    /// By whether the placement keeps the stages of a pipeline on different nodes: the most pipelines of that kind first.
+    pub(crate) paces: Vec<Pace>,
+    /// Numbers of pipelines, the most first.
+    pub(crate) bands: Vec<Band>,
+    /// With whom its pipelines may share gradients, as good as that can be.
+    pub(super) timed: Mutex<BTreeMap<Sharers, Arc<Timed>>>,
+    /// The most micro-batches that fit into memory.
+    fit: OnceLock<u32>,
+}
+
+/// What one pipeline does at best, memory and rings aside.
+pub(crate) struct Pace {
+    /// The most pipelines of which this holds.
+    pub(crate) most: u32,
+    /// The least transfers.
+    pub(crate) alone: Setting,
+    /// The least step of the slowest stage, and the longest transfers of a stage for one micro-batch; ps.
+    pub(crate) bottleneck: u64,
+    pub(crate) slack: u64,
+}
+
+impl Pace {
+    /// No fewer micro-batches than one pipeline can run within `time`.
+    pub(crate) fn at_most(&self, time: u64) -> u64 {
+        time.saturating_add(self.slack) / self.bottleneck
+    }
+
+    /// Pipelines a ps, when all are busy.
+    pub(crate) fn rate(&self) -> f64 {
+        f64::from(self.most) / self.bottleneck as f64
+    }
+}
+
+/// Numbers of pipelines that are looked at together.
+pub(crate) struct Band {
+    pub(crate) fewest: u32,
+    pub(crate) most: u32,
+    /// Which of the paces.
+    pub(crate) pace: usize,
+}
+
+impl Choice {
+    /// `paces` are of more than so many pipelines, and of no more.
+    pub(crate) fn new(
+        template: usize,
+        numbers: Vec<u32>,
+        cost: Arc<TemplateCost>,
+        paces: Vec<Pace>,
+    ) -> Choice {
+        let near = paces.last().map_or(0, |p| p.most);
+        let band = |run: &[u32]| {
+            let (fewest, most) = (run[run.len() - 1], run[0]);
+            // Few pipelines may be nearer to each other than many.
+            let pace = if fewest > near { 0 } else { paces.len() - 1 };
+            Band { fewest, most, pace }
+        };
+        let bands = runs(&numbers).map(band).collect();
+        Choice { template, numbers, cost, paces, bands, timed: Mutex::default(), fit: OnceLock::new() }
+    }
+
+    /// The most that there may be.
+    pub(crate) fn pipelines(&self) -> u32 {
+        self.numbers[0]
+    }
+
+    /// The most micro-batches of one pipeline that fit into memory, up to all of them.
+    pub(crate) fn most_that_fit(&self, all: u32) -> u32 {
+        *self.fit.get_or_init(|| self.cost.most_that_fit(all))
+    }
+
+    /// The pace of so many pipelines.
+    pub(crate) fn pace(&self, pipelines: u32) -> &Pace {
+        self.paces.iter().rev().find(|p| pipelines <= p.most).unwrap_or(&self.paces[0])
+    }
+
+    /// No fewer micro-batches, up to `most` a pipeline, than all of them together can run within `time`.
+    pub(crate) fn at_most(&self, time: u64, most: u32) -> u64 {
+        let of = |p: &Pace| p.at_most(time).min(u64::from(most)) * u64::from(p.most);
+        self.paces.iter().map(of).max().unwrap_or(0)
+    }
+
+    /// The same of the numbers of one band.
+    pub(crate) fn band_at_most(&self, band: &Band, time: u64, most: u32) -> u64 {
+        self.paces[band.pace].at_most(time).min(u64::from(most)) * u64::from(band.most)
+    }
+}
+
+/// What the pipelines of a choice can do at best, in certain surroundings.
+pub(crate) struct Timed {
+    cost: Arc<TemplateCost>,
+    around: Setting,
+    bottleneck: u64,
+    slack: u64,
+    /// Bounds by micro-batches.
+    known: Mutex<BTreeMap<u32, Option<u64>>>,
+}
+
+impl Timed {
+    pub(crate) fn new(choice: &Choice, pace: &Pace, around: Setting) -> Timed {
+        let cost = Arc::clone(&choice.cost);
+        Timed { cost, around, bottleneck: pace.bottleneck, slack: pace.slack, known: Mutex::default() }
+    }
+
+    /// A lower bound of an iteration in which one of the pipelines runs so many micro-batches; `None` when no cut fits.
+    pub(crate) fn time(&self, micro_batches: u32) -> Option<u64> {
+        if let Some(time) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&micro_batches) {
+            return *time;
+        }
+        let view = View { micro_batches, around: self.around.clone() };
+        let time = self.cost.time(&view);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(micro_batches, time);
+        time
+    }
+
+    /// The most micro-batches, up to `most`, that one pipeline can run within `limit`.
+    pub(crate) fn capacity(&self, limit: u64, most: u32) -> u32 {
+        let within = |n: u32| self.time(n).is_some_and(|t| t <= limit);
+        let at_most = limit.saturating_add(self.slack) / self.bottleneck;
+        let mut high = u32::try_from(at_most).unwrap_or(u32::MAX).min(most);
+        if high == 0 || within(high) {
+            return high;
+        }
+        // Near the end each micro-batch more takes about a bottleneck more.
+        let over = self.time(high).map_or(0, |t| (t - limit) / self.bottleneck);
+        let mut low = high.saturating_sub(u32::try_from(over).unwrap_or(u32::MAX)).saturating_sub(1);
+        let mut step = 1;
+        while low > 0 && !within(low) {
+            high = low;
+            low = low.saturating_sub(step);
+            step *= 2;
+        }
+        while low + 1 < high {
+            let middle = low + (high - low) / 2;
+            if within(middle) { low = middle } else { high = middle }
+        }
+        low
+    }
+}
