@@ -31,6 +31,9 @@ pub trait Host: Send + Sync {
     /// Becomes true when a search should end with the best so far.
     fn interrupts(&self) -> Arc<AtomicBool>;
 
+    /// Whether nobody waits for the answer any more.
+    fn cancelled(&self) -> bool;
+
     /// Told before each round of a search, on some thread.
     fn progress(&self, progress: &Progress);
 
@@ -112,6 +115,10 @@ impl Host for Terminal {
             self.note(&format!("note: Ctrl-C will lose the search: {error}"));
         }
         interrupted
+    }
+
+    fn cancelled(&self) -> bool {
+        false
     }
 
     fn progress(&self, _: &Progress) {}

@@ -138,11 +138,12 @@ fn row(
         simulations: args.simulations.unwrap_or(Limits::default().simulations),
     };
     let mut ran_out = false;
+    let host = host();
     let proposal = match who {
         Who::File { path, .. } => Ok(of_plan(scenarios::load_plan_for(path, scenario)?)),
         Who::Planner { planner, .. } => planner.propose(scenario, &limits, &mut || {
             bar.tick();
-            ran_out = start.elapsed() >= limit;
+            ran_out = host.cancelled() || start.elapsed() >= limit;
             !ran_out
         }),
     };
@@ -244,8 +245,9 @@ pub(super) fn alone(
     let start = Instant::now();
     let bar = progress(planner.about().name);
     let limit = seconds.map(|s| Duration::try_from_secs_f64(s).unwrap_or(Duration::MAX));
-    let proposal =
-        planner.propose(scenario, limits, &mut || limit.is_none_or(|limit| start.elapsed() < limit));
+    let host = host();
+    let in_time = || limit.is_none_or(|limit| start.elapsed() < limit);
+    let proposal = planner.propose(scenario, limits, &mut || in_time() && !host.cancelled());
     bar.finish_and_clear();
     let name = planner.about().name;
     let proposal = proposal.map_err(|e| Failure::new(format!("`{name}` has no plan: {e}"), ""))?;
