@@ -124,7 +124,8 @@ pub(crate) struct Plan {
     /// the answer that it would have given in one go.
     #[arg(long, value_name = "F")]
     pub(crate) checkpoint: Option<PathBuf>,
-    /// Search one part of the space, e.g. `0/4` to `3/4`; `tideplan merge` joins what the parts found.
+    /// Search one part of the space, e.g. `0/4` to `3/4`; `auto` is the part of a task of a Slurm job array. `tideplan merge`
+    /// joins what the parts found.
     #[arg(long, value_name = "I/N", value_parser = shard, requires = "part")]
     pub(crate) shard: Option<(u32, u32)>,
     /// Write what the part found to this file.
@@ -757,7 +758,10 @@ fn positive(text: &str) -> Result<f64, String> {
 }
 
 fn shard(text: &str) -> Result<(u32, u32), String> {
-    let expected = "expected I/N, such as 0/4, with I below N and N at most 65536";
+    if text == "auto" {
+        return crate::slurm::shard(|name| std::env::var(name).ok());
+    }
+    let expected = "expected I/N, such as 0/4, with I below N and N at most 65536, or auto";
     let (index, of) = text.split_once('/').ok_or(expected)?;
     match (index.parse::<u32>(), of.parse::<u32>()) {
         (Ok(index), Ok(of)) if index < of && of <= 65536 => Ok((index, of)),

@@ -11,6 +11,7 @@ mod external;
 mod failure;
 mod host;
 mod report;
+mod slurm;
 mod words;
 mod write;
 

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import tideplan
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,9 +17,12 @@ def command():
     if not path.is_file():
         pytest.skip(f"no command at {path}: cargo build --profile ci, or set TIDEPLAN")
 
-    def run(*words, status=(0, 1)):
+    def run(*words):
+        """What it prints, or the first line of why it refuses."""
         done = subprocess.run([path, *map(str, words)], capture_output=True, text=True, check=False)
-        assert done.returncode in status, done.stderr
+        if done.returncode == 2:
+            return done.stderr.splitlines()[0]
+        assert done.returncode in (0, 1), done.stderr
         return json.loads(done.stdout)
 
     return run
@@ -31,3 +35,11 @@ def timeless(value):
     if isinstance(value, list):
         return [timeless(v) for v in value]
     return value
+
+
+def answer(function, *args, **kwargs):
+    """What a function of ours answers, or the first line of why it refuses."""
+    try:
+        return function(*args, **kwargs).to_dict()
+    except tideplan.InputError as error:
+        return f"error: {error.problems[0].message}"

@@ -31,8 +31,8 @@ def test_faults_of_a_file_have_a_place(tmp_path):
         (object(), InputTypeError, "object"),
         ({1: 2}, InputTypeError, "key"),
         (2**70, InputError, "64 bits"),
-        ("many", InputError, "many"),
-        (1.5, InputError, "1.5"),
+        ("many", InputError, "a whole number|nodes"),
+        (1.5, InputError, "a whole number|nodes"),
         (b"x", InputTypeError, "bytes"),
         ("\ud800", InputError, "UTF-8"),
     ],
@@ -84,7 +84,6 @@ def test_scenarios_of_a_wrong_type(scenario):
         {"tokens": "2 much"},
         {"shard": (3, 2), "part": "p.json"},
         {"shard": 3},
-        {"checkpoint": "/no/such/folder/state"},
         {"why_not": {"micro_batch": 1}},
         {"why_not": 3},
     ],
@@ -187,9 +186,8 @@ def test_device_models_that_fail():
 def test_parts_that_are_missing(tmp_path):
     part = tmp_path / "1.json"
     tideplan.plan("opt350-a100x32", shard=(1, 4), part=part, max_simulations=5)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match="3 of 4 parts are missing: 0/4, 2/4 to 3/4"):
         tideplan.merge([part])
-    assert "0/4" in str(caught.value) and "2/4" in str(caught.value) and "3/4" in str(caught.value)
     with pytest.raises(InputError):
         tideplan.merge([tmp_path / "none.json"])
     with pytest.raises(InputError):

@@ -36,10 +36,11 @@ pub(super) fn run(args: &cli::Merge) -> Result<Answer, Failure> {
             format!("one file for each of 0/{of} to {}/{of}", of - 1),
         ));
     }
-    if let Some(missing) = (0..of).find(|i| !have.contains(i)) {
+    let missing: Vec<String> = absent(&have, of).into_iter().map(|(from, to)| named(from, to, of)).collect();
+    if !missing.is_empty() {
         return Err(Failure::new(
-            format!("part {missing}/{of} is missing"),
-            format!("one file for each of 0/{of} to {}/{of}", of - 1),
+            format!("{} of {of} parts are missing: {}", of as usize - have.len(), listed(&missing)),
+            "run `plan --shard` for these, and merge all",
         ));
     }
     let (loaded, overrides) = first.origin.load()?;
@@ -49,4 +50,43 @@ pub(super) fn run(args: &cli::Merge) -> Result<Answer, Failure> {
     let found = found.ok_or_else(|| Failure::new("no parts", ""))?;
     let shown = Shown { objective, tokens, out: args.out.as_deref(), json: args.json, why_not: None };
     answer(&loaded.scenario, &found, overrides.at, &shown, time)
+}
+
+/// Runs of parts that are not there; `have` is in order.
+fn absent(have: &[u32], of: u32) -> Vec<(u32, u32)> {
+    let mut runs = Vec::new();
+    let mut next = 0;
+    for &part in have.iter().chain([&of]) {
+        if part > next {
+            runs.push((next, part - 1));
+        }
+        next = part + 1;
+    }
+    runs
+}
+
+fn named(from: u32, to: u32, of: u32) -> String {
+    if from == to { format!("{from}/{of}") } else { format!("{from}/{of} to {to}/{of}") }
+}
+
+/// The first of many.
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let mut text = names[..names.len().min(SHOWN)].join(", ");
+    if names.len() > SHOWN {
+        text += &format!(" and {} more runs", names.len() - SHOWN);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::absent;
+
+    #[test]
+    fn what_is_not_there() {
+        assert_eq!(absent(&[], 3), [(0, 2)]);
+        assert_eq!(absent(&[0, 1, 2], 3), []);
+        assert_eq!(absent(&[1, 4], 8), [(0, 0), (2, 3), (5, 7)]);
+    }
 }

@@ -71,7 +71,7 @@ fn parts_merge_to_the_whole() {
     }
     assert!(folder.path().join("best.toml").exists());
     for (args, part) in [
-        (&["merge", "0.json", "1.json"][..], "part 2/3 is missing"),
+        (&["merge", "0.json", "1.json"][..], "1 of 3 parts are missing: 2/3"),
         (&["merge", "0.json", "0.json", "1.json"], "part 0/3 is there twice"),
         (&["merge", "two.toml"], "cannot read `two.toml`"),
         (&["plan", "two.toml", "--shard", "3/3", "--part", "x"], "expected I/N"),

@@ -66,7 +66,7 @@ def value_of(value: Any, where: str, name: str, deep: int = 0) -> str:
         text = repr(value)
         return text if "." in text or "e" in text else f"{text}.0"
     if isinstance(value, Mapping):
-        inner = [f"{_key(k)} = {value_of(v, _join(where, k, name), name, deep + 1)}" for k, v in value.items()]
+        inner = _lines(value, where, name, deep + 1)
         return "{ " + ", ".join(inner) + " }" if inner else "{}"
     if _is_list(value):
         return "[" + ", ".join(value_of(v, f"{where}[{i}]", name, deep + 1) for i, v in enumerate(value)) + "]"
@@ -75,8 +75,12 @@ def value_of(value: Any, where: str, name: str, deep: int = 0) -> str:
     raise InputTypeError([Problem(f"`{where}` is {what}", file=name, hint=hint)])
 
 
-def _lines(table: Mapping[str, Any], where: str, name: str) -> list[str]:
-    return [f"{_key(k)} = {value_of(v, _join(where, k, name), name)}" for k, v in table.items()]
+def _lines(table: Mapping[str, Any], where: str, name: str, deep: int = 0) -> list[str]:
+    lines = []
+    for key, value in table.items():
+        inside = _join(where, key, name)
+        lines.append(f"{_key(key)} = {value_of(value, inside, name, deep)}")
+    return lines
 
 
 def _is_list(value: Any) -> bool:

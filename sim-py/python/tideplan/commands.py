@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -75,19 +76,22 @@ def plan(
 
 
 def merge(parts: Sequence[Pathlike], *, scenario: Like | None = None) -> results.Plan:
-    """Joins what the shards of a search found: one file for each.
+    """Joins what the shards of a search found: one file for each. An error says which are missing.
 
-    ``scenario`` is that of the shards where it is one of Python's own, a dict with tables of a device model in it.
+    ``scenario`` is needed where it has a device model of Python's: that of every shard.
     """
     with folder() as into:
-        words = ["merge", "--json", "--", *(os.fspath(p) for p in parts)]
-        given: dict[str, str] = {}
-        of = None
-        if scenario is not None:
-            of = scenario_of(scenario)
-            of.words(into)
-            given = {of.name: of.text} if of.text is not None else {}
-        data = run(words, given).json()
+        files = [os.fspath(p) for p in parts]
+        of = None if scenario is None else scenario_of(scenario)
+        if of is not None and of.profiles:
+            # The tables lay elsewhere when the shards ran.
+            sets = [word.removeprefix("--set=") for word in of.words(into) if word.startswith("--set=")]
+            for i, file in enumerate(files):
+                part = json.loads(Path(file).read_bytes())
+                part["origin"]["sets"] = sets
+                files[i] = str(into / f"part-{i}.json")
+                Path(files[i]).write_text(json.dumps(part), encoding="utf-8")
+        data = run(["merge", "--json", "--", *files]).json()
     return results.Plan(data, None if of is None else _page_of(of, data))
 
 
