@@ -45,6 +45,7 @@ def test_no_picture_runs_what_it_is_given(tmp_path):
             "schema_version": 1,
             "about": "<script>alert(1)</script>",
             "model": {"name": "opt-350m"},
+            "training": {"global_batch": 16, "precision": "fp32"},
             "nodes": [{"name": "a", "count": 1, "gpus_per_node": 4, "gpu": "A100-40"}],
         }
     )
