@@ -163,7 +163,7 @@ fn no_bound_of_a_partial_plan_is_above_a_plan_below_it() {
 
 #[test]
 fn the_pruned_search_finds_what_simulating_every_plan_finds() {
-    let mut runner = TestRunner::new(cases("TIDEPLAN_EXACT_CASES", 200));
+    let mut runner = runner("TIDEPLAN_EXACT_CASES", cases("TIDEPLAN_EXACT_CASES", 200));
     let plans = std::cell::Cell::new(0);
     let law = |tiny: small::Tiny| {
         let scenario = tiny.scenario();
