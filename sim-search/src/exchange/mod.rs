@@ -9,6 +9,7 @@ mod galvatron;
 mod megatron;
 mod metis;
 mod sailor;
+mod sailor_answer;
 mod torchtitan;
 mod uniform;
 
@@ -19,6 +20,7 @@ pub use metis::{
     Checked, MetisFiles, import as from_metis, import_first as import_metis_first, scenario as metis_scenario,
 };
 pub use sailor::{import as from_sailor, scenario as sailor_scenario};
+pub use sailor_answer::{SailorAnswer, SailorCase, cases as sailor_cases};
 pub use torchtitan::{export as to_torchtitan, import as from_torchtitan};
 pub use uniform::Uniform;
 

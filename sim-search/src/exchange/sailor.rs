@@ -27,11 +27,16 @@ struct RawPipeline {
     tmp_per_stage: Vec<Vec<Replica>>,
 }
 
+/// Whether a pool has GPUs that Sailor calls so.
+pub(super) fn is(view: &View<'_>, pool: usize, gpu: &str) -> bool {
+    let name = Catalogue::builtin().find(gpu).map_or(gpu, |g| g.name.as_str());
+    let mine = &view.pools[pool].gpu;
+    mine == name || mine == gpu
+}
+
 /// The pool of a GPU in a zone; any zone, where the scenario has the GPU in another alone.
 fn pool(view: &View<'_>, gpu: &str, zone: &str) -> Option<usize> {
-    let name = Catalogue::builtin().find(gpu).map_or(gpu, |g| g.name.as_str());
-    let of_gpu: Vec<usize> =
-        (0..view.pools.len()).filter(|p| view.pools[*p].gpu == name || view.pools[*p].gpu == gpu).collect();
+    let of_gpu: Vec<usize> = (0..view.pools.len()).filter(|p| is(view, *p, gpu)).collect();
     let in_zone = of_gpu.iter().copied().find(|p| view.pools[*p].zone == zone);
     in_zone.or(if of_gpu.len() == 1 { Some(of_gpu[0]) } else { None })
 }
@@ -170,6 +175,22 @@ pub fn scenario(text: &str) -> Result<String, Refusal> {
             gpus.push((gpu.into(), zone.into(), n));
         }
     }
+    scenario_of(gpus)
+}
+
+/// Memory of a GPU, bytes, as Sailor's clusters have it (its basic_cluster_config.json); others have the catalogue's.
+const MEMORY: [(&str, u64); 7] = [
+    ("A100-40", 42_338_615_296),
+    ("A100-80", 85_899_345_920),
+    ("V100-16", 17_179_869_184),
+    ("GH-96", 102_625_181_696),
+    ("Titan-RTX", 25_769_803_776),
+    ("RTX-2080", 11_811_160_064),
+    ("RTX-3090", 25_769_803_776),
+];
+
+/// A scenario file of OPT-350M on so many GPUs by (GPU, zone).
+pub(super) fn scenario_of(mut gpus: Vec<(String, String, u64)>) -> Result<String, Refusal> {
     gpus.retain(|(_, _, n)| *n > 0);
     if gpus.is_empty() {
         return refuse("no GPUs", "columns such as `A100-40_us-central1-a`");
@@ -198,6 +219,9 @@ pub fn scenario(text: &str) -> Result<String, Refusal> {
             n / per_node,
             known.name
         );
+        if let Some((_, bytes)) = MEMORY.iter().find(|(name, _)| name == gpu) {
+            let _ = writeln!(out, "memory = \"{bytes} B\"");
+        }
     }
     Ok(out)
 }

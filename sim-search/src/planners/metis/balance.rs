@@ -1,7 +1,7 @@
 //! How Metis cuts the layers: in sevenths, handed to the stages by their share of the compute, put together again, and
 //! moved where the fullest stage has a neighbour to give to; up to three times, with less for stages that lack memory.
 
-use super::cost::{split_batch, stage_ms};
+use super::cost::{MetisPlan, split_batch, stage_ms};
 use super::tables::{Cluster, Profile, slices};
 
 /// Parts that a layer is cut into.
@@ -65,30 +65,56 @@ pub fn balance(profile: &Profile, cluster: &Cluster, stages: &Stages<'_>) -> Res
     Err(true)
 }
 
-/// Memory that each stage needs, MB. The published code looks all of it up for the kind of the first rank, and splits the
-/// batch of a mixed stage over the whole cluster.
+/// What every stage needs beside its layers, MB.
+pub(super) const LEAST_MB: f64 = 0.001;
+
+/// Memory that each layer needs on a stage of that strategy, MB, for micro-batches of `batch` samples over all replicas. The
+/// published code looks all of it up for the kind of the first rank, and splits the batch of a mixed stage over the whole
+/// cluster.
+pub(super) fn parts_mb(
+    profile: &Profile,
+    ranks: &[usize],
+    mixed: bool,
+    (dp, tp): (u32, u32),
+    batch: u32,
+) -> Option<Vec<f64>> {
+    let first_kind = *ranks.first()?;
+    let samples: Vec<u32> = if mixed {
+        split_batch(profile, ranks, (dp, tp), batch)?.into_iter().flat_map(slices).collect()
+    } else {
+        vec![batch / dp]
+    };
+    let mut needs = vec![0.0; profile.layers()];
+    for samples in samples {
+        let memory = &profile.entries.get(&(first_kind, tp, samples))?.memory_mb;
+        needs.iter_mut().zip(memory).for_each(|(need, mb)| *need += mb * MEMORY_FACTOR);
+    }
+    Some(needs)
+}
+
+/// Memory that each stage needs, MB.
 fn memory_mb(profile: &Profile, stages: &Stages<'_>, cuts: &[usize]) -> Option<Vec<f64>> {
-    let first_kind = *stages.ranks.first()?;
     let need = |s: usize| {
-        let (dp, tp) = stages.strategies[s];
-        let layers = |batch: u32| -> Option<f64> {
-            let memory = &profile.entries.get(&(first_kind, tp, batch))?.memory_mb;
-            Some(memory.get(cuts[s]..cuts[s + 1])?.iter().sum::<f64>() * MEMORY_FACTOR)
-        };
         let kinds = stages.kinds(s);
-        let mut sum = 0.001;
-        if kinds.iter().all(|k| *k == kinds[0]) {
-            sum += layers(stages.batch / dp)?;
-        } else {
-            for samples in split_batch(profile, stages.ranks, (dp, tp), stages.batch)? {
-                for slice in slices(samples) {
-                    sum += layers(slice)?;
-                }
-            }
-        }
-        Some(sum)
+        let mixed = kinds.iter().any(|k| *k != kinds[0]);
+        let parts = parts_mb(profile, stages.ranks, mixed, stages.strategies[s], stages.batch)?;
+        Some(LEAST_MB + parts.get(cuts[s]..cuts[s + 1])?.iter().sum::<f64>())
     };
     (0..stages.groups.len()).map(need).collect()
+}
+
+/// Whether a plan fits into memory as Metis counts it.
+pub fn fits(profile: &Profile, cluster: &Cluster, plan: &MetisPlan, global_batch: u32) -> bool {
+    let nodes = cluster.nodes_in(&plan.sequence);
+    let ranks: Vec<usize> = nodes.iter().flat_map(|k| std::iter::repeat_n(*k, cluster.per_node)).collect();
+    let (groups, strategies) = (&plan.groups[..], &plan.strategies[..]);
+    let stages = Stages { ranks: &ranks, groups, strategies, batch: global_batch / plan.batches };
+    let has = |s: usize| -> f64 {
+        stages.kinds(s).iter().map(|k| cluster.kinds[*k].memory_gb * 1024.0).sum::<f64>()
+    };
+    // To a part in 10^9: sums in other orders.
+    let within = |(s, needs): (usize, f64)| needs <= has(s) * (1.0 + 1e-9);
+    memory_mb(profile, &stages, &plan.cuts).is_some_and(|needs| needs.into_iter().enumerate().all(within))
 }
 
 /// Compute shares with less for the stages that lack memory, and that given to those with some to spare.

@@ -5,6 +5,7 @@
 //! costs, [`space`] costs as many plans as it does. Here they run on a scenario.
 
 pub mod balance;
+pub mod best;
 pub mod cost;
 pub mod files;
 pub mod space;
