@@ -19,6 +19,7 @@ mod dive;
 mod expand;
 mod seed;
 mod session;
+mod shard;
 
 pub(crate) use bounds::Bounds;
 pub use session::{Fate, Saved, Watch, merge};
@@ -30,6 +31,7 @@ use crate::tree::{Key, Tree};
 use expand::{State, Step};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use shard::Share;
 use sim_core::{Digest, SimError, SimTime};
 use sim_models::cost;
 use sim_models::fold::Folding;
@@ -254,6 +256,8 @@ pub struct Found {
     /// Over (round, node, outcome, time), in order.
     #[serde(with = "session::hexadecimal")]
     pub digest: Digest,
+    /// Of a shard, over the nodes that were dealt: equal for all shards of one search.
+    pub dealt: Option<String>,
     /// When nothing fits: what came nearest.
     pub nearest_miss: Option<NearestMiss>,
     /// With [`Options::log`]: what became of the nodes that were not opened, or not to the end.
@@ -387,6 +391,7 @@ struct Search<'t> {
     nearest: Option<(i128, usize, u32)>,
     rounds: u64,
     digest: Digest,
+    share: Option<Share>,
 }
 
 /// Simulates plans of one tree, with the memory of its worker.
@@ -522,15 +527,12 @@ impl<'t> Search<'t> {
             nearest: tree.nearest,
             rounds: 0,
             digest: Digest::EMPTY,
+            share: None,
         };
-        let (index, of) = options.shard.unwrap_or((0, 1));
-        if index == 0 {
-            // What came before the roots is counted once.
-            search.counts.considered = tree.considered;
-            search.counts.pruned.clone_from(&tree.pruned);
-            search.counts.expanded = tree.expanded;
-        }
-        for root in tree.roots.iter().skip(index as usize).step_by(of.max(1) as usize) {
+        search.counts.considered = tree.considered;
+        search.counts.pruned.clone_from(&tree.pruned);
+        search.counts.expanded = tree.expanded;
+        for root in &tree.roots {
             let lead: Vec<usize> = root.lead.map(|l| l.1).into_iter().collect();
             let least = search.bounds().quick(root, &lead, 0);
             let bound = match options.objective {
@@ -539,6 +541,9 @@ impl<'t> Search<'t> {
             };
             search.counts.considered += 1;
             search.queue.insert((bound, root.key()), State::default());
+        }
+        if let Some(shard) = options.shard {
+            search.share_out(Share::new(shard));
         }
         search
     }
@@ -619,7 +624,7 @@ impl<'t> Search<'t> {
     }
 
     fn ask(&self, level: Option<u64>, watch: &mut dyn Watch) -> Option<Stopped> {
-        let simulated = self.counts.simulated;
+        let simulated = self.simulated();
         if simulated >= self.options.max_simulations {
             return Some(Stopped::Simulations);
         }
@@ -778,12 +783,13 @@ impl<'t> Search<'t> {
         Found {
             ranked: self.ranked.into_iter().take(self.options.top).collect(),
             counts: self.counts,
-            plans_represented: self.tree.plans_represented(self.options.shard),
+            plans_represented: self.tree.plans_represented(),
             lower_bound_ps,
             pareto: self.pareto,
             stopped,
             rounds: self.rounds,
             digest: self.digest,
+            dealt: self.share.map(|share| share.dealt.to_string()),
             nearest_miss,
             log: self.log.unwrap_or_default(),
             space,

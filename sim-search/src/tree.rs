@@ -296,11 +296,9 @@ impl<'a> Tree<'a> {
         (beside::sharers(&self.rings, &of), (0..self.kinds.len()).map(beside).collect())
     }
 
-    /// Complete plans under all roots, or under those of a shard.
-    pub(crate) fn plans_represented(&self, shard: Option<(u32, u32)>) -> u128 {
-        let (index, of) = shard.unwrap_or((0, 1));
-        let roots = self.roots.iter().skip(index as usize).step_by(of.max(1) as usize);
-        roots.map(|r| r.plans).fold(0, u128::saturating_add)
+    /// Complete plans under all roots.
+    pub(crate) fn plans_represented(&self) -> u128 {
+        self.roots.iter().map(|r| r.plans).fold(0, u128::saturating_add)
     }
 
     /// Over the space and its costs: equal for equal scenarios.

@@ -20,6 +20,7 @@ pub(super) fn run(args: &cli::Merge) -> Result<Answer, Failure> {
             || part.origin != first.origin
             || part.top != first.top
             || part.found_by() != first.found_by()
+            || part.found.dealt != first.found.dealt
         {
             let message = format!("`{name}` and `{other}` are not parts of one search");
             return Err(Failure::new(

@@ -48,6 +48,7 @@ pub struct Saved {
     rounds: u64,
     nodes: u64,
     digest: String,
+    elsewhere: u64,
     log: Option<Vec<(Key, Fate)>>,
 }
 
@@ -99,6 +100,7 @@ impl Search<'_> {
             rounds: self.rounds,
             nodes,
             digest: format!("{:032x}", self.digest.as_u128()),
+            elsewhere: self.share.as_ref().map_or(0, |share| share.elsewhere),
             log: self.log.clone(),
         }
     }
@@ -127,6 +129,9 @@ impl Search<'_> {
         self.nearest = saved.nearest.map(|(lacks, t, m)| (i128::from(lacks), t, m));
         self.rounds = saved.rounds;
         self.digest = u128::from_str_radix(&saved.digest, 16).map_or(Digest::EMPTY, Digest::from_u128);
+        if let Some(share) = &mut self.share {
+            share.elsewhere = saved.elsewhere;
+        }
         if self.log.is_some() {
             self.log = saved.log;
         }
@@ -155,15 +160,18 @@ impl std::ops::AddAssign<&Counts> for Counts {
     }
 }
 
-/// Joins what the shards of one space found: the least time, ties by key; the least bound; counts added. `None` of no parts.
+/// Joins what the shards of one space found: the least time, ties by key; the least bound; counts added. `None` of no parts,
+/// or of parts that are not of one deal.
 pub fn merge(parts: Vec<Found>, top: usize) -> Option<Found> {
     let mut parts = parts.into_iter();
     let mut all = parts.next()?;
     for part in parts {
+        if part.dealt != all.dealt {
+            return None;
+        }
         all.ranked.extend(part.ranked);
         part.pareto.into_iter().for_each(|c| choose(&mut all.pareto, c));
         all.counts += &part.counts;
-        all.plans_represented = all.plans_represented.saturating_add(part.plans_represented);
         // A shard without a plan that ended has none; one that did not end knows nothing of its time.
         all.lower_bound_ps = all.lower_bound_ps.min(part.lower_bound_ps);
         all.stopped = all.stopped.max(part.stopped);
@@ -177,6 +185,8 @@ pub fn merge(parts: Vec<Found>, top: usize) -> Option<Found> {
         all.log.extend(part.log);
     }
     all.ranked.sort_unstable();
+    // What looked best of all is in every shard.
+    all.ranked.dedup();
     all.ranked.truncate(top);
     Some(all)
 }

@@ -56,6 +56,25 @@ fn a_small_search_gives_its_golden_answer() {
     assert_eq!(got, (879_509_779_352, 738, "a513b5ae49dd3acc8b2e8f198d31d7b2".to_string()));
 }
 
+/// 1,024 GPUs. Sixteen shards that may simulate as much as one search each come nearer to the answer than it, and none is idle.
+#[test]
+fn sixteen_shards_leave_no_larger_gap_than_one() {
+    let scenario = Small { batch: 256, nodes: (64, 192), wan: None, changing: false }.scenario();
+    let options = Options { max_simulations: 60, ..Options::default() };
+    let whole = search(&scenario, &options, &mut |_| None);
+    let part = |i| search(&scenario, &Options { shard: Some((i, 16)), ..options }, &mut |_| None);
+    let parts: Vec<Found> = (0..16).map(part).collect();
+    for part in &parts {
+        check(part);
+        assert!(part.counts.simulated > 0 && part.counts.considered > part.counts.simulated);
+        assert!(part.dealt == parts[0].dealt);
+    }
+    let merged = merge(parts, options.top).expect("parts of one deal");
+    check(&merged);
+    assert!(merged.ranked[0].value <= whole.ranked[0].value && merged.lower_bound_ps >= whole.lower_bound_ps);
+    assert!(merged.gap() <= whole.gap() && whole.gap() > Some(0.0));
+}
+
 #[test]
 fn nothing_fits_says_what_came_nearest() {
     let mut scenario = Small { batch: 16, nodes: (1, 0), wan: None, changing: false }.scenario();
@@ -116,18 +135,33 @@ proptest! {
     #[test]
     fn shards_together_find_what_one_search_finds(tiny in any_tiny()) {
         let scenario = tiny.scenario();
-        let options = Options { threads: 1, max_simulations: u64::MAX, top: 1, ..Options::default() };
+        let options = Options { threads: 1, max_simulations: u64::MAX, ..Options::default() };
         let whole = search(&scenario, &options, &mut |_| None);
-        for of in [3, 8] {
+        for of in [1, 3, 8] {
             let part = |i| search(&scenario, &Options { shard: Some((i, of)), ..options }, &mut |_| None);
             let parts: Vec<Found> = (0..of).map(part).collect();
             parts.iter().for_each(check);
-            let merged = merge(parts, 1).expect("there are parts");
+            let merged = merge(parts, options.top).expect("parts of one deal");
             check(&merged);
-            prop_assert_eq!(&whole.ranked, &merged.ranked);
+            prop_assert_eq!(whole.ranked.first(), merged.ranked.first());
+            prop_assert!(merged.ranked.windows(2).all(|pair| pair[0].key != pair[1].key), "no plan twice");
             prop_assert_eq!((whole.lower_bound_ps, whole.stopped), (merged.lower_bound_ps, merged.stopped));
             prop_assert_eq!(whole.plans_represented, merged.plans_represented);
         }
+    }
+
+    #[test]
+    fn a_shard_that_goes_on_ends_as_one_in_one_go(small in any_small(), at in 0u64..20) {
+        let scenario = small.scenario();
+        let options = Options { threads: 1, max_simulations: 150, shard: Some((1, 3)), ..Options::default() };
+        let whole = search(&scenario, &options, &mut |_| None);
+        let mut killed = Killed { at, rounds: 0, saved: None };
+        search_from(&scenario, &options, None, &mut killed).expect("a new search");
+        let Some(saved) = killed.saved else { return Ok(()) };
+        let rest = search_from(&scenario, &options, Some(saved), &mut |_: &_| None).expect("the same search");
+        prop_assert_eq!((&whole.ranked, &whole.counts), (&rest.ranked, &rest.counts));
+        prop_assert_eq!((whole.digest, whole.rounds, whole.lower_bound_ps, whole.stopped),
+            (rest.digest, rest.rounds, rest.lower_bound_ps, rest.stopped));
     }
 
     #[test]
