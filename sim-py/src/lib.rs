@@ -7,7 +7,6 @@
 mod host;
 
 use host::{Event, Inside, Reply};
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +17,8 @@ use std::time::Duration;
 
 /// How often the calling thread looks for signals.
 const TICK: Duration = Duration::from_millis(20);
+/// The status of a command that ended in a panic: as a program's.
+const PANIC: u8 = 101;
 /// Stack of a command's thread, bytes: that of a program's first thread.
 const STACK: usize = 8 << 20;
 
@@ -49,7 +50,7 @@ impl Answer {
     }
 }
 
-/// Exit status, output, notes, and what is wrong as JSON.
+/// Exit status, output, notes, and what is wrong as JSON; after [`PANIC`], what the panic says instead.
 type Ran = (u8, String, String, String);
 
 /// Runs the command of `words`, the program's name left out.
@@ -82,10 +83,7 @@ fn run(
             }));
         }
     };
-    std::thread::Builder::new()
-        .stack_size(STACK)
-        .spawn(work)
-        .map_err(|e| PyRuntimeError::new_err(format!("cannot start a thread: {e}")))?;
+    std::thread::Builder::new().stack_size(STACK).spawn(work)?;
     // What is raised while the command runs is raised once it has ended, or at once where nobody waits for its answer.
     let mut called_back = || -> PyResult<Result<u8, String>> {
         loop {
@@ -121,10 +119,11 @@ fn run(
         host.interrupted.store(true, Ordering::Relaxed);
         host.cancelled.store(true, Ordering::Relaxed);
     })?;
-    let code =
-        code.map_err(|why| PyRuntimeError::new_err(format!("tideplan has a fault of its own: {why}")))?;
     let said = host.said();
-    Ok((code, said.out, said.notes, said.problems))
+    Ok(match code {
+        Ok(code) => (code, said.out, said.notes, said.problems),
+        Err(panic) => (PANIC, said.out, said.notes, panic),
+    })
 }
 
 #[pymodule]
@@ -135,4 +134,8 @@ mod _core {
     /// The version of the command.
     #[pymodule_export]
     const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+    /// The status of a command that ended in a panic.
+    #[pymodule_export]
+    const PANIC: u8 = super::PANIC;
 }

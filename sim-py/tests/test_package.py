@@ -63,9 +63,18 @@ def test_progress_and_threads():
     def stops(at):
         raise RuntimeError("enough")
 
-    with pytest.raises(RuntimeError, match="enough"):
+    with pytest.raises(RuntimeError, match="^enough$") as raised:
         tideplan.plan("quickstart", max_simulations=200, progress=stops)
+    assert raised.type is RuntimeError
     assert tideplan.plan("quickstart", max_simulations=200, threads=1).digest == found.digest
+
+
+def test_a_panic_is_a_fault_of_our_own(monkeypatch):
+    from tideplan import _core
+
+    monkeypatch.setattr(_core, "run", lambda *_: (_core.PANIC, "", "", "index out of bounds"))
+    with pytest.raises(tideplan.InternalError, match="a fault of its own: index out of bounds"):
+        tideplan.plan("opt350-a100x32")
 
 
 def test_the_lock_is_free_while_a_search_runs():

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 VERSION: str
+PANIC: int
 
 class Answer:
     """Where a planner's answer goes; the first counts."""

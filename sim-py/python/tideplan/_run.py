@@ -58,12 +58,11 @@ def run(
         work.start()
 
     with _shown(progress) as tell:
-        try:
-            code, out, notes, problems = _core.run(
-                words, dict(scenarios or {}), list(planners), ask if planners else None, tell, best_so_far
-            )
-        except RuntimeError as error:
-            raise InternalError(str(error)) from error
+        code, out, notes, problems = _core.run(
+            words, dict(scenarios or {}), list(planners), ask if planners else None, tell, best_so_far
+        )
+    if code == _core.PANIC:
+        raise InternalError(f"tideplan has a fault of its own: {problems}")
     if problems:
         raise of_json(problems)
     return Ran(code, out, notes)
@@ -139,6 +138,11 @@ def options(**given: Any) -> list[str]:
         else:
             words.append(f"{flag}={word_of(value, name)}")
     return words
+
+
+def options_of(arguments: Mapping[str, Any], *others: str, **changed: Any) -> list[str]:
+    """The options among a function's ``arguments``, a copy of its first ``locals()``: all but ``others``, with ``changed`` in their place."""
+    return options(**{**{name: value for name, value in arguments.items() if name not in others}, **changed})
 
 
 def word_of(value: Any, name: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import results
-from ._run import Planner, folder, options, plan_file, run
+from ._run import Planner, folder, options, options_of, plan_file, run
 from .errors import InputError, InputTypeError, Problem
 from .scenario import Like, Scenario, scenario_of
 
@@ -47,6 +47,7 @@ def plan(
 
     Raises :class:`tideplan.InputError`; that no plan is feasible is no error but a result whose ``best`` is ``None``.
     """
+    arguments = {**locals()}
     of = scenario_of(scenario)
     planners = {}
     if callable(planner):
@@ -55,19 +56,11 @@ def plan(
     if shard is not None and not (isinstance(shard, (tuple, list)) and len(shard) == 2):
         raise InputTypeError([Problem(f"{shard!r} is no shard", hint="(i, n) with i from 0 and below n")])
     with folder() as into:
-        words = options(
-            objective=objective,
-            tokens=tokens,
-            deadline=deadline,
-            budget=budget,
-            top=top,
-            threads=threads,
-            max_simulations=max_simulations,
-            max_seconds=max_seconds,
-            checkpoint=checkpoint,
+        words = options_of(
+            arguments,
+            "scenario",
+            "progress",
             shard=None if shard is None else f"{shard[0]}/{shard[1]}",
-            part=part,
-            certificate=certificate,
             why_not=None if why_not is None else plan_file(why_not, into),
             planner=planner,
         )
@@ -109,10 +102,11 @@ def simulate(
     ``explain`` adds the critical path, time and memory by part, and what would help most, in ``result["explain"]``;
     ``timeline`` writes a file for Perfetto, ``links`` a CSV of what shared links carried. Raises :class:`tideplan.InputError`.
     """
+    arguments = {**locals()}
     of = scenario_of(scenario)
     with folder() as into:
         path = None if plan is None else plan_file(plan, into)
-        words = options(plan=path, explain=explain, timeline=timeline, links=links, no_fold=not fold)
+        words = options_of(arguments, "scenario", "fold", plan=path, no_fold=not fold)
         data = _run(of, "simulate", words, into)
 
     def page() -> str:
@@ -140,18 +134,12 @@ def replay(
     ``sweep`` asks what if (``"link wan scale 0.25..4"``, ``"switch 2 s..600 s"``), ``seeds`` repeats with measured jitter.
     An interrupt is raised at once. Raises :class:`tideplan.InputError`.
     """
+    arguments = {**locals()}
     of = scenario_of(scenario)
     with folder() as into:
         html = into / "report.html"
-        words = options(
-            policy=None if policies is None else ",".join(policies),
-            until=until,
-            sweep=list(sweep),
-            seeds=seeds,
-            threads=threads,
-            no_reuse=not reuse,
-            html=html,
-        )
+        policy = None if policies is None else ",".join(policies)
+        words = options_of(arguments, "scenario", "policies", "reuse", policy=policy, no_reuse=not reuse, html=html)
         data = _run(of, "replay", words, into)
         return results.Replay(data, html.read_text(encoding="utf-8"))
 
@@ -174,6 +162,7 @@ def compare(
     ``max_seconds`` has a row with an ``error``; a function that never returns goes on in a thread of its own until Python ends.
     ``plans`` are plans by name. Raises :class:`tideplan.InputError` for scenarios and names that are not right.
     """
+    arguments = {**locals()}
     names: list[str] = []
     functions: dict[str, Planner] = {}
     for name, who in _named(planners or ()):
@@ -201,16 +190,8 @@ def compare(
                 given[of.name] = of.text
         html = into / "report.html"
         words += over or []
-        words += options(
-            planners=",".join(names) if names else None,
-            suite=suite,
-            judge=judge,
-            max_seconds=max_seconds,
-            simulations=simulations,
-            threads=threads,
-            html=html,
-            json=True,
-        )
+        chosen = ",".join(names) if names else None
+        words += options_of(arguments, "scenarios", "plans", planners=chosen, html=html, json=True)
         files = plans.items() if isinstance(plans, Mapping) else ((f"plan-{i + 1}", p) for i, p in enumerate(plans))
         words += [f"--plan={plan_file(p, into, _file_name(name))}" for name, p in files]
         data = run(words, given, functions).json()
@@ -228,12 +209,10 @@ def validate(
     predictions: Pathlike | None = None,
 ) -> results.Validation:
     """Holds the cost model against measured runs: the shipped ones, or a CSV of one's own (docs/validate.md)."""
+    arguments = {**locals()}
     with folder() as into:
         html = into / "report.html"
-        words = options(
-            runs=runs, plans=plans, oom=oom, by=by, tier=tier, collectives=collectives, predictions=predictions,
-            html=html, json=True,
-        )
+        words = options_of(arguments, html=html, json=True)
         data = run(["validate", *words]).json()
         return results.Validation(data, html.read_text(encoding="utf-8"))
 
@@ -252,11 +231,8 @@ def calibrate(
     source: str | None = None,
 ) -> results.Calibration:
     """Fits a GPU, or a fabric, to measurements and writes the file ``out`` that a scenario names as ``device`` or ``fabric``."""
+    words = options_of({**locals()}, "profiles", json=True)
     files = [profiles] if isinstance(profiles, (str, os.PathLike)) else list(profiles)
-    words = options(
-        gpu=gpu, out=out, kind=kind, network=network, model=model, precision=precision, tp=tp, micro_batch=micro_batch,
-        source=source, json=True,
-    )
     data = run(["calibrate", *words, "--", *(os.fspath(f) for f in files)]).json()
     return results.Calibration(data, Path(out))
 
@@ -275,11 +251,9 @@ def collective(
     fold: bool = True,
 ) -> results.Collective:
     """Simulates one collective operation message by message; ``bytes`` is the whole buffer (``"64 MiB"``, or a number)."""
+    arguments = {**locals()}
     size = f"{bytes} B" if isinstance(bytes, int) and not isinstance(bytes, bool) else bytes
-    words = options(
-        op=op, algorithm=algorithm, ranks=ranks, bytes=size, topology=topology, bandwidth=bandwidth, latency=latency,
-        splits=splits, convention=convention, no_fold=not fold, json=True,
-    )
+    words = options_of(arguments, "fold", bytes=size, no_fold=not fold, json=True)
     return results.Collective(run(["collective", *words]).json())
 
 
