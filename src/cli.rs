@@ -77,7 +77,7 @@ pub(crate) struct Over {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tideplan plan\n  tideplan plan opt350-a100x32 --json\n  tideplan plan quickstart --set nodes.v100.count=8 --top 3 --out best.toml\n  tideplan plan my.toml --threads 1 --max-simulations 500\n  tideplan plan my.toml --checkpoint search.state --certificate proof.json\n  tideplan plan --model llama-3-8b --gpus a100-80:16,v100-16:16 --inter \"100 Gbps\" --tokens 2T\n\nCtrl-C ends the search with the best plan so far; the answer does not depend on --threads."
+    after_help = "Examples:\n  tideplan plan\n  tideplan plan opt350-a100x32 --json\n  tideplan plan quickstart --set nodes.v100.count=8 --top 3 --out best.toml\n  tideplan plan my.toml --threads 1 --max-simulations 500\n  tideplan plan my.toml --checkpoint search.state --certificate proof.json\n  tideplan plan my.toml --explain\n  tideplan plan --model llama-3-8b --gpus a100-80:16,v100-16:16 --inter \"100 Gbps\" --tokens 2T\n\nCtrl-C ends the search with the best plan so far; the answer does not depend on --threads."
 )]
 pub(crate) struct Plan {
     /// A scenario file, or the name of a built-in.
@@ -102,6 +102,9 @@ pub(crate) struct Plan {
     /// Say how this plan compares with the best: at which step it falls, and by how much.
     #[arg(long, value_name = "PLAN.toml")]
     pub(crate) why_not: Option<PathBuf>,
+    /// Say why: where the time of the best plan goes, what the next best lose by, and what became of every family of plans.
+    #[arg(long, conflicts_with = "shard")]
+    pub(crate) explain: bool,
     /// Who searches: `tideplan list planners`.
     #[arg(long, default_value = "tideplan", value_name = "P")]
     pub(crate) planner: String,

@@ -7,6 +7,7 @@ mod certificate;
 pub mod cost;
 pub mod exchange;
 mod exhaustive;
+pub mod families;
 pub mod forms;
 pub mod jobs;
 pub mod judge;

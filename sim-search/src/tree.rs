@@ -17,9 +17,11 @@
 
 mod choice;
 mod menu;
+mod under;
 
 pub(crate) use choice::{Band, Choice, Pace, Timed};
 pub(crate) use menu::{Beside, Menu, at_least};
+pub(crate) use under::Under;
 
 use crate::cost::beside::{self, PartOf};
 use crate::cost::placed::Placed;

@@ -49,7 +49,8 @@ pub(super) fn run(args: &cli::Merge) -> Result<Answer, Failure> {
     let (top, time) = (first.top, parts.iter().map(|(part, _)| part.search_time_s).sum());
     let found = merge(parts.into_iter().map(|(part, _)| part.found).collect(), top);
     let found = found.ok_or_else(|| Failure::new("no parts", ""))?;
-    let shown = Shown { objective, tokens, out: args.out.as_deref(), json: args.json, why_not: None };
+    let shown =
+        Shown { objective, tokens, out: args.out.as_deref(), json: args.json, why_not: None, explain: false };
     answer(&loaded.scenario, &found, overrides.at, &shown, time)
 }
 

@@ -11,6 +11,7 @@ mod jobs;
 mod list;
 mod merge;
 mod plan;
+mod plan_explain;
 mod plan_jobs;
 mod planned;
 mod replay;

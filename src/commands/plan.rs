@@ -1,5 +1,6 @@
 //! `tideplan plan`: search for the fastest plan.
 
+use super::plan_explain::Explained;
 use super::searching::{CertificateFile, Origin, PartFile, Watcher, read_json, write_json};
 use super::{load_jobs_too, print, print_json, why};
 use crate::cli;
@@ -44,6 +45,7 @@ pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
             ("--checkpoint", args.checkpoint.is_some()),
             ("--shard", args.shard.is_some()),
             ("--certificate", args.certificate.is_some()),
+            ("--explain", args.explain),
         ];
         if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
             let message = format!("`{name}` goes with the planner `tideplan` alone");
@@ -87,7 +89,7 @@ pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
         at: overrides.at,
         method,
         shard: args.shard,
-        log: args.certificate.is_some(),
+        log: args.certificate.is_some() || args.explain,
     };
     let state = match &args.checkpoint {
         Some(path) if path.exists() => {
@@ -127,8 +129,14 @@ pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
         write_json(path, &part)?;
     }
     let why_not = args.why_not.as_deref();
-    let shown =
-        Shown { objective, tokens: args.tokens, out: args.out.as_deref(), json: args.over.json, why_not };
+    let shown = Shown {
+        objective,
+        tokens: args.tokens,
+        out: args.out.as_deref(),
+        json: args.over.json,
+        why_not,
+        explain: args.explain,
+    };
     answer(scenario, &found, overrides.at, &shown, search_time_s)
 }
 
@@ -139,6 +147,7 @@ pub(super) struct Shown<'a> {
     pub(super) out: Option<&'a std::path::Path>,
     pub(super) json: bool,
     pub(super) why_not: Option<&'a std::path::Path>,
+    pub(super) explain: bool,
 }
 
 impl Shown<'_> {
@@ -157,7 +166,7 @@ fn tokens_of(scenario: &Scenario) -> f64 {
 }
 
 /// A value as it stands in results: seconds, or dollars for a million tokens.
-fn in_results(scenario: &Scenario, objective: Objective, value: u64) -> f64 {
+pub(super) fn in_results(scenario: &Scenario, objective: Objective, value: u64) -> f64 {
     match objective {
         Objective::Cost => value as f64 / 1e12 / tokens_of(scenario) * 1e6,
         _ => value as f64 / 1e12,
@@ -189,16 +198,26 @@ pub(super) fn answer(
         Some(path) => Some(why::of(scenario, found, best.as_ref(), path, at)?),
         None => None,
     };
+    let explained = match shown.explain {
+        true => Some(Explained::of(scenario, found, best.as_ref(), shown.objective, at)?),
+        false => None,
+    };
     if shown.json {
         let mut value = json(scenario, found, best.as_ref(), shown, search_time_s);
         if let Some(other) = &other {
             value["why_not"] = other.json();
+        }
+        if let Some(explained) = &explained {
+            (value["explain"], value["rejected"]) = explained.json();
         }
         print_json(&value)?;
     } else {
         let mut text = text(scenario, found, best.as_ref(), shown, search_time_s);
         if let Some(other) = &other {
             text += &other.text();
+        }
+        if let Some(explained) = &explained {
+            text += &explained.text();
         }
         print(&text)?;
     }

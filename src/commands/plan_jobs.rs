@@ -25,6 +25,7 @@ pub(super) fn run(args: &cli::Plan, scenario: &Scenario, at: SimTime) -> Result<
         ("--shard", args.shard.is_some()),
         ("--certificate", args.certificate.is_some()),
         ("--why-not", args.why_not.is_some()),
+        ("--explain", args.explain),
         ("--tokens", args.tokens.is_some()),
         ("--objective", args.objective != "time"),
     ];

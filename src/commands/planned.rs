@@ -12,6 +12,10 @@ use sim_search::planners::Limits;
 
 pub(super) fn run(args: &cli::Plan, loaded: &Loaded, overrides: &Overrides) -> Result<Answer, Failure> {
     let scenario = &loaded.scenario;
+    if args.explain {
+        let message = "`--explain` goes with the planner `tideplan` alone";
+        return Err(Failure::new(message, "`tideplan simulate --explain` explains a plan"));
+    }
     let planner = super::planner(&args.planner, args.external.as_deref())?;
     let default = Limits::default();
     let limits = Limits {

@@ -1,6 +1,6 @@
 //! A search that is killed and goes on, one in parts, and one with a certificate.
 
-use crate::{command, json, number, tideplan, tideplan_in, two_nodes};
+use crate::{command, has_keys, json, number, tideplan, tideplan_in, two_nodes};
 use serde_json::Value;
 use std::path::Path;
 
@@ -176,4 +176,52 @@ fn the_cheapest_plan_within_a_deadline_and_why_not_another() {
     let none: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(none["best"].is_null() && none["counts"]["pruned"]["deadline"].as_u64().unwrap() > 0, "{none}");
+}
+
+#[test]
+fn what_was_thrown_out_is_explained_and_adds_up() {
+    let folder = two_nodes();
+    let answer = run(folder.path(), &plan(&SMALL, &["--explain"]));
+    let plans = answer["explain"]["plans"].as_array().unwrap();
+    assert_eq!(plans.len(), answer["ranked"].as_array().unwrap().len());
+    for (plan, ranked) in plans.iter().zip(answer["ranked"].as_array().unwrap()) {
+        has_keys(plan, &["iteration_time_s", "objective_value", "parts_s", "slower_by", "loses_by"]);
+        let time = number(ranked, "iteration_time_s");
+        assert_eq!(number(plan, "iteration_time_s"), time);
+        let parts: f64 = plan["parts_s"].as_object().unwrap().values().map(|s| s.as_f64().unwrap()).sum();
+        assert!((parts / time - 1.0).abs() < 1e-9, "{plan}");
+    }
+    assert!(plans[0]["loses_by"].is_null() && number(&plans[0], "slower_by") == 0.0);
+    let rejected = &answer["rejected"];
+    let whole = |value: &Value| value.as_str().unwrap().parse::<u128>().unwrap();
+    let sum = |of: &Value| {
+        let pruned: u128 = of["pruned"].as_object().unwrap().values().map(whole).sum();
+        whole(&of["bounded"]) + whole(&of["simulated"]) + whole(&of["open"]) + pruned
+    };
+    assert_eq!(rejected["plans_represented"], answer["plans_represented"]);
+    assert_eq!(rejected["simulated"], answer["counts"]["simulated"].to_string());
+    assert_eq!(whole(&rejected["open"]) == 0, answer["proven_optimal"].as_bool().unwrap());
+    let families = rejected["families"].as_array().unwrap();
+    let keys = ["joined", "micro_batch", "most_stages", "nodes", "falls_by", "best_value", "least_bound"];
+    for family in families.iter().chain([rejected]) {
+        assert_eq!(sum(family), whole(&family["plans_represented"]), "{family}");
+    }
+    families.iter().for_each(|f| has_keys(f, &keys));
+    let all: u128 = families.iter().map(|f| whole(&f["plans_represented"])).sum();
+    assert_eq!(all, whole(&rejected["plans_represented"]));
+    assert_eq!(families.iter().filter(|f| f["falls_by"] == "best").count(), 1);
+    // In words, and what it does not go with.
+    let args: Vec<&str> = plan(&SMALL, &["--explain"]).into_iter().filter(|a| *a != "--json").collect();
+    let said = String::from_utf8(tideplan_in(folder.path(), &args).stdout).unwrap();
+    for part in
+        ["why this plan", "never reached the simulator", "families of plans", "in no plan of the space"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    for planner in ["exhaustive", "amp"] {
+        let output = tideplan_in(folder.path(), &plan(&SMALL, &["--explain", "--planner", planner]));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{error}");
+        assert!(error.contains("goes with the planner `tideplan` alone"), "{error}");
+    }
 }
