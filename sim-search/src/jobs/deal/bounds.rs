@@ -1,0 +1,89 @@
+//! What a deal holds, whole or in part, and what it is worth at least.
+
+use super::{Dealer, Key, Own};
+
+impl Dealer<'_> {
+    /// The ways to deal to the next job; the last one gets what is left.
+    pub(super) fn children(&self, key: &Key) -> Vec<Key> {
+        let left = self.left(key);
+        let jobs = self.dealt_to.len() - key.len() / self.blocks.len();
+        if jobs == 1 {
+            return if left.iter().any(|l| *l > 0) { vec![[&key[..], &left].concat()] } else { Vec::new() };
+        }
+        let mut list = Vec::new();
+        let mut own = vec![0; left.len()];
+        loop {
+            // Every job has a block at least.
+            let rest: u32 = left.iter().zip(&own).map(|(l, o)| l - o).sum();
+            if own.iter().any(|o| *o > 0) && rest >= jobs as u32 - 1 {
+                list.push([&key[..], &own].concat());
+            }
+            let Some(g) = (0..left.len()).rev().find(|g| own[*g] < left[*g]) else { return list };
+            own[g] += 1;
+            own[g + 1..].fill(0);
+        }
+    }
+
+    /// Blocks of each group that are not dealt yet.
+    pub(super) fn left(&self, key: &[u32]) -> Vec<u32> {
+        let mut left = self.blocks.clone();
+        for own in key.chunks(left.len()) {
+            left.iter_mut().zip(own).for_each(|(l, o)| *l -= o);
+        }
+        left
+    }
+
+    /// Each job with its blocks, as far as they are dealt.
+    pub(super) fn owns(&self, key: &[u32]) -> Vec<Own> {
+        let fixed = (0..self.jobs.len()).filter(|j| self.fixed[*j].is_some()).map(|j| (j, Vec::new()));
+        let dealt = self.dealt_to.iter().zip(key.chunks(self.blocks.len()));
+        fixed.chain(dealt.map(|(j, own)| (*j, own.to_vec()))).collect()
+    }
+
+    /// No deal that begins like this is worth less.
+    pub(super) fn bound(&self, key: &[u32]) -> u128 {
+        let of = |(j, own): &Own| {
+            let lower = u128::from(self.lower(*j, own));
+            lower.saturating_mul(self.jobs[*j].iterations.into())
+        };
+        let decided = self.owns(key).iter().map(of).max().unwrap_or(0);
+        let rest = &self.dealt_to[(key.len() / self.blocks.len()).min(self.dealt_to.len())..];
+        let left = self.left(key);
+        let apart = rest.iter().map(|j| of(&(*j, left.clone()))).max().unwrap_or(0);
+        let together = if rest.is_empty() { 0 } else { self.work.least(rest, &self.counts(&left)) };
+        decided.max(apart).max(together)
+    }
+
+    /// No iteration of job `j` on so many blocks is shorter, ps.
+    fn lower(&self, j: usize, own: &[u32]) -> u64 {
+        let counts = match &self.fixed[j] {
+            Some(nodes) => nodes.iter().map(|n| n.len() as u32).collect(),
+            None => self.counts(own),
+        };
+        let alone = self.work.least(&[j], &counts) / u128::from(self.jobs[j].iterations);
+        let known = self.known.get(&(j, own.to_vec())).map_or(0, |known| known.lower);
+        u64::try_from(alone).unwrap_or(u64::MAX).max(known)
+    }
+
+    /// Nodes that so many blocks are at most.
+    pub(super) fn counts(&self, blocks: &[u32]) -> Vec<u32> {
+        let of = |((b, size), nodes): ((&u32, &u32), &Vec<u32>)| (b * size).min(nodes.len() as u32);
+        blocks.iter().zip(&self.block).zip(&self.nodes).map(of).collect()
+    }
+
+    /// The nodes of every job, by group.
+    pub(super) fn shares(&self, key: &[u32]) -> Vec<Vec<Vec<u32>>> {
+        let groups = self.blocks.len();
+        let mut shares: Vec<Vec<Vec<u32>>> =
+            self.fixed.iter().map(|own| own.clone().unwrap_or_else(|| vec![Vec::new(); groups])).collect();
+        let mut next = vec![0usize; groups];
+        for (j, own) in self.dealt_to.iter().zip(key.chunks(groups)) {
+            for g in 0..groups {
+                let end = (next[g] + (own[g] * self.block[g]) as usize).min(self.nodes[g].len());
+                shares[*j][g] = self.nodes[g][next[g]..end].to_vec();
+                next[g] = end;
+            }
+        }
+        shares
+    }
+}

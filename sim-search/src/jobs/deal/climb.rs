@@ -1,0 +1,94 @@
+//! From a good deal to a better one: blocks that move to the job that ends last.
+
+use super::{Dealer, Key};
+use crate::search::Stop;
+
+/// Moves that may fail to help in a row.
+const TRIED: usize = 4;
+
+impl Dealer<'_> {
+    /// Moves a block to the job that ends last, alone or for one of another group, from whichever job that is likely to help
+    /// most, as long as it does.
+    pub(super) fn climb(&mut self, stop: &mut Stop<'_>) {
+        let mut tried = 0;
+        while tried < TRIED
+            && self.simulations < self.options.max_simulations
+            && stop(&self.progress()).is_none()
+        {
+            let Some((best, key)) = &self.best else { return };
+            let (value, next) = (best.value, self.moves(key, &best.times_ps));
+            let Some(next) = next.into_iter().find(|(_, key)| !self.settled.contains(key)) else { return };
+            self.counts.considered += 1;
+            self.look(std::slice::from_ref(&next.1), false);
+            let settled = self.settle(&next.1);
+            tried = if settled.is_some_and(|new| new < value) { 0 } else { tried + 1 };
+            self.rounds += 1;
+        }
+    }
+
+    /// Deals that differ from this one by a block or two of the job that ends last, with what they are likely worth, best first.
+    fn moves(&self, key: &Key, times: &[u64]) -> Vec<(u128, Key)> {
+        let groups = self.blocks.len();
+        let worth = |j: usize| u128::from(times[j]) * u128::from(self.jobs[j].iterations);
+        let Some(last) = (0..self.dealt_to.len()).max_by_key(|i| worth(self.dealt_to[*i])) else {
+            return Vec::new();
+        };
+        // As its work says, from what it took.
+        let likely = |new: &[u32]| {
+            let of = |(i, j): (usize, &usize)| {
+                let own = i * groups..(i + 1) * groups;
+                let least = |key: &[u32]| self.work.least(&[*j], &self.counts(&key[own.clone()]));
+                let (before, after) = (least(key).max(1), least(new));
+                if after == u128::MAX {
+                    after
+                } else {
+                    (worth(*j) as f64 * after as f64 / before as f64) as u128
+                }
+            };
+            self.dealt_to.iter().enumerate().map(of).max().unwrap_or(u128::MAX)
+        };
+        let mut list = Vec::new();
+        for giver in (0..self.dealt_to.len()).filter(|i| *i != last) {
+            for g in 0..groups {
+                for back in std::iter::once(None).chain((0..groups).filter(|b| *b != g).map(Some)) {
+                    let mut new = key.clone();
+                    let mut pass = |from: usize, to: usize, g: usize| {
+                        let has = new[from * groups + g] > 0;
+                        if has {
+                            new[from * groups + g] -= 1;
+                            new[to * groups + g] += 1;
+                        }
+                        has
+                    };
+                    if pass(giver, last, g) && back.is_none_or(|b| pass(last, giver, b)) {
+                        list.push((likely(&new), new));
+                    }
+                }
+            }
+        }
+        list.retain(|(value, key)| {
+            *value < u128::MAX && key.chunks(groups).all(|own| own.iter().any(|o| *o > 0))
+        });
+        list.sort();
+        list
+    }
+
+    /// The blocks of each group shared out in proportion to `weight`; `None` where a job would get none.
+    pub(super) fn shared_out(&self, weight: &dyn Fn(usize) -> f64) -> Option<Key> {
+        let groups = self.blocks.len();
+        let all: f64 = self.dealt_to.iter().map(|j| weight(*j)).sum();
+        let mut key = vec![0; self.dealt_to.len() * groups];
+        for (g, blocks) in self.blocks.iter().enumerate() {
+            let (mut given, mut sum) = (0, 0.0);
+            for (i, j) in self.dealt_to.iter().enumerate() {
+                sum += weight(*j);
+                let last = i + 1 == self.dealt_to.len();
+                let upto = if last { *blocks } else { (sum / all * f64::from(*blocks) + 0.5) as u32 };
+                let upto = upto.clamp(given, *blocks);
+                key[i * groups + g] = upto - given;
+                given = upto;
+            }
+        }
+        key.chunks(groups).all(|own| own.iter().any(|o| *o > 0)).then_some(key)
+    }
+}
