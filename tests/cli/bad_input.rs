@@ -1,7 +1,7 @@
 //! Bad input at the command line: status 2, nothing on standard output, one clear error with its place
 //! (`snapshots/`). The same in `plan` and `simulate`.
 
-use crate::{TRACE, TWO_NODES, tideplan_in, two_nodes};
+use crate::{TRACE, tideplan_in, two_nodes, two_nodes_text};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -48,7 +48,7 @@ fn scenarios() {
         ("a group nobody has", "v:0-3", "w:0-3", "bad.toml:36:43"),
         ("more micro-batches than the batch", "micro_batches = 8", "micro_batches = 9", "bad.toml:32:1"),
     ] {
-        std::fs::write(folder.path().join("bad.toml"), spoilt(TWO_NODES, from, to)).unwrap();
+        std::fs::write(folder.path().join("bad.toml"), spoilt(&two_nodes_text(), from, to)).unwrap();
         let plan = error(folder.path(), what, &["plan", "bad.toml"], place);
         let simulate = error(folder.path(), what, &["simulate", "bad.toml", "--json"], place);
         assert_eq!(plan, simulate, "{what}");
@@ -78,7 +78,8 @@ fn traces() {
 #[test]
 fn plan_files() {
     let folder = two_nodes();
-    let good = TWO_NODES[TWO_NODES.find("micro_batch =").unwrap()..].replace("plan.pipelines", "pipelines");
+    let text = two_nodes_text();
+    let good = text[text.find("micro_batch =").unwrap()..].replace("plan.pipelines", "pipelines");
     std::fs::write(folder.path().join("plan.toml"), &good).unwrap();
     let args = ["simulate", "two.toml", "--plan", "plan.toml"];
     assert_eq!(tideplan_in(folder.path(), &args).status.code(), Some(0));
@@ -108,7 +109,7 @@ fn plan_files() {
 #[test]
 fn several_faults_are_told_at_once() {
     let folder = two_nodes();
-    let text = spoilt(TWO_NODES, "count = 1", "count = 0");
+    let text = spoilt(&two_nodes_text(), "count = 1", "count = 0");
     let text = spoilt(&spoilt(&text, "\"8 Gbps\"", "\"8 GB\""), "global_batch = 16", "global_batch = 1.5");
     std::fs::write(folder.path().join("bad.toml"), text).unwrap();
     let output = tideplan_in(folder.path(), &["plan", "bad.toml", "--json"]);

@@ -1,60 +1,17 @@
 //! `tideplan simulate` of several jobs on one cluster.
 
-use crate::{has_keys, json, number, tideplan, tideplan_in};
+use crate::{has_keys, json, number, texts, tideplan, tideplan_in};
 use serde_json::Value;
 use std::path::Path;
 
 /// Two jobs, each with a stage in either zone: only the link between the zones is common to them.
-const TWO_JOBS: &str = r#"schema_version = 1
-about = "two jobs over one link"
-model = { name = "opt-350m" }
-training = { global_batch = 16 }
-
-[[nodes]]
-name = "a"
-count = 2
-gpus_per_node = 4
-gpu = "A100-40"
-zone = "us-central1-a"
-
-[[nodes]]
-name = "v"
-count = 2
-gpus_per_node = 4
-gpu = "V100-16"
-zone = "us-west1-b"
-
-[[network.links]]
-name = "wan"
-between = ["us-central1-a", "us-west1-b"]
-capacity = "7 Gbps"
-latency = "15 ms"
-
-[[jobs]]
-name = "one"
-
-[jobs.plan]
-micro_batch = 2
-[[jobs.plan.pipelines]]
-micro_batches = 8
-stages = [
-    { layers = "0-12", tp = 4, devices = ["a:0-3"] },
-    { layers = "13-25", tp = 4, devices = ["v:0-3"] },
-]
-
-[[jobs]]
-name = "other"
-start = "0 s"
-
-[jobs.plan]
-micro_batch = 2
-[[jobs.plan.pipelines]]
-micro_batches = 8
-stages = [
-    { layers = "0-12", tp = 4, devices = ["a:4-7"] },
-    { layers = "13-25", tp = 4, devices = ["v:4-7"] },
-]
-"#;
+fn two_jobs() -> String {
+    let job = |name: &str, start: &str, devices: &str| {
+        format!("[[jobs]]\nname = \"{name}\"\n{start}\n") + &texts::two_stages("jobs.plan", devices)
+    };
+    let jobs = job("one", "", "0-3") + "\n" + &job("other", "start = \"0 s\"\n", "4-7");
+    texts::two_kinds("two jobs over one link", 2, ["us-central1-a", "us-west1-b"], "7 Gbps", &jobs)
+}
 
 fn run(folder: &Path, text: &str, args: &[&str]) -> (i32, Value) {
     std::fs::write(folder.join("jobs.toml"), text).unwrap();
@@ -68,7 +25,7 @@ fn run(folder: &Path, text: &str, args: &[&str]) -> (i32, Value) {
 #[test]
 fn the_keys_of_a_simulation_and_of_each_job() {
     let folder = tempfile::tempdir().unwrap();
-    let (status, answer) = run(folder.path(), TWO_JOBS, &[]);
+    let (status, answer) = run(folder.path(), &two_jobs(), &[]);
     assert_eq!(status, 0);
     let keys = ["iteration_time_s", "tokens_per_s", "mfu", "fits"];
     has_keys(&answer, &[&keys[..], &["devices", "events", "digest", "folded", "jobs"]].concat());
@@ -86,7 +43,8 @@ fn the_keys_of_a_simulation_and_of_each_job() {
         |name: &str| answer["devices"].as_array().unwrap().iter().filter(|d| d["job"] == name).count();
     assert_eq!((named("one"), named("other")), (8, 8));
     // By itself a job takes what a scenario without jobs does.
-    let alone = &TWO_JOBS[..TWO_JOBS.rfind("[[jobs]]\n").unwrap()];
+    let both = two_jobs();
+    let alone = &both[..both.rfind("[[jobs]]\n").unwrap()];
     let plain = alone.replace("[[jobs]]\nname = \"one\"\n", "").replace("jobs.plan", "plan");
     let (_, single) = run(folder.path(), alone, &[]);
     let (_, plain) = run(folder.path(), &plain, &[]);
@@ -95,7 +53,7 @@ fn the_keys_of_a_simulation_and_of_each_job() {
     }
     assert_eq!(single["jobs"][0]["iteration_time_s"], jobs[0]["alone_s"]);
     // Far apart in time they do not meet.
-    let (_, apart) = run(folder.path(), &TWO_JOBS.replace("start = \"0 s\"", "start = \"100 s\""), &[]);
+    let (_, apart) = run(folder.path(), &two_jobs().replace("start = \"0 s\"", "start = \"100 s\""), &[]);
     for job in apart["jobs"].as_array().unwrap() {
         assert_eq!(job["iteration_time_s"], job["alone_s"]);
     }
@@ -105,7 +63,7 @@ fn the_keys_of_a_simulation_and_of_each_job() {
 fn why_and_where() {
     let folder = tempfile::tempdir().unwrap();
     let args = ["--explain", "--links", "links.csv", "--timeline", "t.json"];
-    let (_, answer) = run(folder.path(), TWO_JOBS, &args);
+    let (_, answer) = run(folder.path(), &two_jobs(), &args);
     for job in answer["jobs"].as_array().unwrap() {
         let parts = job["explain"]["critical_path"]["parts"].as_array().unwrap();
         let path: u64 = parts.iter().map(|p| p["time_ps"].as_u64().unwrap()).sum();

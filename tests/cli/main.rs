@@ -17,6 +17,7 @@ mod replay;
 mod search;
 mod simulate;
 mod streams;
+mod texts;
 mod timeline;
 mod trace;
 mod workload;
@@ -69,51 +70,18 @@ fn number(value: &Value, key: &str) -> f64 {
 }
 
 /// A scenario of two nodes in two zones with a plan, and the trace it names.
-const TWO_NODES: &str = r#"schema_version = 1
-about = "two nodes"
-model = { name = "opt-350m" }
-training = { global_batch = 16 }
-
-[[nodes]]
-name = "a"
-count = 1
-gpus_per_node = 4
-gpu = "A100-40"
-zone = "east"
-
-[[nodes]]
-name = "v"
-count = 1
-gpus_per_node = 4
-gpu = "V100-16"
-zone = "west"
-
-[[network.links]]
-name = "wan"
-between = ["east", "west"]
-capacity = "8 Gbps"
-latency = "15 ms"
-
-[[traces]]
-link = "wan"
-file = "trace.csv"
-
-[plan]
-micro_batch = 2
-[[plan.pipelines]]
-micro_batches = 8
-stages = [
-    { layers = "0-12", tp = 4, devices = ["a:0-3"] },
-    { layers = "13-25", tp = 4, devices = ["v:0-3"] },
-]
-"#;
+fn two_nodes_text() -> String {
+    let trace = "[[traces]]\nlink = \"wan\"\nfile = \"trace.csv\"\n\n";
+    let more = trace.to_string() + &texts::two_stages("plan", "0-3");
+    texts::two_kinds("two nodes", 1, ["east", "west"], "8 Gbps", &more)
+}
 
 const TRACE: &str = "time_s,link,bandwidth_bps\n0,wan,8e9\n10,wan,4e9\n";
 
 /// A folder with that scenario as `two.toml`.
 fn two_nodes() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("two.toml"), TWO_NODES).expect("a file");
+    std::fs::write(folder.path().join("two.toml"), two_nodes_text()).expect("a file");
     std::fs::write(folder.path().join("trace.csv"), TRACE).expect("a file");
     folder
 }
