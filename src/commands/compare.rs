@@ -136,6 +136,7 @@ fn row(
         at,
         threads: args.threads.map_or(0, usize::from),
         simulations: args.simulations.unwrap_or(Limits::default().simulations),
+        judge: args.judge,
     };
     let mut ran_out = false;
     let host = host();

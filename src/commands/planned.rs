@@ -22,6 +22,7 @@ pub(super) fn run(args: &cli::Plan, loaded: &Loaded, overrides: &Overrides) -> R
         at: overrides.at,
         threads: args.threads.map_or(0, usize::from),
         simulations: args.max_simulations.unwrap_or(default.simulations),
+        ..default
     };
     let (verdict, proposal, search_time_s) = alone(scenario, planner.as_ref(), &limits, args.max_seconds)?;
     let about = planner.about();

@@ -129,3 +129,19 @@ fn what_cannot_be_compared_is_refused() {
     }
     assert!(command(&["compare", "--help"]).output().unwrap().status.success());
 }
+
+/// Whoever judges, ours is what that judge likes best.
+#[test]
+fn ours_is_not_beaten_under_another_judge() {
+    let folder = two_nodes();
+    for judge in ["contention-free", "metis", "sailor"] {
+        let planners = "tideplan,metis,sailor,amp,megatron";
+        let args = ["compare", "two.toml", "--judge", judge, "--planners", planners, "--json"];
+        let output = tideplan_in(folder.path(), &args);
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let rows = answer["scenarios"][0]["planners"].as_array().unwrap();
+        let time = |row: &Value| row["iteration_time_s"].as_f64().unwrap_or(f64::INFINITY);
+        let least = rows[1..].iter().map(time).fold(f64::INFINITY, f64::min);
+        assert!(time(&rows[0]) <= least * (1.0 + 1e-9), "{judge}: {} against {least}", time(&rows[0]));
+    }
+}

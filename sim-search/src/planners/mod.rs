@@ -71,6 +71,7 @@ pub use describe::describe;
 pub use view::{Column, Pool, View};
 
 use crate::Method;
+use crate::judge::Judge;
 use sim_core::SimTime;
 use sim_models::plan::Plan;
 use sim_models::scenario::Scenario;
@@ -97,11 +98,13 @@ pub struct Limits {
     pub threads: usize,
     /// Simulations of planners that simulate.
     pub simulations: u64,
+    /// By whom plans will be judged. Published planners do not ask: their estimates are their own.
+    pub judge: Judge,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { at: SimTime::ZERO, threads: 0, simulations: 200 }
+        Limits { at: SimTime::ZERO, threads: 0, simulations: 200, judge: Judge::Simulate }
     }
 }
 
