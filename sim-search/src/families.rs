@@ -230,7 +230,7 @@ mod tests {
         let tree = Tree::open(&scenario, &kinds, true);
         let mut under = Under::new(&tree);
         let mut looked_at = 0;
-        for root in tree.roots.iter().step_by(5) {
+        for root in tree.roots.iter().step_by(2) {
             let mut open = vec![root.key()];
             while let Some(key) = open.pop() {
                 let parts = tree.parts(root, &key);
@@ -242,7 +242,7 @@ mod tests {
                 open.extend(deeper.step_by(7));
             }
         }
-        assert!(looked_at > 100, "{looked_at}");
+        assert!(looked_at > 60, "{looked_at}");
     }
 
     /// Every child of a node above cuts.
