@@ -8,10 +8,12 @@
 //! times to the picosecond. One NIC stands for all of its colour, with each transfer weighted by how many of its like
 //! that NIC carries; a link between zones is one link, so there a transfer counts once for every pipeline it stands for.
 //! The uplinks of leaf switches are coloured in the same way, by what they carry of pipelines and of rings, and pipelines by
-//! the colours of their leaves and by which of their nodes are in one pod.
+//! the colours of their leaves and by which of their nodes are in one pod. Stages whose layers send to other nodes are alike
+//! where they take each of their links as often ([`Crossing`]).
 //! Jobs that share a cluster are folded together: no two jobs' pipelines are alike, and a node's colour says what it carries
 //! of each.
 
+use crate::crossings::Crossing;
 use crate::layout::Layout;
 use crate::scenario::NodeId;
 use crate::uplinks::{self, Uplinks};
@@ -79,7 +81,8 @@ impl Folding {
         let mut colours = number(pipelines.list.iter().map(|&(job, p)| {
             let groups: Vec<u32> = pipelines.nodes(job, p).map(|n| n.group).collect();
             let pipeline = &layouts[job].pipelines[p];
-            (job, pipeline.group, pipeline.micro_batches, groups)
+            let crossings: Vec<&[Crossing]> = pipelines.crossings(job, p).collect();
+            (job, pipeline.group, pipeline.micro_batches, groups, crossings)
         }));
         let footprints = pipelines.footprints();
         loop {
@@ -140,6 +143,13 @@ impl<'a> Pipelines<'a> {
     fn nodes(&self, job: usize, pipeline: usize) -> impl Iterator<Item = &'a NodeId> {
         let layout = self.layouts[job];
         layout.ranks[layout.pipelines[pipeline].stages.clone()].iter().flat_map(|r| &r.nodes)
+    }
+
+    /// What the layers of a pipeline's stages send to other nodes, those that send something.
+    fn crossings(&self, job: usize, pipeline: usize) -> impl Iterator<Item = &'a [Crossing]> {
+        let layout = self.layouts[job];
+        let ranks = &layout.ranks[layout.pipelines[pipeline].stages.clone()];
+        ranks.iter().map(|r| &r.crossings[..]).filter(|c| !c.is_empty())
     }
 
     /// Calls `f` with every node of every stage: the node, the pipeline's index in the list, stage, which of its nodes.

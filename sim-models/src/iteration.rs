@@ -2,11 +2,13 @@
 
 use crate::device::catalogue::Format;
 use crate::fold::Folding;
+use crate::layer_times::Exchange;
 use crate::layout::{Layout, Rank};
 use crate::lower::{Fabric, LaidOut, Lowering, SyncKind};
 use crate::memory::{self, Memory};
 use crate::plan::Plan;
 use crate::plan_check::PlanFault;
+use crate::rank_time::RankTime;
 use crate::scenario::Scenario;
 use crate::schedule::PassKind;
 use crate::units::Bytes;
@@ -68,19 +70,6 @@ pub struct Simulator<'a> {
     pub(crate) executor: Executor,
 }
 
-/// Where the time of a rank went, in picoseconds. What is left of the iteration it was idle.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct RankTime {
-    /// In passes and the optimizer step, `inside` included.
-    pub(crate) busy: u64,
-    /// Of it, waiting inside layers.
-    pub(crate) inside: u64,
-    /// In a transfer between stages, and neither busy nor synchronising.
-    pub(crate) passed: u64,
-    /// In a synchronisation, and not busy.
-    pub(crate) synced: u64,
-}
-
 /// An iteration, with the means to explain it.
 #[derive(Clone, Debug)]
 pub struct Iteration {
@@ -132,7 +121,7 @@ pub struct DeviceReport {
 /// What one task of a timeline is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
-    /// Forward pass of a micro-batch on a rank.
+    /// Forward pass of a micro-batch on a rank, or a part of one, with what it sends inside.
     Forward {
         /// Index into [`Layout::ranks`].
         rank: usize,
@@ -172,6 +161,15 @@ pub enum Span {
         sync: usize,
         /// What it does.
         kind: SyncKind,
+    },
+    /// Bytes to other nodes inside a pass of a rank.
+    Exchange {
+        /// Index into [`Layout::ranks`].
+        rank: usize,
+        /// Of what parallelism.
+        exchange: Exchange,
+        /// Micro-batch of its pipeline.
+        micro_batch: u32,
     },
     /// A rank's optimizer step.
     Update {
@@ -230,7 +228,9 @@ impl<'a> Simulator<'a> {
             // Sharded parameters are gathered, and gradients sent, piece by piece in every pass.
             let pieces = u64::from(job.scenario.model.layers().min(64));
             let each = if job.plan.zero >= 2 { 4 + 6 * pieces } else { 5 };
-            let own = pipelines.map(passes).fold(0, u64::saturating_add).saturating_mul(each);
+            // One of each exchange, and two more where kernels run beside.
+            let split = if job.layout.ranks.iter().any(|r| !r.crossings.is_empty()) { 6 } else { 1 };
+            let own = pipelines.map(passes).fold(0, u64::saturating_add).saturating_mul(each * split);
             tasks = tasks.saturating_add(own);
         }
         if tasks > MOST_TASKS {
@@ -254,10 +254,10 @@ impl<'a> Simulator<'a> {
     /// The same of one of several jobs.
     pub fn spans_of(&self, job: usize, layout: &Layout, mut f: impl FnMut(Span, SimTime, SimTime)) {
         let map = &self.lowering.maps[job];
-        let mut emit = |span, task: TaskId| {
-            let end = self.executor.finish_of(task);
+        let mut emit = |span, first: TaskId, last: TaskId| {
+            let end = self.executor.finish_of(last);
             if end != SimTime::MAX {
-                f(span, self.executor.start_of(task), end);
+                f(span, self.executor.start_of(first), end);
             }
         };
         for (i, tasks) in map.passes.iter().enumerate() {
@@ -269,60 +269,32 @@ impl<'a> Simulator<'a> {
                     PassKind::Backward => Span::Backward { rank, micro_batch },
                     PassKind::Weight => Span::Weight { rank, micro_batch },
                 };
-                let (first, last) = map.pass(i, at);
-                (first.0..=last.0).for_each(|task| emit(span, TaskId(task)));
+                for (first, last) in map.parts(i, at) {
+                    emit(span, first, last);
+                    for ((exchange, _), task) in tasks.split.exchanges.iter().zip(first.0 + 1..) {
+                        let task = TaskId(task);
+                        emit(Span::Exchange { rank, exchange: *exchange, micro_batch }, task, task);
+                    }
+                }
             }
         }
         for boundary in &map.boundaries {
             let (from, to) = (map.passes[boundary.from].rank, map.passes[boundary.to].rank);
             for micro_batch in 0..boundary.count {
                 let span = Span::Transfer { from, to, micro_batch, forward: boundary.forward };
-                emit(span, TaskId(boundary.first + micro_batch));
+                let task = TaskId(boundary.first + micro_batch);
+                emit(span, task, task);
             }
         }
         for (i, sync) in map.syncs.iter().enumerate() {
             for m in &sync.members {
-                emit(Span::Sync { rank: map.passes[*m].rank, sync: i, kind: sync.kind }, sync.task);
+                let span = Span::Sync { rank: map.passes[*m].rank, sync: i, kind: sync.kind };
+                emit(span, sync.task, sync.task);
             }
         }
         for (tasks, update) in map.passes.iter().zip(&map.updates) {
-            emit(Span::Update { rank: tasks.rank }, *update);
+            emit(Span::Update { rank: tasks.rank }, *update, *update);
         }
-    }
-
-    /// Where the time of each simulated rank of a job went in the last run, by index into [`Layout::ranks`].
-    pub(crate) fn rank_times(&self, job: usize, layout: &Layout) -> Vec<RankTime> {
-        let ranks = layout.ranks.len();
-        let mut times = vec![RankTime::default(); ranks];
-        // Intervals of computing, of transfers between stages, and of synchronisation, by rank.
-        let mut computing: Vec<Vec<(u64, u64)>> = vec![Vec::new(); ranks];
-        let (mut passing, mut syncing) = (computing.clone(), computing.clone());
-        self.spans_of(job, layout, |span, start, end| {
-            let interval = (start.as_ps(), end.as_ps());
-            match span {
-                Span::Forward { rank, .. }
-                | Span::Backward { rank, .. }
-                | Span::Weight { rank, .. }
-                | Span::Update { rank } => {
-                    times[rank].busy += interval.1 - interval.0;
-                    computing[rank].push(interval);
-                }
-                Span::Transfer { from, to, .. } => {
-                    passing[from].push(interval);
-                    passing[to].push(interval);
-                }
-                Span::Sync { rank, .. } => syncing[rank].push(interval),
-            }
-        });
-        for (r, time) in times.iter_mut().enumerate() {
-            let rank = &layout.ranks[r];
-            let micro_batches = layout.pipelines[rank.pipeline].micro_batches;
-            time.inside = rank.wait().as_ps().saturating_mul(micro_batches.into()).min(time.busy);
-            time.synced = uncovered(&mut syncing[r], &mut computing[r]);
-            computing[r].append(&mut syncing[r]);
-            time.passed = uncovered(&mut passing[r], &mut computing[r]);
-        }
-        times
     }
 
     /// What became of each device of a job (the one number `index`) in the last run; its iteration took `time`.
@@ -334,7 +306,7 @@ impl<'a> Simulator<'a> {
         time: SimDuration,
     ) -> Vec<DeviceReport> {
         let LaidOut { scenario, plan, layout, .. } = *job;
-        let times = self.rank_times(index, layout);
+        let times = self.rank_times(index, plan, layout);
         let mut reports = Vec::new();
         for class in &folding.classes {
             let pipeline = &layout.pipelines[class.pipeline];
@@ -364,34 +336,6 @@ impl<'a> Simulator<'a> {
         }
         reports
     }
-}
-
-/// How much of the union of `a` lies outside the union of `b`. Both are sorted on the way.
-fn uncovered(a: &mut [(u64, u64)], b: &mut [(u64, u64)]) -> u64 {
-    a.sort_unstable();
-    b.sort_unstable();
-    let (mut total, mut from, mut i) = (0, 0, 0);
-    for &(start, end) in a.iter() {
-        let mut at = start.max(from);
-        while at < end {
-            while i < b.len() && b[i].1 <= at {
-                i += 1;
-            }
-            match b.get(i) {
-                Some(&(s, e)) if s <= at => at = e,
-                Some(&(s, _)) if s < end => {
-                    total += s - at;
-                    at = s;
-                }
-                _ => {
-                    total += end - at;
-                    at = end;
-                }
-            }
-        }
-        from = from.max(end.max(at));
-    }
-    total
 }
 
 impl Iteration {
@@ -477,23 +421,4 @@ pub fn simulate_with(
         folded: folding.is_folded(),
         devices: simulator.devices(0, &job, &folding, time),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::uncovered;
-
-    #[test]
-    fn uncovered_time() {
-        for (a, b, want) in [
-            (vec![(0, 10)], vec![], 10),
-            (vec![(0, 10)], vec![(2, 5)], 7),
-            (vec![(0, 10), (5, 12)], vec![(2, 5), (11, 20)], 8),
-            (vec![(0, 4), (1, 2)], vec![(0, 9)], 0),
-            (vec![(3, 4), (0, 1)], vec![(1, 3)], 2),
-            (vec![(0, 10), (0, 10)], vec![(4, 5)], 9),
-        ] {
-            assert_eq!(uncovered(&mut a.clone(), &mut b.clone()), want, "{a:?} {b:?}");
-        }
-    }
 }

@@ -1,7 +1,8 @@
 //! A checked plan, laid out on devices: every pipeline with its stages, and who shares which layers' gradients.
 
+use crate::crossings::{self, Crossing};
 use crate::device::{Evidence, LayerCost};
-use crate::layer_times::{LayerConfig, LayerSums};
+use crate::layer_times::{LayerConfig, LayerSums, PassSent};
 use crate::plan::{LayerRange, Layers, Plan, Recompute, Stage};
 use crate::plan_check::{self, PlanFault};
 use crate::scenario::{DeviceId, NodeId, Scenario};
@@ -47,6 +48,8 @@ pub struct Rank {
     pub uplinks: Vec<Option<Uplinks>>,
     /// Times of layers for one micro-batch.
     pub times: LayerSums,
+    /// The links that exchanges inside its layers take to other nodes; empty where none leaves a node.
+    pub crossings: Vec<Crossing>,
 }
 
 /// Layers whose gradients the same ranks share.
@@ -91,16 +94,18 @@ pub(crate) fn nodes_of(scenario: &Scenario, devices: &[DeviceId]) -> Vec<NodeId>
     nodes
 }
 
-/// How the layers of a stage are split, for their times. `devices` are those of all its replicas, one replica first.
+/// How the layers of one of a stage's replicas are split, for their times. `devices` are those of all its replicas, of which this
+/// one's begin at `first`.
 pub(crate) fn layer_config(
     scenario: &Scenario,
     plan: &Plan,
     stage: &Stage,
     devices: &[DeviceId],
+    first: usize,
 ) -> LayerConfig {
-    let nodes = |count: u32, step: u32| {
-        let picked: Vec<DeviceId> =
-            devices.iter().step_by(step.max(1) as usize).take(count as usize).copied().collect();
+    let nodes = |from: usize, count: u32, step: u32| {
+        let own = devices.iter().skip(from).step_by(step.max(1) as usize);
+        let picked: Vec<DeviceId> = own.take(count as usize).copied().collect();
         nodes_of(scenario, &picked).len().max(1) as u32
     };
     LayerConfig {
@@ -113,7 +118,11 @@ pub(crate) fn layer_config(
         piped: stage.tp > 1
             && plan.pipelines.iter().any(|p| p.stages.len() > 1)
             && scenario.groups.iter().map(|g| u64::from(g.nodes)).sum::<u64>() > 1,
-        nodes: [nodes(stage.tp, 1), nodes(stage.cp, stage.tp), nodes(stage.ep, 1)],
+        nodes: [
+            nodes(first, stage.tp, 1),
+            nodes(first, stage.cp, stage.tp),
+            nodes(first / stage.ep as usize * stage.ep as usize, stage.ep, 1),
+        ],
     }
 }
 
@@ -147,13 +156,31 @@ impl Rank {
         }
     }
 
+    /// What a pass over some of its layers sends to other nodes.
+    pub fn pass_sent(&self, kind: PassKind, layers: LayerRange, split_weights: bool) -> PassSent {
+        if !self.times.leaves_node() {
+            return PassSent::default();
+        }
+        let sent = self.times.sent(layers);
+        let all = match kind {
+            PassKind::Forward => sent.forward,
+            PassKind::Backward if self.recompute == Recompute::Full => {
+                let again = self.inner(layers).map(|blocks| self.times.sent(blocks).forward);
+                sent.backward.plus(again.unwrap_or_default())
+            }
+            PassKind::Backward => sent.backward,
+            PassKind::Weight => PassSent::default(),
+        };
+        all.within(self.pass(kind, layers, split_weights))
+    }
+
     /// What a pass over some of its layers waits for inside them, as far as it is known apart.
     pub fn pass_wait(&self, kind: PassKind, layers: LayerRange) -> SimDuration {
         let cost = self.cost(layers);
         match kind {
             PassKind::Forward => cost.forward_wait,
             PassKind::Backward if self.recompute == Recompute::Full => {
-                cost.backward_wait.saturating_add(cost.forward_wait)
+                cost.backward_wait.saturating_add(self.blocks(layers).forward_wait)
             }
             PassKind::Backward => cost.backward_wait,
             PassKind::Weight => SimDuration::ZERO,
@@ -171,9 +198,14 @@ impl Rank {
 
     /// Sum over the blocks among some of its layers.
     fn blocks(&self, layers: LayerRange) -> LayerCost {
+        self.inner(layers).map(|blocks| self.cost(blocks)).unwrap_or_default()
+    }
+
+    /// The blocks among some of its layers.
+    fn inner(&self, layers: LayerRange) -> Option<LayerRange> {
         let head = self.times.running().len().saturating_sub(2) as u32;
         let (first, last) = (layers.first.max(1), layers.last.min(head.saturating_sub(1)));
-        if first <= last { self.cost(LayerRange { first, last }) } else { LayerCost::default() }
+        (first <= last).then_some(LayerRange { first, last })
     }
 
     /// Sum over some of its layers.
@@ -256,13 +288,13 @@ impl Layout {
                     let times = match &known[s] {
                         Some((of, times)) if *of == group => times.clone(),
                         _ => {
-                            let config = layer_config(scenario, plan, stage, &devices[s][replica * width..]);
+                            let config = layer_config(scenario, plan, stage, &devices[s], replica * width);
                             layout.times(scenario, group, &config)
                         }
                     };
                     known[s] = Some((group, times.clone()));
                     let nodes = nodes_of(scenario, own);
-                    layout.ranks.push(Rank {
+                    let mut rank = Rank {
                         pipeline: layout.pipelines.len(),
                         stage: s as u32,
                         layers: stage.layers.clone(),
@@ -274,7 +306,12 @@ impl Layout {
                         nodes,
                         devices: own.to_vec(),
                         times,
-                    });
+                        crossings: Vec::new(),
+                    };
+                    if rank.times.leaves_node() {
+                        rank.crossings = crossings::of(scenario, &rank, &devices[s], replica * width);
+                    }
+                    layout.ranks.push(rank);
                 }
                 let stages = first..layout.ranks.len();
                 layout.pipelines.push(Pipeline { group, micro_batches: pipelines.micro_batches, stages });

@@ -7,6 +7,7 @@
 pub mod calibrate;
 pub mod collective;
 pub mod cost;
+pub mod crossings;
 pub mod device;
 pub mod explain;
 pub mod fold;
@@ -21,6 +22,7 @@ pub mod lower;
 pub mod memory;
 pub mod plan;
 pub mod plan_check;
+mod rank_time;
 pub mod replay;
 pub mod scenario;
 pub mod schedule;

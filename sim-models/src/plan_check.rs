@@ -341,7 +341,7 @@ impl Checker<'_> {
             let (gpu, model) = (&group.gpu.name, &self.scenario.model.name);
             let path = format!("pipelines[{p}].stages[{s}].tp");
             let at = format!("at micro-batch {size}, tp {}", stage.tp);
-            let config = layer_config(self.scenario, self.plan, stage, &devices[r * width..]);
+            let config = layer_config(self.scenario, self.plan, stage, devices, r * width);
             let (message, help) = match group.layers.of(&config) {
                 Ok(times)
                     if stage.recompute == Recompute::Selective && times.total().core == SimDuration::ZERO =>

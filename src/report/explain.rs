@@ -134,6 +134,9 @@ impl Explained<'_> {
             Step::Transfer { pipeline, from, to } => {
                 format!("{}transfer stage {from} -> {to}", of(*pipeline))
             }
+            Step::Exchange { exchange, pipeline, stage } => {
+                format!("{}stage {stage} {exchange}", of(*pipeline))
+            }
             Step::Sync { kind, layers: (one, last) } if one == last => format!("{kind} layer {one}"),
             Step::Sync { kind, layers: (first, last) } => format!("{kind} layers {first}-{last}"),
             Step::Update { pipeline, stage } => format!("{}stage {stage} optimizer step", of(*pipeline)),
@@ -192,6 +195,11 @@ impl Explained<'_> {
                 set("from_stage", from.into());
                 set("to_stage", to.into());
             }
+            Step::Exchange { exchange, pipeline, stage } => {
+                set("kind", exchange.to_string().into());
+                set("pipeline", pipeline.into());
+                set("stage", stage.into());
+            }
             Step::Sync { kind, layers } => {
                 set("kind", kind.to_string().into());
                 set("layers", json!([layers.0, layers.1]));
@@ -200,7 +208,7 @@ impl Explained<'_> {
         set("count", part.count.into());
         set("time_s", part.time.as_secs_f64().into());
         set("time_ps", part.time.as_ps().into());
-        if matches!(part.step, Step::Transfer { .. } | Step::Sync { .. }) {
+        if matches!(part.step, Step::Transfer { .. } | Step::Sync { .. } | Step::Exchange { .. }) {
             set("bytes", part.bytes.into());
             set("latency_s", part.latency.as_secs_f64().into());
             let held = part.held.iter().map(|(by, time)| {
@@ -372,6 +380,7 @@ fn kind(step: &Step) -> String {
     match step {
         Step::Pass { kind, .. } => pass(*kind).into(),
         Step::Transfer { .. } => "transfer between stages".into(),
+        Step::Exchange { exchange, .. } => exchange.to_string(),
         Step::Sync { kind, .. } => kind.to_string(),
         Step::Update { .. } => "optimizer step".into(),
     }

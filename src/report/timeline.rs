@@ -10,7 +10,7 @@ use sim_models::workload_trace as trace;
 use std::collections::BTreeMap;
 
 /// Rows of a device, in the order in which they are shown.
-const ROWS: [&str; 4] = ["compute", "to next stage", "to previous stage", "gradients"];
+const ROWS: [&str; 5] = ["compute", "to next stage", "to previous stage", "gradients", "inside layers"];
 const LINKS: u64 = 0;
 
 struct Writer<'a> {
@@ -94,6 +94,17 @@ impl Writer<'_> {
             }
             Span::Sync { rank, sync, kind } => {
                 self.on_devices(rank, 3, format!("{kind} {sync}"), "gradients", start, end);
+            }
+            Span::Exchange { rank, exchange, micro_batch } => {
+                let name = format!("{exchange} {micro_batch}");
+                self.on_devices(rank, 4, name.clone(), "exchange", start, end);
+                for node in self.layout.ranks[rank].nodes.clone() {
+                    let group = &self.scenario.groups[node.group as usize].name;
+                    for way in ["out", "in"] {
+                        let link = format!("{group} node {} NIC {way}", node.index);
+                        self.on_link(link, format!("{name} {}", self.place(rank)), start, end);
+                    }
+                }
             }
         }
     }

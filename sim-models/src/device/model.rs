@@ -125,14 +125,10 @@ pub struct Waits {
 }
 
 impl LayerEstimate {
-    /// As the simulator takes it, with these waits.
-    ///
-    /// # Errors
-    /// A time beyond the range of a [`SimDuration`].
-    pub fn cost(&self, waits: &Waits) -> Result<LayerCost, TimeError> {
+    /// Times of the forward and the backward pass with these waits, s.
+    pub(crate) fn passes_s(&self, waits: &Waits) -> [f64; 2] {
         // Keys and values go around while the attention of those at hand is computed.
-        let ring =
-            |bytes: f64, hidden_s: f64| (if bytes > 0.0 { waits.ring_s } else { 0.0 } - hidden_s).max(0.0);
+        let ring = (if self.ring_bytes > 0.0 { waits.ring_s } else { 0.0 } - self.core_s).max(0.0);
         let expert = if self.expert_bytes > 0.0 { 2.0 * waits.expert_s } else { 0.0 };
         let time = |pass: &Pass, ring_s: f64| {
             let sync = if pass.syncs == 0 { 0.0 } else { f64::from(pass.syncs) * waits.sync_s };
@@ -142,9 +138,16 @@ impl LayerEstimate {
             let late = if pass.syncs == 0 { 0.0 } else { f64::from(pass.syncs) * waits.late_s };
             pass.longer(synced + ring_s) + late
         };
+        [time(&self.forward, ring), time(&self.backward, 2.0 * ring)]
+    }
+
+    /// As the simulator takes it, with these waits.
+    ///
+    /// # Errors
+    /// A time beyond the range of a [`SimDuration`].
+    pub fn cost(&self, waits: &Waits) -> Result<LayerCost, TimeError> {
         let waited = |pass: &Pass, all: f64| (all - pass.longer(pass.device_s)).max(0.0);
-        let forward = time(&self.forward, ring(self.ring_bytes, self.core_s));
-        let backward = time(&self.backward, 2.0 * ring(self.ring_bytes, self.core_s));
+        let [forward, backward] = self.passes_s(waits);
         let duration = SimDuration::from_secs_f64;
         Ok(LayerCost {
             forward: duration(forward)?,

@@ -160,6 +160,7 @@ impl Carried<'_> {
                 (boundary.first..boundary.first + boundary.count).for_each(|task| add(TaskId(task)));
             }
             map.syncs.iter().for_each(|sync| add(sync.task));
+            map.exchanges().for_each(|(.., task)| add(task));
         }
         bytes
     }

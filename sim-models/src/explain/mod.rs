@@ -124,7 +124,7 @@ pub fn explain_jobs(
             links: &by_resource,
         }
         .path();
-        let times = simulator.rank_times(index, layout);
+        let times = simulator.rank_times(index, plan, layout);
         let time = simulator.end_of(index).saturating_since(SimTime::ZERO).saturating_sub(start);
         Explanation {
             time,

@@ -12,10 +12,10 @@
 use super::ideal::{self, PassTimes};
 use crate::device::Evidence;
 use crate::fold::Folding;
-use crate::iteration::RankTime;
 use crate::layout::{Layout, Rank};
 use crate::memory::{self, Memory};
 use crate::plan::{Plan, Schedule};
+use crate::rank_time::RankTime;
 use crate::scenario::Scenario;
 use crate::schedule::{Orders, PassKind, Shape};
 use crate::units::Bytes;

@@ -6,6 +6,7 @@
 
 use super::links::Link;
 use super::watch::Watch;
+use crate::layer_times::Exchange;
 use crate::layout::Layout;
 use crate::lower::{SyncKind, TaskMap};
 use crate::plan::{Plan, Schedule};
@@ -45,6 +46,15 @@ pub enum Step {
         /// Stage of the receiver.
         to: u32,
     },
+    /// Bytes to other nodes that a pass waits for.
+    Exchange {
+        /// Of what parallelism.
+        exchange: Exchange,
+        /// Its pipeline, from 0.
+        pipeline: usize,
+        /// Its stage, from 0.
+        stage: u32,
+    },
     /// A synchronisation.
     Sync {
         /// What it does.
@@ -75,11 +85,11 @@ pub enum Limit {
 pub struct PathPart {
     /// What they are.
     pub step: Step,
-    /// How many.
+    /// How many; the parts of a pass whose layers send to other nodes are one.
     pub count: u64,
     /// Their time.
     pub time: SimDuration,
-    /// Of a pass: waiting inside its layers, as far as that is known apart.
+    /// Of a pass: waiting inside its layers, as far as that is known apart and no [`Step::Exchange`].
     pub inside: SimDuration,
     /// Of a pass or an optimizer step: what it took longer because GPUs were slowed.
     pub slowed: SimDuration,
@@ -87,7 +97,7 @@ pub struct PathPart {
     pub latency: SimDuration,
     /// Of a transfer: the rest, by what held its rate.
     pub held: BTreeMap<Limit, SimDuration>,
-    /// Bytes of the transfers: of a synchronisation, what each node of a member sends.
+    /// Bytes of the transfers: of a synchronisation or an exchange, what each node of a member sends.
     pub bytes: u64,
 }
 
@@ -97,6 +107,7 @@ enum Role {
     Pass { member: u32, at: u32 },
     Boundary(u32),
     Sync(u32),
+    Exchange { member: u32, which: u32 },
     Update(u32),
 }
 
@@ -117,7 +128,7 @@ impl Tracer<'_> {
         let roles = self.roles();
         let tasks = self.tasks(&roles);
         let held = self.held(&tasks, &roles);
-        let mut path = Path { tasks: tasks.len() as u64, parts: Vec::new() };
+        let mut path = Path { tasks: 0, parts: Vec::new() };
         let mut place: BTreeMap<Step, usize> = BTreeMap::new();
         for task in tasks.iter().rev() {
             let Some(role) = roles[task.index()] else { continue };
@@ -138,7 +149,9 @@ impl Tracer<'_> {
             let part = &mut path.parts[at];
             let (start, end) = (self.executor.start_of(*task), self.executor.finish_of(*task));
             let time = end.saturating_since(start);
-            part.count += 1;
+            let counts = self.counts(role, *task);
+            path.tasks += u64::from(counts);
+            part.count += u64::from(counts);
             part.time = part.time.saturating_add(time);
             match role {
                 Role::Pass { member, at } => {
@@ -149,6 +162,7 @@ impl Tracer<'_> {
                 }
                 Role::Boundary(b) => part.bytes += self.map.boundaries[b as usize].bytes.0,
                 Role::Sync(s) => part.bytes += self.map.syncs[s as usize].bytes.0,
+                Role::Exchange { member, which } => part.bytes += self.sent(member, which, *task),
                 Role::Update(_) => {
                     let slowed = time.saturating_sub(self.own_time(*task, time));
                     part.slowed = part.slowed.saturating_add(slowed);
@@ -176,6 +190,9 @@ impl Tracer<'_> {
                 roles[first.index()..=last.index()].fill(Some(role));
             }
         }
+        for (member, which, task) in map.exchanges() {
+            roles[task.index()] = Some(Role::Exchange { member: member as u32, which: which as u32 });
+        }
         for (b, boundary) in map.boundaries.iter().enumerate() {
             let first = boundary.first as usize;
             roles[first..first + boundary.count as usize].fill(Some(Role::Boundary(b as u32)));
@@ -198,7 +215,9 @@ impl Tracer<'_> {
             return Vec::new();
         };
         let member = |t: TaskId| match roles[t.index()] {
-            Some(Role::Pass { member, .. } | Role::Update(member)) => Some(member),
+            Some(Role::Pass { member, .. } | Role::Exchange { member, .. } | Role::Update(member)) => {
+                Some(member)
+            }
             _ => None,
         };
         let mut path = vec![task];
@@ -209,7 +228,9 @@ impl Tracer<'_> {
             let ended = before.of_task(task).filter(|t| self.map.tasks.contains(&t.0));
             let ended = ended.filter(|t| finish(t) == start && start > SimTime::ZERO);
             let elsewhere = |t: &TaskId| here.is_none() || member(*t) != here;
-            let Some(next) = ended.min_by_key(|t| (elsewhere(t), *t)) else { return path };
+            // Of kernels and what they hide, the kernels.
+            let hidden = |t: &TaskId| matches!(roles[t.index()], Some(Role::Exchange { .. }));
+            let Some(next) = ended.min_by_key(|t| (elsewhere(t), hidden(t), *t)) else { return path };
             task = next;
             here = member(task).or(here);
             path.push(task);
@@ -233,6 +254,11 @@ impl Tracer<'_> {
                 let ((pipeline, from), (_, to)) = (place(boundary.from), place(boundary.to));
                 Step::Transfer { pipeline, from, to }
             }
+            Role::Exchange { member, which } => {
+                let (pipeline, stage) = place(member as usize);
+                let (exchange, _) = map.passes[member as usize].split.exchanges[which as usize];
+                Step::Exchange { exchange, pipeline, stage }
+            }
             Role::Sync(s) => {
                 let sync = &map.syncs[s as usize];
                 Step::Sync { kind: sync.kind, layers: sync.layers }
@@ -241,6 +267,25 @@ impl Tracer<'_> {
                 let (pipeline, stage) = place(u as usize);
                 Step::Update { pipeline, stage }
             }
+        }
+    }
+
+    /// Whether a task counts: of a part that sends to other nodes the first kernels and what it sends.
+    fn counts(&self, role: Role, task: TaskId) -> bool {
+        let Role::Pass { member, at } = role else { return true };
+        let split = &self.map.passes[member as usize].split;
+        let first = self.map.pass(member as usize, at as usize).0;
+        (task.0 - first.0).is_multiple_of(split.tasks())
+    }
+
+    /// Bytes that each node of a rank sends in an exchange.
+    fn sent(&self, member: u32, which: u32, task: TaskId) -> u64 {
+        let tasks = &self.map.passes[member as usize];
+        let (_, times) = tasks.split.exchanges[which as usize];
+        let parts = crate::uplinks::parts(std::iter::once(&self.layout.ranks[tasks.rank]));
+        match self.graph.view(task) {
+            TaskView::Transfer(t) => t.bytes.saturating_mul(u64::from(times) * u64::from(parts)),
+            _ => 0,
         }
     }
 
@@ -259,8 +304,12 @@ impl Tracer<'_> {
         let pass = tasks.orders.stage(rank.stage)[at];
         let layers = rank.layers.chunks()[pass.chunk as usize];
         let split_weights = self.plan.schedule == Schedule::ZeroBubble;
-        let whole = rank.pass(pass.kind, layers, split_weights).as_ps();
-        let wait = rank.pass_wait(pass.kind, layers).as_ps();
+        let whole = rank.pass(pass.kind, layers, split_weights);
+        // What it waits for beside its exchanges, in the kernels beside them.
+        let sent = rank.pass_sent(pass.kind, layers, split_weights);
+        let beside = sent.beside(whole);
+        let whole = whole.saturating_sub(sent.time().max(beside)).saturating_add(beside).as_ps();
+        let wait = rank.pass_wait(pass.kind, layers).saturating_sub(sent.felt).as_ps();
         let part = u128::from(wait) * u128::from(time.as_ps()) / u128::from(whole.max(1));
         SimDuration::from_ps(u64::try_from(part).unwrap_or(u64::MAX)).min(time)
     }
@@ -271,7 +320,9 @@ impl Tracer<'_> {
         path: &[TaskId],
         roles: &[Option<Role>],
     ) -> BTreeMap<TaskId, (SimDuration, Vec<(Limit, SimDuration)>)> {
-        let sends = |t: &&TaskId| matches!(roles[t.index()], Some(Role::Boundary(_) | Role::Sync(_)));
+        let sends = |t: &&TaskId| {
+            matches!(roles[t.index()], Some(Role::Boundary(_) | Role::Sync(_) | Role::Exchange { .. }))
+        };
         // Until it is told a rate, a transfer has none.
         let at_first = |t: &TaskId| (*t, vec![(self.watch.first_byte(*t), Rate::ZERO)]);
         let mut rates: BTreeMap<TaskId, Vec<(SimTime, Rate)>> =

@@ -2,11 +2,14 @@
 //! search ask. A measured table answers for what was measured, to the picosecond; a device model for the rest, or for
 //! all where there is no table. Every answer says how it is known.
 //!
-//! Answers are running sums over layers, computed once for each micro-batch and TP and shared after that.
+//! Times are those on idle links; what of them is traffic between nodes is said apart (`sent`), and an iteration's network
+//! decides it anew. Answers are running sums over layers, computed once for each micro-batch and TP and shared after that.
 
 mod on_device;
+mod sent;
 
 pub use on_device::{OnDevice, Outside};
+pub use sent::{Exchange, LayerSent, PassSent, Sent};
 
 use crate::device::{Evidence, LayerCost, LayerTable};
 use crate::plan::{LayerRange, Layers};
@@ -65,6 +68,8 @@ impl LayerConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerSums {
     sums: Arc<[LayerCost]>,
+    /// What they send to other nodes, as running sums; `None` where nothing.
+    sent: Option<Arc<[LayerSent]>>,
     /// How they are known.
     pub evidence: Evidence,
     /// Standard deviation of the logarithm of true over given time: 0.1 is about 10 %.
@@ -74,7 +79,8 @@ pub struct LayerSums {
 impl Default for LayerSums {
     /// Of no layers.
     fn default() -> Self {
-        LayerSums { sums: Arc::new([LayerCost::default()]), evidence: Evidence::Measured, spread: 0.0 }
+        let sums = Arc::new([LayerCost::default()]);
+        LayerSums { sums, sent: None, evidence: Evidence::Measured, spread: 0.0 }
     }
 }
 
@@ -99,6 +105,20 @@ impl LayerSums {
     pub fn cost(&self, layers: LayerRange) -> Option<LayerCost> {
         let (low, high) = (self.sums.get(layers.first as usize)?, self.sums.get(layers.last as usize + 1)?);
         Some(high.minus(*low))
+    }
+
+    /// Whether something of it leaves a node.
+    pub fn leaves_node(&self) -> bool {
+        self.sent.is_some()
+    }
+
+    /// What some layers send to other nodes; nothing where one of them is not there.
+    pub fn sent(&self, layers: LayerRange) -> LayerSent {
+        let running = self.sent.as_deref().unwrap_or_default();
+        match (running.get(layers.first as usize), running.get(layers.last as usize + 1)) {
+            (Some(low), Some(high)) => high.minus(*low),
+            _ => LayerSent::default(),
+        }
     }
 
     /// Sum over several ranges of layers; `None` where one of them is not there.
@@ -211,7 +231,8 @@ impl LayerTimes {
         let table = self.table.as_ref().filter(|_| config.is_plain());
         match (table.and_then(|t| t.sums(config.micro_batch, config.tp)), &self.device) {
             (Some(sums), _) => {
-                Ok(LayerSums { sums: sums.into(), evidence: Evidence::Measured, spread: MEASURED_SPREAD })
+                let (evidence, spread) = (Evidence::Measured, MEASURED_SPREAD);
+                Ok(LayerSums { sums: sums.into(), sent: None, evidence, spread })
             }
             (None, Some(device)) if config.micro_batch > 0 && config.tp > 0 => device.sums(config),
             (None, _) if !config.is_plain() => Err(NoTimes::Spread),

@@ -14,15 +14,18 @@
 //! does, the two transfers run side by side. In interleaved and zero-bubble schedules the sender alone is held: their
 //! frameworks post receives ahead, and a rendezvous there would wait in a circle.
 //!
-//! A pass is one task, or several where communication runs beside it layer by layer. Where every rank's passes, transfers
+//! A pass is one task, or several where communication runs beside it layer by layer or where its layers send to other nodes
+//! (`exchange.rs`). Where every rank's passes, transfers
 //! and synchronisations are among the tasks is [`TaskMap`]'s to say; reports find everything by it.
 
+mod exchange;
 mod fabric;
 mod passes;
 mod route;
 mod sync;
 mod transfers;
 
+pub use exchange::Split;
 pub use fabric::Fabric;
 pub use route::SyncKind;
 
@@ -61,6 +64,8 @@ pub struct RankTasks {
     pub rank: usize,
     /// The orders of its pipeline.
     pub orders: Arc<Orders>,
+    /// How its passes are cut where layers send to other nodes.
+    pub split: Split,
     /// Index of its first pass in the map's list.
     at: usize,
 }
@@ -100,10 +105,37 @@ pub struct SyncTask {
 }
 
 impl TaskMap {
-    /// The first and the last task of pass number `at` of a simulated rank; several where its communication runs beside it.
+    /// The first and the last task of pass number `at` of a simulated rank.
     pub fn pass(&self, rank: usize, at: usize) -> (TaskId, TaskId) {
         let first = self.passes[rank].at + at;
         (TaskId(self.pass_first[first]), TaskId(self.pass_first[first + 1] - 1))
+    }
+
+    /// The parts into which pass number `at` of a simulated rank is cut, in order: of each its first and its last task.
+    pub fn parts(&self, rank: usize, at: usize) -> impl Iterator<Item = (TaskId, TaskId)> + use<> {
+        let (first, last) = self.pass(rank, at);
+        let tasks = self.passes[rank].split.tasks();
+        (first.0..=last.0).step_by(tasks as usize).map(move |task| (TaskId(task), TaskId(task + tasks - 1)))
+    }
+
+    /// One of those parts.
+    fn part(&self, rank: usize, at: usize, part: usize) -> (TaskId, TaskId) {
+        let tasks = self.passes[rank].split.tasks();
+        let first = self.pass(rank, at).0.0 + part as u32 * tasks;
+        (TaskId(first), TaskId(first + tasks - 1))
+    }
+
+    /// The exchanges with other nodes inside the passes of every simulated rank: the rank, which of its exchanges, the task.
+    pub fn exchanges(&self) -> impl Iterator<Item = (usize, usize, TaskId)> + '_ {
+        let of_rank = move |rank: usize| {
+            let count = self.passes[rank].split.exchanges.len();
+            let passes = 0..if count > 0 { self.pass_count(rank) } else { 0 };
+            let parts = passes.flat_map(move |at| self.parts(rank, at));
+            parts.flat_map(move |(first, _)| {
+                (0..count).map(move |i| (rank, i, TaskId(first.0 + 1 + i as u32)))
+            })
+        };
+        (0..self.passes.len()).flat_map(of_rank)
     }
 
     /// Passes of a simulated rank.

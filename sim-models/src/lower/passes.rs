@@ -3,6 +3,7 @@
 use super::route::Context;
 use super::sync::Pieces;
 use super::{Lowering, RankTasks};
+use crate::layer_times::PassSent;
 use crate::layout::Rank;
 use crate::plan::{LayerRange, Schedule};
 use crate::schedule::{Orders, Pass, PassKind};
@@ -12,15 +13,16 @@ use sim_core::SimDuration;
 struct Times<'a> {
     rank: &'a Rank,
     split_weights: bool,
-    /// By chunk: of a whole pass, forward, backward and weight.
-    whole: Vec<[SimDuration; 3]>,
+    /// By chunk: of a whole pass, forward, backward and weight, and what it sends to other nodes.
+    whole: Vec<[(SimDuration, PassSent); 3]>,
 }
 
 impl<'a> Times<'a> {
     fn new(rank: &'a Rank, split_weights: bool) -> Times<'a> {
         let of = |range: &LayerRange| {
-            [PassKind::Forward, PassKind::Backward, PassKind::Weight]
-                .map(|kind| rank.pass(kind, *range, split_weights))
+            [PassKind::Forward, PassKind::Backward, PassKind::Weight].map(|kind| {
+                (rank.pass(kind, *range, split_weights), rank.pass_sent(kind, *range, split_weights))
+            })
         };
         Times { rank, split_weights, whole: rank.layers.chunks().iter().map(of).collect() }
     }
@@ -36,7 +38,8 @@ impl Lowering {
             for r in pipeline.stages.clone() {
                 let rank = c.rank(r);
                 let times = Times::new(rank, split_weights);
-                let stream = [self.builder.stream()];
+                let stream = self.builder.stream();
+                let ways = c.ways(class, rank, split_weights);
                 self.builder.pace(&c.fabric.pace(&rank.devices));
                 let at = self.map.pass_first.len();
                 for pass in orders.stage(rank.stage) {
@@ -49,16 +52,16 @@ impl Lowering {
                         for range in layers {
                             let time = times.rank.pass(pass.kind, range, times.split_weights);
                             let time = SimDuration::from_secs_f64(time.as_secs_f64() * slow).unwrap_or(time);
-                            self.builder.delay(time, &stream, &[]);
+                            self.part(&ways, time, &rank.pass_sent(pass.kind, range, split_weights), stream);
                         }
                     } else {
-                        let time = times.whole[pass.chunk as usize][pass.kind as usize];
-                        self.builder.delay(time, &stream, &[]);
+                        let (time, sent) = times.whole[pass.chunk as usize][pass.kind as usize];
+                        self.part(&ways, time, &sent, stream);
                     }
                 }
                 self.map.pass_first.push(self.builder.len() as u32);
                 self.builder.pace(&[]);
-                self.map.passes.push(RankTasks { rank: r, orders: orders.clone(), at });
+                self.map.passes.push(RankTasks { rank: r, orders: orders.clone(), split: ways.split, at });
             }
         }
     }

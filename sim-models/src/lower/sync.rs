@@ -136,7 +136,7 @@ impl Lowering {
                 let members = members(*group);
                 for task in self.share(c, SyncKind::AllGather, *group, *layers, &members, &[]) {
                     for m in &members {
-                        let segment = self.segment(c, pieces, *m, PassKind::Forward, 0, *layers);
+                        let (segment, _) = self.segment(c, pieces, *m, PassKind::Forward, 0, *layers);
                         self.builder.depend(segment, task);
                     }
                 }
@@ -152,7 +152,7 @@ impl Lowering {
                             let kind = if weights { PassKind::Weight } else { PassKind::Backward };
                             let last = |m: &usize| {
                                 let n = self.map.passes[*m].orders.micro_batches() - 1;
-                                self.segment(c, pieces, *m, kind, n, *layers)
+                                self.segment(c, pieces, *m, kind, n, *layers).1
                             };
                             members.iter().map(last).collect()
                         }
@@ -193,7 +193,7 @@ impl Lowering {
         self.last[rank] = if before == self.last_pass(rank) { task } else { before.max(task) };
     }
 
-    /// The task of the part of a pass that runs some layers.
+    /// The first and the last task of the part of a pass that runs some layers.
     fn segment(
         &self,
         c: &Context<'_>,
@@ -202,7 +202,7 @@ impl Lowering {
         kind: PassKind,
         micro_batch: u32,
         layers: LayerRange,
-    ) -> TaskId {
+    ) -> (TaskId, TaskId) {
         let tasks = &self.map.passes[member];
         let rank = c.rank(tasks.rank);
         let chunk =
@@ -212,7 +212,7 @@ impl Lowering {
         let parts = pieces.within(rank.layers.chunks()[chunk]);
         let index = parts.iter().position(|r| r.first == layers.first).unwrap_or(0);
         let index = if kind == PassKind::Forward { index } else { parts.len() - 1 - index };
-        TaskId(self.map.pass(member, at as usize).0.0 + index as u32)
+        self.map.part(member, at as usize, index)
     }
 
     /// One collective of a piece: of its dense parameters, and of its experts where several devices hold the same.
@@ -276,28 +276,26 @@ impl Lowering {
                         held.first <= layers.first && layers.last <= held.last
                     });
                     let Some(group) = group else { continue };
-                    let part = |this: &Self, m: usize| {
-                        let first = this.map.pass(m, at).0.0;
-                        TaskId(first + if cut { i as u32 } else { 0 })
-                    };
+                    let part = |this: &Self, m: usize| this.map.part(m, at, if cut { i } else { 0 });
                     if gather {
                         // One piece ahead: the gather starts when the part before the one before is done.
                         let deps: Vec<TaskId> = members
                             .iter()
                             .zip(&begins)
                             .filter_map(|(m, begin)| {
-                                let own = part(self, *m).0;
-                                (own >= begin.0 + 2).then(|| TaskId(own - 2))
+                                let own = part(self, *m).0.0;
+                                let each = self.map.passes[*m].split.tasks();
+                                (own >= begin.0 + 2 * each).then(|| TaskId(own - each - 1))
                             })
                             .collect();
                         for task in self.share(c, SyncKind::AllGather, group, layers, &members, &deps) {
                             for m in &members {
-                                self.builder.depend(part(self, *m), task);
+                                self.builder.depend(part(self, *m).0, task);
                             }
                         }
                     }
                     if !forward {
-                        let deps: Vec<TaskId> = members.iter().map(|m| part(self, *m)).collect();
+                        let deps: Vec<TaskId> = members.iter().map(|m| part(self, *m).1).collect();
                         self.streams.clone_from(&reduce_streams);
                         let tasks = self.share(c, SyncKind::ReduceScatter, group, layers, &members, &deps);
                         self.streams.clone_from(&gather_streams);

@@ -115,7 +115,9 @@ proptest! {
             for part in &e.path.parts {
                 let inner = part.held.values().fold(part.latency, |sum, t| sum.saturating_add(*t));
                 match part.step {
-                    Step::Transfer { .. } | Step::Sync { .. } => prop_assert_eq!(inner, part.time),
+                    Step::Transfer { .. } | Step::Sync { .. } | Step::Exchange { .. } => {
+                        prop_assert_eq!(inner, part.time);
+                    }
                     Step::Pass { .. } | Step::Update { .. } => prop_assert_eq!(inner, SimDuration::ZERO),
                 }
             }

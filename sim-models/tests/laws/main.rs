@@ -1,5 +1,6 @@
 //! What the models promise: iterations computed by hand, folding, what a plan may be, memory.
 
+mod exchanges;
 mod explained;
 mod folding;
 mod golden;

@@ -3,14 +3,18 @@
 
 use crate::round::{at, group, model, rate, scenario, table};
 use sim_core::{CapacityProfile, SimDuration};
-use sim_models::layer_times::LayerTimes;
+use sim_models::collective::Nccl;
+use sim_models::device::{Device, Format, Roofline};
+use sim_models::layer_times::{LayerTimes, OnDevice, Outside};
 use sim_models::link::LinkModel;
 use sim_models::plan::{
     DeviceRange, GradientSync, LayerRange, Layers, PipelineGroup, Plan, Recompute, Schedule, Stage,
 };
-use sim_models::scenario::{Leaf, Leaves, Scenario, ZoneLink};
+use sim_models::plan_check;
+use sim_models::scenario::{Leaf, Leaves, NodeId, Scenario, ZoneLink};
 use sim_models::timeline::Timeline;
 use sim_models::units::Bytes;
+use sim_models::workload::{Experts, Model};
 use std::sync::Arc;
 
 /// Numbers to draw from; zeros once it is used up.
@@ -52,6 +56,82 @@ pub(crate) fn case(tape: &mut Tape<'_>, sharing: Sharing) -> (Scenario, Plan) {
     let plan = plan(tape, &scenario);
     scenario.training.global_batch = u32::try_from(plan.micro_batch_count()).expect("few") * plan.micro_batch;
     (scenario, plan)
+}
+
+/// A cluster whose layers are modelled, not measured, and a plan in which tensor, context and expert parallelism leave nodes.
+pub(crate) fn spread_case(tape: &mut Tape<'_>, sharing: Sharing) -> (Scenario, Plan) {
+    let mut scenario = cluster(tape, sharing);
+    let mut model =
+        Model { heads: 8, kv_heads: 8, tied_embeddings: tape.yes(), ..model(scenario.model.blocks) };
+    if tape.yes() {
+        model.experts = Some(Experts {
+            count: 8,
+            top_k: 2,
+            ffn_hidden: 400,
+            shared_ffn: 0,
+            dense_blocks: tape.below(2),
+            node_limit: tape.of(&[None, Some(1)]),
+            imbalance: 1.0,
+            capacity: None,
+        });
+    }
+    for g in 0..scenario.groups.len() {
+        let link = scenario.node_links[g][g].clone();
+        let group = &mut scenario.groups[g];
+        let nic = group.nic.highest().as_bytes_per_s();
+        group.layers = Arc::new(LayerTimes::modelled(OnDevice {
+            device: Device::Roofline(Roofline::from_catalogue(&group.gpu)),
+            model: model.clone(),
+            format: Format::Fp32,
+            nccl: Nccl::of(&group.gpu, group.gpus_per_node).ok().filter(|_| tape.yes()),
+            inside: group.inside.clone(),
+            outside: Some(Outside { link, share: nic / f64::from(group.gpus_per_node) }),
+        }));
+        if sharing == Sharing::Yes && tape.below(3) == 1 {
+            let changes = Timeline::steps(vec![
+                (0, group.nic.highest().raw()),
+                (30_000_000, group.nic.highest().raw() / 4),
+            ]);
+            scenario.replay.nics.insert(NodeId { group: g as u32, index: 0 }, changes.expect("in order"));
+        }
+    }
+    scenario.model = model;
+    let plain = plan(tape, &scenario);
+    let spread = spread_out(tape, &scenario, plain.clone());
+    let batch = |plan: &Plan| u32::try_from(plan.micro_batch_count()).expect("few") * plan.micro_batch;
+    scenario.training.global_batch = batch(&spread);
+    if plan_check::check(&scenario, &spread).is_empty() {
+        return (scenario, spread);
+    }
+    // What was put together is not spread evenly over nodes.
+    scenario.training.global_batch = batch(&plain);
+    (scenario, plain)
+}
+
+/// The plan with replicas made parts of wider ones.
+fn spread_out(tape: &mut Tape<'_>, scenario: &Scenario, mut plan: Plan) -> Plan {
+    for group in &mut plan.pipelines {
+        let merge = tape.of(&[1, 2, 4]).min(group.replicas);
+        let (wider, replicas) = (tape.yes(), group.replicas / merge);
+        for stage in &mut group.stages {
+            let all: Vec<DeviceRange> =
+                stage.devices.drain(..(replicas * merge * stage.tp) as usize).collect();
+            stage.devices = all;
+            if wider && stage.tp * merge <= 8 {
+                stage.tp *= merge;
+            } else {
+                stage.cp = merge;
+            }
+            let ep = tape.of(&[1, 2, 4, 8]);
+            if scenario.model.experts.is_some() && (stage.devices.len() as u32).is_multiple_of(ep) {
+                stage.ep = ep;
+            }
+        }
+        group.replicas = replicas;
+    }
+    plan.sequence_parallel = tape.yes();
+    plan.overlap_tp = tape.yes();
+    plan
 }
 
 /// A cluster and up to three jobs on it, each with the scenario as it sees it and a plan.

@@ -308,6 +308,7 @@ fn lay_out(
                     uplinks: Vec::new(),
                     devices,
                     times: LayerSums::default(),
+                    crossings: Vec::new(),
                 });
             }
             let stages = first..layout.ranks.len();
