@@ -90,6 +90,8 @@ table! {
         network: optional NetworkTable = "{ rate = \"25 Gbps\" }",
         /// Capacity of links over time.
         traces: optional Vec<At<TraceTable>> = "[{ link = \"wan\", file = \"wan.csv\" }]",
+        /// What others send over links, taken away from what traces and events leave of them.
+        background: optional Vec<At<BackgroundTable>> = "[{ link = \"wan\", rate = \"2 Gbps\" }]",
         /// What happens at an instant, over what the traces say.
         events: optional Vec<At<EventTable>> = "[{ at = \"10 s\", link = \"wan\", capacity = \"0 bps\" }]",
         /// How a replay goes.
@@ -392,6 +394,38 @@ table! {
 }
 
 table! {
+    /// Load on a link, on the link between two zones, or on the NICs of nodes: a rate, or a CSV file over time. Each way has as much.
+    BackgroundTable "`[[background]]`" {
+        /// The link: one between zones, or a leaf's uplinks.
+        link: optional Name = "\"wan\"",
+        /// Two zones, in place of `link`: the link between them.
+        between: optional Vec<At<Name>> = "[\"zone-a\", \"zone-b\"]",
+        /// Nodes, in place of `link`: the NIC of each of them.
+        nodes: optional DeviceRange = "\"a100:0-3\"",
+        /// What is sent.
+        rate: optional SomeRate = "\"2 Gbps\"",
+        /// From when on, on the clock of the traces; only with `rate`.
+        from: optional LongTime = "\"10 s\"",
+        /// Until when; only with `rate`.
+        until: optional LongTime = "\"20 s\"",
+        /// CSV file, relative to this file, in place of `rate`.
+        file: optional String = "\"load.csv\"",
+        /// A shipped trace, in place of `file`.
+        builtin: optional Name = "\"zhejiang-leaf-9-53\"",
+        /// After the last point: `wrap` (the default) or `hold`.
+        mode: optional Mode = "\"wrap\"",
+        /// Column of the values: `load_bps` (when missing) or any other, `share` being the part of the capacity that is left.
+        column: optional Name = "\"load_bps\"",
+        /// Unit of the values: a unit of rate, or `capacity` for multiples of the link's; `bps` when missing.
+        unit: optional Name = "\"bps\"",
+        /// Factor on the load; 1 when missing.
+        scale: optional Factor = "0.5",
+        /// Rows whose `link` is this; when missing, the link's own name, or the only one in the file.
+        select: optional Name = "\"wan\"",
+    }
+}
+
+table! {
     /// Something that happens: to a link, to nodes, to GPUs, to a zone, or to the network.
     EventTable "`[[events]]`" {
         /// Instant, on the clock of the traces.
@@ -624,6 +658,7 @@ mod tests {
     #[test]
     fn every_example_is_right() {
         ScenarioFile::check_examples();
+        BackgroundTable::check_examples();
         JobTable::check_examples();
         ModelTable::check_examples();
         ExpertsTable::check_examples();

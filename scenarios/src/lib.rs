@@ -51,7 +51,7 @@ use std::path::Path;
 pub struct Loaded {
     /// The scenario.
     pub scenario: Scenario,
-    /// How many traces its links have.
+    /// How many traces its links have, those of loads among them.
     pub traces: usize,
 }
 
@@ -108,7 +108,8 @@ pub(crate) fn load_named(
     });
     match (scenario, file) {
         (Some(scenario), Some(file)) if faults.count() == 0 => {
-            let traces = file.traces.map_or(0, |t| t.value.len());
+            let loads = file.background.iter().flat_map(|b| &b.value).filter(|b| b.value.rate.is_none());
+            let traces = file.traces.map_or(0, |t| t.value.len()) + loads.count();
             Ok(Loaded { scenario, traces })
         }
         _ => Err(faults.finish()),

@@ -58,13 +58,22 @@ pub struct Timeline {
     steps: Arc<Steps>,
     /// Sorted, not overlapping.
     stretches: Arc<[Stretch]>,
+    /// What is taken away from that.
+    loads: Arc<[Timeline]>,
 }
+
+/// Changes of what a timeline is made of that cancel out, looked over for one that does not.
+const SILENT: usize = 64;
 
 impl Timeline {
     /// The same value for ever.
     pub fn constant(value: u64) -> Timeline {
         let steps = Steps { times: vec![0], values: vec![value], period: None, end: 0 };
-        Timeline { steps: Arc::new(steps), stretches: Arc::new([]) }
+        Timeline::of(steps)
+    }
+
+    fn of(steps: Steps) -> Timeline {
+        Timeline { steps: Arc::new(steps), stretches: Arc::new([]), loads: Arc::new([]) }
     }
 
     /// (time, value): the first value from the start on, each until the next, the last for ever.
@@ -101,8 +110,7 @@ impl Timeline {
                 values.push(value);
             }
         }
-        let steps = Steps { times, values, period, end };
-        Ok(Timeline { steps: Arc::new(steps), stretches: Arc::new([]) })
+        Ok(Timeline::of(Steps { times, values, period, end }))
     }
 
     /// This timeline with `stretches` laid over it, which are sorted by now; where two overlap the later one holds.
@@ -115,56 +123,75 @@ impl Timeline {
             stretches[i - 1].to = stretches[i - 1].to.min(from);
         }
         stretches.retain(|s| s.from < s.to);
-        Timeline { steps: Arc::clone(&self.steps), stretches: stretches.into() }
+        Timeline { stretches: stretches.into(), ..self.clone() }
     }
 
-    /// Every value through `f`, which is a function of the value alone.
+    /// What these loads leave of it, not below 0: they are taken away from what it was, stretches and all.
     #[must_use]
-    pub fn map(&self, f: impl Fn(u64) -> u64) -> Timeline {
-        let s = &self.steps;
-        let steps = Steps {
-            times: s.times.clone(),
-            values: s.values.iter().map(|&v| f(v)).collect(),
-            period: s.period,
-            end: s.end,
-        };
-        let stretches = self.stretches.iter().map(|s| Stretch { value: f(s.value), ..*s }).collect();
-        Timeline { steps: Arc::new(steps), stretches }
+    pub fn less(&self, loads: Vec<Timeline>) -> Timeline {
+        let all = self.loads.iter().cloned().chain(loads).collect();
+        let left = Timeline { loads: all, ..self.clone() };
+        let constant = self.is_constant() && left.loads.iter().all(Timeline::is_constant);
+        if constant { Timeline::constant(left.at(0)) } else { left }
     }
 
     /// Whether it never changes.
     pub fn is_constant(&self) -> bool {
-        self.steps.times.len() == 1 && self.stretches.is_empty()
+        self.steps.times.len() == 1 && self.stretches.is_empty() && self.loads.is_empty()
     }
 
     /// Where its last point lies, or its period ends, or its last stretch does.
     pub fn end(&self) -> u64 {
         let stretch = self.stretches.last().map_or(0, |s| if s.to == u64::MAX { s.from } else { s.to });
-        self.steps.period.unwrap_or(self.steps.end).max(stretch)
+        let own = self.steps.period.unwrap_or(self.steps.end).max(stretch);
+        self.loads.iter().map(Timeline::end).fold(own, u64::max)
     }
 
     /// The value at `t`.
     #[inline]
     pub fn at(&self, t: u64) -> u64 {
+        self.loads.iter().fold(self.own(t), |left, load| left.saturating_sub(load.at(t)))
+    }
+
+    /// The same without its loads.
+    #[inline]
+    fn own(&self, t: u64) -> u64 {
         match self.stretch(t) {
             (Some(s), _) => s.value,
             (None, _) => self.steps.at(t),
         }
     }
 
-    /// The first instant after `t` from which on the value is another than at `t`.
+    /// The first instant after `t` from which on the value is another than at `t`; with loads it may be the same, where many
+    /// changes in a row make no difference.
     pub fn next_change(&self, t: u64) -> Option<u64> {
+        if self.loads.is_empty() {
+            return self.next_own(t);
+        }
+        let (value, mut now) = (self.at(t), t);
+        for _ in 0..SILENT {
+            let changes = self.loads.iter().filter_map(|load| load.next_change(now));
+            now = changes.chain(self.next_own(now)).min()?;
+            if self.at(now) != value {
+                break;
+            }
+        }
+        Some(now)
+    }
+
+    /// The same without its loads.
+    fn next_own(&self, t: u64) -> Option<u64> {
         if self.stretches.is_empty() {
             return self.steps.next(t);
         }
-        let value = self.at(t);
+        let value = self.own(t);
         let mut now = t;
         loop {
             let next = match self.stretch(now) {
                 (Some(s), _) => (s.to < u64::MAX).then_some(s.to),
                 (None, next) => [self.steps.next(now), next.map(|s| s.from)].into_iter().flatten().min(),
             }?;
-            if self.at(next) != value {
+            if self.own(next) != value {
                 return Some(next);
             }
             now = next;
@@ -278,6 +305,23 @@ mod tests {
         assert_eq!(Timeline::steps(vec![]), Err(TimelineError::Empty));
         assert_eq!(Timeline::steps(vec![(3, 1), (3, 2)]), Err(TimelineError::NotIncreasing(1)));
         assert_eq!(Timeline::wrapping(vec![(0, 1), (5, 2)], 5), Err(TimelineError::PastPeriod(5)));
+    }
+
+    #[test]
+    fn loads_are_taken_away() {
+        let own = Timeline::wrapping(vec![(0, 10), (5, 20)], 7).unwrap();
+        let over = own.overlaid(vec![Stretch { from: 20, to: 30, value: 4 }]);
+        let loads = [Timeline::wrapping(vec![(0, 0), (4, 8)], 9).unwrap(), Timeline::constant(3)];
+        let left = over.less(vec![loads[0].clone()]).less(vec![loads[1].clone()]);
+        let plain = |t: u64| over.at(t).saturating_sub(loads[0].at(t)).saturating_sub(3);
+        for t in 0..200 {
+            assert_eq!(left.at(t), plain(t), "{t}");
+            assert_eq!(left.next_change(t), (t + 1..400).find(|u| plain(*u) != plain(t)), "{t}");
+        }
+        assert_eq!(Timeline::constant(5).less(vec![Timeline::constant(7)]), Timeline::constant(0));
+        // Nothing is ever left: changes that are none come in bunches, so that who waits for one does not wait for ever.
+        let none = own.less(vec![Timeline::constant(30)]);
+        assert!(none.at(3) == 0 && none.next_change(3).is_some_and(|t| t > 3 && none.at(t) == 0));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(super) fn run(args: &Simulate, scenario: &Scenario, at: SimTime) -> Result<A
     }
     let plans = JobPlan::of(scenario).map_err(|job| {
         let message = format!("the job `{}` of scenario `{}` names no plan", job.name, scenario.name);
-        Failure::new(message, "give it a `plan`; `tideplan schema plan` shows what one is")
+        Failure::new(message, "give it a `plan` (`tideplan schema plan` shows what one is); `tideplan plan` finds one for each job")
     })?;
     let fabric = Fabric::new(scenario);
     let mut simulator = Simulator::new(scenario, &fabric);

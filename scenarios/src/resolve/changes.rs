@@ -84,20 +84,7 @@ pub(super) fn nobody(link: &str, links: &[&str], place: Place, faults: &mut Faul
 
 fn bind(table: &At<TraceTable>, link: &At<Name>, cx: &mut Context<'_>) -> Option<Bound> {
     let t = &table.value;
-    let unit = match t.unit.as_ref() {
-        None => Some(0.125),
-        Some(unit) if unit.value.0 == "capacity" => None,
-        // One of the unit; zero and out of range cannot come of it.
-        Some(unit) => match quantity::rate(&format!("1 {}", unit.value.0)) {
-            Ok(rate) => Some(rate.as_bytes_per_s()),
-            Err(_) => {
-                let message = format!("`{}` is no unit of rates", unit.value.0);
-                let names: Vec<&str> = quantity::Kind::Rate.unit_names().chain(["capacity"]).collect();
-                cx.faults.push(unit.place, "T0106", message, suggestion(&unit.value.0, &names));
-                return None;
-            }
-        },
-    };
+    let unit = unit_of(&t.unit, cx.faults)?;
     let Text { text, whole } = text_of(t, cx)?;
     let selection = Selection {
         column: t.column.as_ref().map_or_else(|| "bandwidth_bps".to_string(), |c| c.value.0.clone()),
@@ -110,6 +97,24 @@ fn bind(table: &At<TraceTable>, link: &At<Name>, cx: &mut Context<'_>) -> Option
     Some(Bound { series, mode, scale: t.scale.as_ref().map_or(1.0, |s| s.value.0), unit, load })
 }
 
+/// Bytes/s of one unit of a trace's values; `None` in it: the link's capacity.
+pub(super) fn unit_of(unit: &Option<At<Name>>, faults: &mut Faults) -> Option<Option<f64>> {
+    match unit.as_ref() {
+        None => Some(Some(0.125)),
+        Some(unit) if unit.value.0 == "capacity" => Some(None),
+        // One of the unit; zero and out of range cannot come of it.
+        Some(unit) => match quantity::rate(&format!("1 {}", unit.value.0)) {
+            Ok(rate) => Some(Some(rate.as_bytes_per_s())),
+            Err(_) => {
+                let message = format!("`{}` is no unit of rates", unit.value.0);
+                let names: Vec<&str> = quantity::Kind::Rate.unit_names().chain(["capacity"]).collect();
+                faults.push(unit.place, "T0106", message, suggestion(&unit.value.0, &names));
+                None
+            }
+        },
+    }
+}
+
 /// The text of a trace, and its place.
 pub(super) struct Text {
     pub(super) text: Arc<Source>,
@@ -118,7 +123,20 @@ pub(super) struct Text {
 
 /// Of the file or the shipped trace that a table names.
 pub(super) fn text_of(t: &TraceTable, cx: &mut Context<'_>) -> Option<Text> {
-    let (text, whole) = match (&t.file, &t.builtin) {
+    if t.file.is_none() && t.builtin.is_none() {
+        t.lacks("file", cx.faults);
+        return None;
+    }
+    text_in(t.file.as_ref(), t.builtin.as_ref(), cx)
+}
+
+/// Of the one that is given.
+pub(super) fn text_in(
+    file: Option<&At<String>>,
+    builtin: Option<&At<Name>>,
+    cx: &mut Context<'_>,
+) -> Option<Text> {
+    let (text, whole) = match (file, builtin) {
         (Some(path), None) => cx.file(path, files::TABLE)?,
         (None, Some(name)) => {
             let Some(shipped) = builtin_traces().iter().find(|b| b.name == name.value.0) else {
@@ -139,10 +157,7 @@ pub(super) fn text_of(t: &TraceTable, cx: &mut Context<'_>) -> Option<Text> {
             );
             return None;
         }
-        (None, None) => {
-            t.lacks("file", cx.faults);
-            return None;
-        }
+        (None, None) => return None,
     };
     Some(Text { text, whole })
 }

@@ -1,5 +1,6 @@
 //! `fabric` and `leaves`: leaf switches, their uplinks, and what changes on those.
 
+use super::background::Loads;
 use super::changes::Bound;
 use super::happen::Happenings;
 use super::network::over_time;
@@ -51,7 +52,7 @@ pub(super) fn leaves(
     file: &ScenarioFile,
     groups: &mut [NodeGroup],
     mut traces: BTreeMap<String, Option<Bound>>,
-    happenings: &Happenings,
+    (happenings, loads): (&Happenings, &Loads),
     faults: &mut Faults,
 ) -> (Vec<Leaf>, BTreeMap<u32, Timeline>) {
     let (mut list, mut changes) = (Vec::new(), BTreeMap::new());
@@ -79,6 +80,12 @@ pub(super) fn leaves(
             let Some((mut capacity, mut line)) = found else { continue };
             if let Some(stretches) = events {
                 line = line.overlaid(stretches.clone());
+                capacity = line.profile(0);
+            }
+            let left = loads.less(&name, &line, Some(level), faults);
+            let traced = traced || left.is_some();
+            if let Some(left) = left {
+                line = left;
                 capacity = line.profile(0);
             }
             if traced {

@@ -1,5 +1,6 @@
 //! From what the file says to a [`Scenario`]: names found, defaults filled in, what belongs together checked.
 
+mod background;
 mod changes;
 mod cluster;
 mod cost;
@@ -69,11 +70,12 @@ pub(crate) fn scenario(file: &ScenarioFile, name: &str, cx: &mut Context<'_>) ->
     let found = workload(first.0, first.1, extrapolate, cx);
     let groups = cluster::groups(file, found.as_ref(), cx);
     let names = leaves::names(file);
-    let (zone_links, links, happenings, traces) = network::zone_links(file, &names, cx);
+    let network::Links { zone_links, changes, happenings, traces, loads } =
+        network::zone_links(file, &names, cx);
     let (cluster::Workload { model, training, .. }, mut groups) = (found?, groups?);
-    let (leaves, leaf_changes) = leaves::leaves(file, &mut groups, traces, &happenings, cx.faults);
+    let (leaves, leaf_changes) = leaves::leaves(file, &mut groups, traces, (&happenings, &loads), cx.faults);
     let node_links = network::node_links(file, &groups, &zone_links, cx.faults)?;
-    let mut replay = replay::replay(file, &groups, &zone_links, links, &happenings, cx);
+    let mut replay = replay::replay(file, &groups, &zone_links, changes, (&happenings, &loads), cx);
     replay.leaves = leaf_changes;
     let cost = cost::cost(file, &groups, &zone_links, cx.faults);
     let mut scenario = Scenario {

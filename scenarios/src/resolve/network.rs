@@ -1,6 +1,7 @@
 //! `[network]`: rates between nodes, and the shared links between zones.
 
 use super::Context;
+use super::background::{self, Loads};
 use super::changes::{Bound, traces};
 use super::cluster::curves;
 use super::happen::{self, Happenings};
@@ -101,8 +102,14 @@ fn between(from: &NodeGroup, to: &NodeGroup, zone_links: &[ZoneLink]) -> Option<
     found.map(|c| curves(c))
 }
 
-/// Links between zones, what changes on them, what else happens, and the traces of other links.
-type Links = (Vec<ZoneLink>, Vec<LinkChanges>, Happenings, BTreeMap<String, Option<Bound>>);
+/// Links between zones, what changes on them, what else happens, what others send, and the traces of other links.
+pub(super) struct Links {
+    pub(super) zone_links: Vec<ZoneLink>,
+    pub(super) changes: Vec<LinkChanges>,
+    pub(super) happenings: Happenings,
+    pub(super) loads: Loads,
+    pub(super) traces: BTreeMap<String, Option<Bound>>,
+}
 
 /// The links between zones, with their traces and events. `others` are the names of the links that are none of them.
 pub(super) fn zone_links(file: &ScenarioFile, others: &[String], cx: &mut Context<'_>) -> Links {
@@ -115,7 +122,9 @@ pub(super) fn zone_links(file: &ScenarioFile, others: &[String], cx: &mut Contex
         let ends = l.value.between.as_ref()?.value.iter().map(|z| z.value.0.as_str()).collect();
         Some((l.value.name.as_ref()?.value.0.as_str(), ends))
     });
-    let happenings = happen::read(file, &names, &ends.collect(), cx.faults);
+    let ends = ends.collect();
+    let happenings = happen::read(file, &names, &ends, cx.faults);
+    let loads = background::read(file, &names, &ends, cx);
     let zones: BTreeSet<&str> = file
         .nodes
         .iter()
@@ -144,13 +153,18 @@ pub(super) fn zone_links(file: &ScenarioFile, others: &[String], cx: &mut Contex
             line = line.overlaid(stretches.clone());
             capacity = line.profile(0);
         }
+        let level = t.capacity.as_ref().map(|c| c.value.0);
+        if let Some(left) = loads.less(&name.value.0, &line, level, cx.faults) {
+            line = left;
+            capacity = line.profile(0);
+        }
         let waits = Timeline::constant(latency.as_ps());
         let waits = waits.overlaid(happenings.latency.get(&name.value.0).cloned().unwrap_or_default());
         let at_start = SimDuration::from_ps(waits.at(0));
         changes.push(LinkChanges { capacity: line, latency: waits, history: None });
         links.push(ZoneLink { name: name.value.0.clone(), zones, capacity, latency: at_start });
     }
-    (links, changes, happenings, traces)
+    Links { zone_links: links, changes, happenings, loads, traces }
 }
 
 fn pair(

@@ -1,6 +1,7 @@
 //! `[replay]`, and what changes on nodes: traces of node groups, and the events of nodes and GPUs.
 
 use super::Context;
+use super::background::Loads;
 use super::changes::{Text, text_of};
 use super::happen::{Happenings, lay, speed};
 use crate::fault::{At, Faults, Place};
@@ -23,7 +24,7 @@ pub(super) fn replay(
     groups: &[NodeGroup],
     zone_links: &[ZoneLink],
     links: Vec<LinkChanges>,
-    happenings: &Happenings,
+    (happenings, loads): (&Happenings, &Loads),
     cx: &mut Context<'_>,
 ) -> Replay {
     let mut replay = Replay { links, ..Replay::default() };
@@ -36,6 +37,16 @@ pub(super) fn replay(
                 continue;
             };
             of_group(table, g, &groups[g], &mut replay, cx);
+        }
+    }
+    for (range, load) in &loads.nodes {
+        let nodes = members(range, groups, false, cx.faults);
+        let Some(full) = nodes.first().map(|n| groups[n.0 as usize].nic.highest()) else { continue };
+        let Some(load) = load.over_time(Some(full), cx.faults) else { continue };
+        for (group, index) in nodes {
+            let nic = replay.nics.entry(NodeId { group, index });
+            let nic = nic.or_insert_with(|| Timeline::constant(full.raw()));
+            *nic = nic.less(vec![load.clone()]);
         }
     }
     let mut up: BTreeMap<NodeId, Vec<Stretch>> = BTreeMap::new();

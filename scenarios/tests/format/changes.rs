@@ -140,6 +140,74 @@ fn load_is_what_others_take() {
 }
 
 #[test]
+fn background_is_taken_away() {
+    let rows = "time_s,link,load_bps,share\n0,x,2e9,0.5\n5,x,9e9,0.25\n";
+    let at = |text: &str| {
+        let replay = load(text, &[("t.csv", rows)]).unwrap_or_else(|f| panic!("{text}: {f:?}"));
+        [0, 5, 12].map(|t| (replay.links[0].capacity.at(t * S) >> 16) / 1_000_000)
+    };
+    // The link has 8 Gbit/s; MB/s that are left.
+    for (text, left) in [
+        ("link = \"wan\"\nrate = \"2 Gbps\"\n", [750, 750, 750]),
+        ("between = [\"west\", \"east\"]\nrate = \"2 Gbps\"\n", [750, 750, 750]),
+        ("link = \"wan\"\nrate = \"2 Gbps\"\nfrom = \"5 s\"\nuntil = \"6 s\"\n", [1000, 750, 1000]),
+        ("link = \"wan\"\nrate = \"9 Gbps\"\nfrom = \"5 s\"\n", [1000, 0, 0]),
+        ("link = \"wan\"\nfile = \"t.csv\"\n", [750, 0, 750]),
+        ("link = \"wan\"\nfile = \"t.csv\"\nmode = \"hold\"\nscale = 0.5\n", [875, 437, 437]),
+        ("link = \"wan\"\nfile = \"t.csv\"\ncolumn = \"share\"\n", [500, 250, 500]),
+        // Loads add up, and come on top of what a trace and an event leave.
+        (
+            "link = \"wan\"\nfile = \"t.csv\"\ncolumn = \"share\"\n[[background]]\nlink = \"wan\"\nrate = \"0.8 Gbps\"\n",
+            [400, 150, 400],
+        ),
+        (
+            "link = \"wan\"\nrate = \"0.8 Gbps\"\n[[traces]]\nlink = \"wan\"\nfile = \"t.csv\"\ncolumn = \"load_bps\"\n\
+             [[events]]\nat = \"12 s\"\nlink = \"wan\"\ncapacity = \"1.6 Gbps\"\n",
+            [650, 0, 100],
+        ),
+    ] {
+        assert_eq!(at(&format!("[[background]]\n{text}")), left, "{text}");
+    }
+    let nics = load("[[background]]\nnodes = \"v:1\"\nrate = \"8 Gbps\"\nuntil = \"5 s\"\n", &[])
+        .expect("good")
+        .nics;
+    assert_eq!(nics.keys().collect::<Vec<_>>(), [&node(1, 1)]);
+    let [loaded, free] = [0, 5].map(|t| nics[&node(1, 1)].at(t * S) >> 16);
+    assert_eq!(free - loaded, 1_000_000_000);
+    for (text, message) in [
+        ("rate = \"1 Gbps\"", "`[[background]]` lacks `link`"),
+        ("link = \"wan\"", "`[[background]]` lacks `rate`"),
+        ("link = \"wam\"\nrate = \"1 Gbps\"", "no link is called `wam`"),
+        (
+            "link = \"wan\"\nnodes = \"v:0\"\nrate = \"1 Gbps\"",
+            "`link` and `nodes` both say what the load is on",
+        ),
+        ("between = [\"west\", \"north\"]\nrate = \"1 Gbps\"", "no link joins"),
+        ("nodes = \"v:7\"\nrate = \"1 Gbps\"", "there is no number 7"),
+        (
+            "link = \"wan\"\nrate = \"1 Gbps\"\nfile = \"t.csv\"",
+            "`rate` and `file`: the load is a rate or a trace",
+        ),
+        ("link = \"wan\"\nrate = \"1 Gbps\"\nscale = 2", "`rate` and `scale`"),
+        (
+            "link = \"wan\"\nfile = \"t.csv\"\nuntil = \"5 s\"",
+            "`from` and `until` are of a load with a `rate`",
+        ),
+        (
+            "link = \"wan\"\nrate = \"1 Gbps\"\nfrom = \"5 s\"\nuntil = \"5 s\"",
+            "the load ends before it begins",
+        ),
+        ("link = \"wan\"\nfile = \"t.csv\"\nunit = \"gbps\"", "`gbps` is no unit of rates"),
+        ("link = \"wan\"\nrat = \"1 Gbps\"", "rate"),
+        ("link = \"wan\"\nfile = \"t.csv\"\ncolumn = \"load\"", "the header has no column `load`"),
+        ("link = \"wan\"\nfile = \"t.csv\"\nbuiltin = \"x\"", "both say where the trace is"),
+    ] {
+        let faults = load(&format!("[[background]]\n{text}\n"), &[("t.csv", rows)]).expect_err(text);
+        assert!(faults.iter().any(|f| f.contains(message)), "{text}: {faults:?}");
+    }
+}
+
+#[test]
 fn the_table_of_a_replay_is_read() {
     let text = r#"
 [replay]

@@ -66,6 +66,18 @@ fn uplinks_have_traces_and_events() {
 }
 
 #[test]
+fn uplinks_carry_background() {
+    let scenario = load("[[background]]\nlink = \"a-leaf-1\"\nrate = \"1 Gbps\"\nfrom = \"10 s\"\n")
+        .expect("it is right");
+    let at = |leaf: usize, s: f64| {
+        let time = SimTime::from_secs_f64(s).expect("in range");
+        scenario.leaves[leaf].capacity.at(time).as_bytes_per_s() / 1e9
+    };
+    assert_eq!([at(1, 9.0), at(1, 10.0), at(0, 10.0)], [0.5, 0.375, 0.5]);
+    assert_eq!(scenario.replay.leaves.keys().copied().collect::<Vec<_>>(), [1]);
+}
+
+#[test]
 fn leaves_that_are_none() {
     for (more, message) in [
         ("[[events]]\nat = \"1 s\"\nlink = \"a-leaf-3\"\ndown = true\n", "no link is called `a-leaf-3`"),

@@ -182,6 +182,7 @@ fn the_schema_has_every_table_and_the_plan() {
         "gpus",
         "network",
         "traces",
+        "background",
         "events",
         "replay",
         "search",
