@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::{Kind, NO_GROUP, Record, TaskGraph, TransferRecord, Use};
-use crate::id::{StreamId, TaskId};
+use crate::id::{ResourceId, StreamId, TaskId};
 use crate::rate::Rate;
 use crate::time::SimDuration;
 
@@ -51,6 +51,8 @@ pub struct Transfer<'a> {
 }
 
 const NONE: u32 = u32::MAX;
+/// Uses of a transfer among which a resource is looked for one by one.
+const FEW: usize = 16;
 /// Exclusion groups are a table of this many entries at most.
 const MOST_GROUPS: u32 = 1 << 20;
 
@@ -83,6 +85,8 @@ pub struct GraphBuilder {
     edges: Vec<(u32, u32)>,
     /// The last task on each stream.
     tails: Vec<u32>,
+    /// By resource: where a transfer of many uses named it last.
+    places: Vec<u32>,
     /// What paces delays from now on.
     pace: Vec<Use>,
     /// What tasks wait for that would wait for nothing.
@@ -161,8 +165,13 @@ impl GraphBuilder {
     pub fn transfer(&mut self, transfer: Transfer<'_>, streams: &[StreamId], deps: &[TaskId]) -> TaskId {
         let first = self.uses.len();
         let task = TaskId(self.records.len() as u32);
+        let many = transfer.uses.len() > FEW;
         for &(resource, weight) in transfer.uses {
-            let same = self.uses[first..].iter_mut().find(|u| u.0 == resource);
+            let same = if many {
+                self.seen(first, resource).map(|at| &mut self.uses[at])
+            } else {
+                self.uses[first..].iter_mut().find(|u| u.0 == resource)
+            };
             match (same, weight) {
                 (_, 0) => self.fail(GraphError::Weight { task }),
                 (None, _) => self.uses.push((resource, weight)),
@@ -184,6 +193,20 @@ impl GraphBuilder {
         let value = self.transfers.len() as u64;
         self.transfers.push(record);
         self.task(Kind::Transfer, value, streams, deps)
+    }
+
+    /// Where the transfer whose uses begin at `first` has named a resource, if it has; else its place is noted.
+    fn seen(&mut self, first: usize, resource: ResourceId) -> Option<usize> {
+        if self.places.len() <= resource.index() {
+            self.places.resize(resource.index() + 1, 0);
+        }
+        // What stands there is of this transfer or out of date.
+        let at = self.places[resource.index()] as usize;
+        if at >= first && self.uses.get(at).is_some_and(|u| u.0 == resource) {
+            return Some(at);
+        }
+        self.places[resource.index()] = u32::try_from(self.uses.len()).unwrap_or(NONE);
+        None
     }
 
     /// A task that takes no time: done when all of `deps` are.

@@ -131,3 +131,17 @@ fn latency_over_time_adds_up() {
     assert_eq!(executor.finish_of(first), at(60));
     assert_eq!(executor.finish_of(second), at(60 + 3 + 5 + 50));
 }
+
+/// A resource that a transfer names more than once counts once, with all its weight, however many it names.
+#[test]
+fn a_resource_named_again_adds_up() {
+    let mut graph = GraphBuilder::new();
+    for count in [3, 40, 5, 300] {
+        let named = |weight: u32| (0..count).map(move |r| (ResourceId(r * 7 % 1009), weight));
+        let uses: Vec<_> = named(1).chain(named(2).rev()).collect();
+        let task = graph.transfer(send(1, &uses), &[], &[]);
+        let whole = graph.clone().build().unwrap();
+        let sim_core::graph::TaskView::Transfer(transfer) = whole.view(task) else { panic!("a transfer") };
+        assert_eq!(transfer.uses, named(3).collect::<Vec<_>>(), "{count}");
+    }
+}
