@@ -25,7 +25,7 @@ def test_plan_and_simulate(command, name, tmp_path):
     assert answer(tideplan.simulate, name, plan, explain=explain) == command("simulate", name, "--json", *words)
 
 
-@pytest.mark.parametrize("name", REPLAY)
+@pytest.mark.parametrize("name", BOTH)
 def test_replay(command, name):
     ours = answer(tideplan.replay, name, policies=["static", "reactive"], until="10 min")
     theirs = command("replay", name, "--policy", "static,reactive", "--until", "10 min", "--json")
