@@ -13,9 +13,6 @@ const A_ROOT: usize = 600;
 /// Combinations whose plans are estimated, by family: of one template and of several.
 const CANDIDATES: usize = 384;
 
-/// Of these, those that every shard looks at for what looks best of all.
-const COMMON: usize = CANDIDATES / 4;
-
 /// Rounds of those that look best.
 const ROUNDS: usize = 2;
 
@@ -27,19 +24,28 @@ impl Search<'_> {
     pub(super) fn seed(&mut self, watch: &mut dyn Watch) -> Option<Stopped> {
         // The two families apart: an estimate of several templates leaves out more than one of a single one.
         let mut families = self.families();
-        families.iter_mut().for_each(|family| family.sort_unstable());
-        if self.share.is_some() {
-            // What looks best of all, in every shard: a good time to throw others out by.
-            let best = families.iter().flat_map(|family| {
-                let plans = self.estimated(&family[..family.len().min(COMMON)]);
-                plans.into_iter().map(|(_, key)| key).take(ROUND / 4)
-            });
-            if let Some(stopped) = self.try_all(best.collect(), watch) {
-                return Some(stopped);
-            }
-            families.iter_mut().for_each(|family| family.retain(|(_, key)| self.owns(key)));
+        for family in &mut families {
+            family.sort_unstable();
+            family.truncate(CANDIDATES);
+            let this = &*self;
+            let mut plans: Vec<(u64, Key)> = family
+                .par_iter()
+                .filter_map(|(_, key)| {
+                    with_worker(&this.workers, |worker| {
+                        let placed = worker.placed(this.tree, key).as_ref().ok()?;
+                        let inner = placed.best_cuts()?;
+                        let time = placed.estimate(&inner);
+                        let parts = this.tree.parts(this.tree.root(key)?, key);
+                        let price = this.tree.price(&parts, &this.tree.counts(&parts, key));
+                        let value = this.options.objective.value(price, time);
+                        Some((value, [&key[..], &inner].concat()))
+                    })
+                })
+                .collect();
+            plans.sort_unstable();
+            plans.truncate(ROUND * ROUNDS);
+            *family = plans;
         }
-        let families = families.map(|family| self.estimated(&family[..family.len().min(CANDIDATES)]));
         for round in 0..ROUNDS {
             let of =
                 |f: &Vec<(u64, Key)>| f.iter().skip(round * ROUND / 2).take(ROUND / 2).cloned().collect();
@@ -51,27 +57,6 @@ impl Search<'_> {
         self.improve(watch)
     }
 
-    /// The plans of combinations with shares that look best, the best first.
-    fn estimated(&self, family: &[(u64, Key)]) -> Vec<(u64, Key)> {
-        let mut plans: Vec<(u64, Key)> = family
-            .par_iter()
-            .filter_map(|(_, key)| {
-                with_worker(&self.workers, |worker| {
-                    let placed = worker.placed(self.tree, key).as_ref().ok()?;
-                    let inner = placed.best_cuts()?;
-                    let time = placed.estimate(&inner);
-                    let parts = self.tree.parts(self.tree.root(key)?, key);
-                    let price = self.tree.price(&parts, &self.tree.counts(&parts, key));
-                    let value = self.options.objective.value(price, time);
-                    Some((value, [&key[..], &inner].concat()))
-                })
-            })
-            .collect();
-        plans.sort_unstable();
-        plans.truncate(ROUND * ROUNDS);
-        plans
-    }
-
     /// Simulates what is near the best plans, as long as that helps.
     pub(super) fn improve(&mut self, watch: &mut dyn Watch) -> Option<Stopped> {
         for _ in 0..NEAR_ROUNDS {
@@ -80,11 +65,8 @@ impl Search<'_> {
             for ranked in &self.ranked {
                 near.extend(self.near(&ranked.key));
             }
-            let near: Vec<Key> = near
-                .into_iter()
-                .filter(|key| !self.tried.contains(key) && self.owns(key))
-                .take(2 * ROUND)
-                .collect();
+            let near: Vec<Key> =
+                near.into_iter().filter(|key| !self.tried.contains(key)).take(2 * ROUND).collect();
             if let Some(stopped) = self.try_all(near, watch) {
                 return Some(stopped);
             }

@@ -8,7 +8,8 @@
 //!
 //! The deal depends on the space and on the number of shards alone: shards agree on it without a word. Nodes opened before it
 //! are in the counts of the first shard. A plan belongs to the shard that has the lowest node dealt above it, which alone
-//! counts it.
+//! counts it, whoever simulates it: what looks best every shard simulates first, as a search that is not shared out does, so that
+//! all throw out by one good time.
 
 use super::{Counts, Outcome, ROUND, Search};
 use crate::tree::Key;
@@ -19,7 +20,7 @@ use std::collections::BTreeMap;
 const NODES_A_SHARD: usize = 16;
 
 /// Nodes that are opened at most before the deal.
-const MOST_OPENED: usize = 1 << 14;
+const MOST_OPENED: usize = 1 << 11;
 
 /// Which part of a search, and how it was shared out.
 pub(super) struct Share {
