@@ -9,12 +9,14 @@
 pub mod budget;
 pub mod case;
 mod cluster;
+mod degrees;
 pub mod goal;
 pub mod group;
 mod html;
 pub mod markdown;
 pub mod metric;
 pub mod oom;
+mod placed;
 pub mod plan;
 mod predictions;
 mod report;
