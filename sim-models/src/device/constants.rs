@@ -34,9 +34,9 @@ pub struct DeviceConstants {
     pub launch_s: f64,
     /// A tile of a product costs as much as its sum being this much longer: loading and storing it.
     pub tile_overhead_k: f64,
-    /// The same of a linear layer's products, as a factor on it: in training their operands come from memory, not from the
-    /// cache of a benchmark that repeats itself.
-    pub linear_overhead: f64,
+    /// What of the time in which a linear layer's tiles go to memory no arithmetic runs beside: in training results do not stay
+    /// in the cache of a benchmark that repeats itself. 0 for none, 1 for all of it.
+    pub tile_store: f64,
     /// Share of the last, half-empty wave of tiles that is felt: 0 none, 1 all.
     pub wave: f64,
     /// Products with a size whose rows are no multiple of 16 bytes long reach the share of the others' speed that their rows
@@ -64,9 +64,9 @@ impl Default for DeviceConstants {
             // percentage point when each has its own.
             launch_s: 4e-6,
             tile_overhead_k: 64.0,
-            linear_overhead: 1.0,
+            // Known from runs alone, as alignment is (`framework::Calibration`).
+            tile_store: 0.0,
             wave: 0.25,
-            // Known from runs alone (`framework::Calibration`).
             unaligned: 0.0,
             spread: 0.25,
             fitted: false,
@@ -160,7 +160,9 @@ pub struct FrameworkConstants {
     pub attention_fp32: AttentionKernel,
     /// Whether attention skips what the causal mask hides (flash only).
     pub causal: bool,
-    /// Speed of its flash attention on Hopper, over FlashAttention-2's, which the device's shares are of.
+    /// Speed of its flash attention over FlashAttention-2's, which the device's shares are of.
+    pub flash: f64,
+    /// The same on Hopper, beside `flash`.
     pub flash_hopper: f64,
     /// Whether fp32 products may use TF32 where the GPU has it, as NVIDIA's containers do.
     pub tf32: bool,
@@ -286,6 +288,7 @@ impl Default for FrameworkConstants {
             attention: AttentionKernel::Flash,
             attention_fp32: AttentionKernel::Eager,
             causal: true,
+            flash: 1.0,
             flash_hopper: 1.0,
             tf32: true,
             // Eager passes: Sailor's layer tables (fp32), all GPUs together. Fused: Sailor's operator tables (fp16),

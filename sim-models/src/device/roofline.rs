@@ -88,11 +88,17 @@ impl Roofline {
                 let rows = if accumulate { [m, n] } else { [n, k] };
                 let aligned = self.aligned_share(rows.map(|s| s as f64), format);
                 let sizes = [batch, m, n, k].map(|s| s as f64);
+                // Bytes of a result that go to memory; those of small products side by side stay in the cache.
+                let stored = match (batch, accumulate) {
+                    (0 | 1, true) => 8.0,
+                    (0 | 1, false) => format.bytes().max(2.0),
+                    _ => 0.0,
+                };
                 if aligned < 1.0 && batch > 1 && format != Format::Fp32 {
                     // Small products side by side have no kernel that feeds tensor cores from such rows.
-                    self.gemm_s(sizes, 1.0, Format::Fp32)
+                    self.gemm_s(sizes, 1.0, Format::Fp32, stored)
                 } else {
-                    self.gemm_s(sizes, aligned, format)
+                    self.gemm_s(sizes, aligned, format, stored)
                 }
             }
             Operator::Attention { heads, queries, causal, backward, .. } => {
@@ -156,7 +162,8 @@ impl Roofline {
             Operator::Attention { backward, .. } => {
                 let device = if *backward { self.device.flash_backward } else { self.device.flash_forward };
                 let hopper = self.gpu.architecture == "hopper";
-                self.gpu.peak_of(format) * device * if hopper { self.framework.flash_hopper } else { 1.0 }
+                let kernel = self.framework.flash * if hopper { self.framework.flash_hopper } else { 1.0 };
+                self.gpu.peak_of(format) * device * kernel
             }
             Operator::Memory { .. } => return 0.0,
         };
@@ -178,12 +185,13 @@ impl Roofline {
         }
     }
 
-    /// Arithmetic of so many products, at a share of the format's speed.
-    fn gemm_s(&self, [batch, m, n, k]: [f64; 4], share: f64, format: Format) -> f64 {
+    /// Arithmetic of so many products, at a share of the format's speed, with tiles of so many bytes a result to store.
+    fn gemm_s(&self, [batch, m, n, k]: [f64; 4], share: f64, format: Format, stored: f64) -> f64 {
         let processors = f64::from(self.gpu.multiprocessors);
         let of_one = self.matmul_rate(format) / processors;
-        let linear = if batch > 1.0 { 1.0 } else { self.device.linear_overhead };
-        let overhead = self.device.tile_overhead_k * linear;
+        // Two operations a result and step of the sum: so many steps could be done while a result is stored.
+        let store_k = stored / 2.0 * self.matmul_rate(format) / self.stream_rate();
+        let overhead = self.device.tile_overhead_k + self.device.tile_store * store_k;
         let time = |(tile_m, tile_n, of_best): (f64, f64, f64)| {
             let tiles = batch * libm::ceil(m / tile_m) * libm::ceil(n / tile_n);
             let waves = tiles / processors;

@@ -137,8 +137,8 @@ impl Default for LinkFit {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KernelFit {
-    /// On what a tile of a linear layer's product costs beside its sum: its operands come from memory, not from the cache.
-    pub tile_overhead: f64,
+    /// What of the time in which a linear layer's tiles go to memory no arithmetic runs beside: 0 for none, 1 for all of it.
+    pub tile_store: f64,
     /// How uneven host and device are.
     pub host_jitter: f64,
     /// The power by which products with rows of odd lengths lose speed.
@@ -147,7 +147,7 @@ pub struct KernelFit {
 
 impl Default for KernelFit {
     fn default() -> Self {
-        KernelFit { tile_overhead: 1.0, host_jitter: 0.0, unaligned: 0.0 }
+        KernelFit { tile_store: 0.0, host_jitter: 0.0, unaligned: 0.0 }
     }
 }
 
@@ -157,7 +157,7 @@ impl Default for KernelFit {
 pub struct Calibration {
     /// By the name of a kind of GPU.
     pub device: BTreeMap<String, DeviceFit>,
-    /// By the name of a framework.
+    /// By the name of a framework; `unknown` stands for all that have no entry.
     pub framework: BTreeMap<String, FrameworkFit>,
     /// Of links.
     pub links: LinkFit,
@@ -194,7 +194,7 @@ impl Calibration {
     /// A GPU's constants, and whether any of them was fitted on runs with it.
     pub fn device(&self, gpu: &Gpu) -> DeviceConstants {
         let mut c = DeviceConstants::of(gpu);
-        c.linear_overhead *= self.kernels.tile_overhead;
+        c.tile_store = self.kernels.tile_store.max(c.tile_store);
         c.unaligned = self.kernels.unaligned.max(c.unaligned);
         if let Some(fit) = self.device_fit(gpu) {
             c.matmul *= fit.matmul;
@@ -218,8 +218,10 @@ impl Calibration {
         self.links.inside * self.device_fit(gpu).map_or(1.0, |fit| fit.inside)
     }
 
+    /// A framework's own, or what frameworks have in common where none of its runs were fitted on.
     fn framework_fit(&self, framework: &Framework) -> FrameworkFit {
-        self.framework.get(&framework.name).cloned().unwrap_or_default()
+        let own = self.framework.get(&framework.name);
+        own.or_else(|| self.framework.get(&Framework::unknown().name)).cloned().unwrap_or_default()
     }
 
     /// What a framework makes of a layer.
@@ -285,8 +287,8 @@ impl Calibration {
     /// Half-width of the 90 % interval of a time, in its logarithm: what runs of this framework on this GPU were off by, or
     /// more where one of them was never fitted.
     pub fn half_width(&self, framework: &Framework, gpu: &Gpu) -> f64 {
-        /// A framework or a GPU that nothing was fitted on: rows left out by source and by GPU.
-        const UNKNOWN: f64 = 0.30;
+        /// A framework or a GPU that nothing was fitted on: holds nine in ten of the rows of most sources that were left out.
+        const UNKNOWN: f64 = 0.40;
         let of_framework = self.framework_fit(framework).spread;
         match (of_framework, self.device_fit(gpu)) {
             (Some(spread), Some(_)) => spread,
@@ -313,6 +315,24 @@ mod tests {
         let text = toml::to_string(shipped).unwrap();
         assert_eq!(&Calibration::from_toml(&text).unwrap(), shipped);
         assert!(Calibration::from_toml("[links]\nx = 1").unwrap_err().contains("unknown field"));
+    }
+
+    #[test]
+    fn a_framework_that_nothing_was_fitted_on_has_what_the_others_have_in_common() {
+        let shipped = Calibration::builtin();
+        let common = &shipped.framework["unknown"];
+        let (known, new) = (Framework::find("nanotron"), Framework::find("torchtitan"));
+        assert!(!shipped.framework.contains_key(&new.name));
+        assert_eq!(Some(shipped.overheads(new).slowdown), common.slowdown);
+        assert_eq!(Some(shipped.kernels(new).sync_s), common.sync_s);
+        assert_eq!(shipped.kernels(new).host_forward_s, new.kernels.host_forward_s);
+        assert_ne!(shipped.overheads(known).slowdown, shipped.overheads(new).slowdown);
+        // An entry of its own, if an empty one, is all that a framework has.
+        let text = "[framework.nanotron]\n[framework.unknown]\nslowdown = 0.1";
+        let own = Calibration::from_toml(text).unwrap();
+        assert_eq!((own.overheads(known).slowdown, own.overheads(new).slowdown), (0.0, 0.1));
+        let gpu = crate::device::Catalogue::builtin().find("H100").unwrap();
+        assert!(shipped.half_width(new, gpu) > 0.3);
     }
 
     #[test]

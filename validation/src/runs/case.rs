@@ -288,8 +288,8 @@ fn training(
     }
 }
 
-/// Half-width of the interval where nothing was fitted on runs: the error that rows of all sources have in this tier.
-const DATASHEET_HALF_WIDTH: f64 = 0.35;
+/// Half-width of the interval where nothing was fitted on runs: holds nine rows in ten of the mean source.
+const DATASHEET_HALF_WIDTH: f64 = 0.60;
 /// The same where layer times were measured: Sailor's rows.
 const PROFILED_HALF_WIDTH: f64 = 0.25;
 
