@@ -9,7 +9,7 @@ use super::within::Line;
 use super::{Setting, floor_ps, lower};
 use crate::place::{self, Part, Place};
 use crate::rules::Rule;
-use crate::space::Template;
+use crate::space::{StageShape, Template};
 use sim_models::fold::Folding;
 use sim_models::layer_times::LayerSums;
 use sim_models::layout::{Layout, Pipeline, Rank};
@@ -64,10 +64,13 @@ impl<'t> Placed<'t> {
         shares: &[u32],
     ) -> Result<Placed<'t>, Rule> {
         let scenario = rings.scenario();
+        // Where a pipeline stands does not depend on its share.
+        let whole: Vec<(&Template, u32)> = parts.iter().map(|p| (p.template, p.pipelines)).collect();
+        let of_parts = place::devices(rings.kinds(), &whole, how).ok_or(Rule::Devices)?;
         let mut shapes: Vec<(&Template, u32)> = Vec::new();
-        let mut owners = Vec::new();
-        let mut counts = Vec::new();
+        let (mut owners, mut counts, mut devices) = (Vec::new(), Vec::new(), Vec::new());
         for (p, (part, total)) in parts.iter().zip(shares).enumerate() {
+            let mut first = 0;
             for (replicas, micro_batches) in split(part.pipelines, *total) {
                 if micro_batches == 0 {
                     return Err(Rule::TooFewMicroBatches);
@@ -75,9 +78,13 @@ impl<'t> Placed<'t> {
                 shapes.push((part.template, replicas));
                 owners.push(p);
                 counts.push((replicas, micro_batches));
+                let of = |(stage, list): (&StageShape, &Vec<DeviceId>)| {
+                    list[(first * stage.tp) as usize..((first + replicas) * stage.tp) as usize].to_vec()
+                };
+                devices.push(part.template.stages.iter().zip(&of_parts[p]).map(of).collect::<Vec<_>>());
+                first += replicas;
             }
         }
-        let devices = place::devices(rings.kinds(), &shapes, how).ok_or(Rule::Devices)?;
         let layout = lay_out(scenario, &shapes, &counts, &devices);
         let folding = Folding::of(&layout);
         let hops = Hops::new(&layout, &owners, parts.len());
