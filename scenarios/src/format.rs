@@ -504,6 +504,20 @@ table! {
         max_stages: optional Int<1, 64> = "8",
         /// Whether every number of pipelines is tried, from one to as many as fit; when `false` or missing, as many as fit, as keep to a kind's first node groups, and as divide the micro-batches.
         every_number: optional bool = "true",
+        /// Orders of the passes to try: `1f1b`, `gpipe`, `zero-bubble`; `1f1b` when missing.
+        schedule: optional Vec<At<Schedule>> = "[\"1f1b\", \"zero-bubble\"]",
+        /// What backward passes may do again; when missing, nothing unless a pipeline does not fit into memory otherwise.
+        recompute: optional Vec<At<Recompute>> = "[\"none\", \"full\"]",
+        /// What replicas may share out (ZeRO stages); when missing, nothing unless a pipeline does not fit into memory otherwise.
+        zero: optional Vec<At<Int<0, 3>>> = "[0, 1]",
+        /// Whether norms and dropouts are split over the tensor-parallel ranks: which of both to try; when missing, with ZeRO alone.
+        sequence_parallel: optional Vec<At<bool>> = "[true]",
+        /// Whether transfers between stages run beside compute: which of both to try; `[false]` when missing.
+        overlap_p2p: optional Vec<At<bool>> = "[false, true]",
+        /// Whether gradients are sent while the last backward passes run: which of both to try; `[false]` when missing.
+        overlap_gradients: optional Vec<At<bool>> = "[false, true]",
+        /// Size of the pieces in which they then are; 25 MiB when missing, as PyTorch's DistributedDataParallel has it.
+        gradient_bucket: optional SomeSize = "\"25 MiB\"",
     }
 }
 

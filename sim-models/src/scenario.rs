@@ -12,8 +12,9 @@ use crate::cost::Cost;
 use crate::device::Gpu;
 use crate::layer_times::LayerTimes;
 use crate::link::LinkModel;
-use crate::plan::{DeviceRange, Plan};
+use crate::plan::{DeviceRange, Plan, Recompute, Schedule};
 use crate::replay::Replay;
+use crate::units::Bytes;
 use crate::workload::{Model, Training};
 use sim_core::{CapacityProfile, SimDuration};
 use std::sync::Arc;
@@ -169,6 +170,28 @@ pub struct SearchOptions {
     pub max_stages: u32,
     /// Whether every number of pipelines of a template is tried, or some.
     pub every_number: bool,
+    /// Ways to train.
+    pub ways: Ways,
+}
+
+/// Ways to train that a search tries, besides where layers and pipelines stand. An empty list leaves it at the usual: see
+/// docs/space.md.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// Orders of the passes; one range of layers a stage.
+    pub schedule: Vec<Schedule>,
+    /// What backward passes do again.
+    pub recompute: Vec<Recompute>,
+    /// What replicas share out.
+    pub zero: Vec<u8>,
+    /// Whether norms and dropouts are split over tensor-parallel ranks.
+    pub sequence_parallel: Vec<bool>,
+    /// Whether transfers between stages run beside compute.
+    pub overlap_p2p: Vec<bool>,
+    /// Whether gradients are sent while the last backward passes run.
+    pub overlap_gradients: Vec<bool>,
+    /// Size of the pieces in which they then are.
+    pub gradient_bucket: Option<Bytes>,
 }
 
 impl Default for SearchOptions {
@@ -178,6 +201,7 @@ impl Default for SearchOptions {
             micro_batches: Vec::new(),
             max_stages: 8,
             every_number: false,
+            ways: Ways::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod exchange;
 mod exhaustive;
 pub mod families;
 pub mod forms;
+mod frame;
 pub mod jobs;
 pub mod judge;
 #[cfg(test)]

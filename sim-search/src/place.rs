@@ -83,6 +83,7 @@ pub fn group(scenario: &Scenario, part: &Part<'_>, devices: &[Vec<DeviceId>]) ->
     let stage = |(s, list): (usize, &Vec<DeviceId>)| Stage {
         layers: LayerRange { first: part.borders[s] as u32, last: part.borders[s + 1] as u32 - 1 }.into(),
         tp: part.template.stages[s].tp,
+        recompute: part.template.stages[s].recompute,
         devices: ranges(scenario, list),
         ..Stage::default()
     };

@@ -524,7 +524,7 @@ impl<'t> Search<'t> {
             counts: Counts::default(),
             ranked: BTreeSet::new(),
             pareto: Vec::new(),
-            nearest: tree.nearest,
+            nearest: None,
             rounds: 0,
             digest: Digest::EMPTY,
             share: None,
@@ -776,7 +776,16 @@ impl<'t> Search<'t> {
             self.counts.open += 1;
             self.log(&key, Fate::Bound(bound));
         }
-        let nearest_miss = self.nearest.map(|(lacks, template, micro_batch)| NearestMiss {
+        // Where something fits, or may, nobody asks.
+        let nearest = match self.ranked.is_empty() && stopped == Stopped::Done {
+            true => {
+                let thrown = self.tree.thrown_out().into_iter();
+                let lacks = thrown.filter_map(|(size, t, _, lacks)| Some((lacks?, t, size)));
+                self.nearest.into_iter().chain(lacks).min()
+            }
+            false => None,
+        };
+        let nearest_miss = nearest.map(|(lacks, template, micro_batch)| NearestMiss {
             lacking_bytes: u64::try_from(lacks).unwrap_or(u64::MAX),
             pipeline: self.tree.words(template, micro_batch),
         });

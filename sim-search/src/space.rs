@@ -7,7 +7,10 @@
 //! kinds come first and each kind's devices left over form pipelines of their own, or stay out. A *plan* adds the layers
 //! of each stage and the micro-batches of each pipeline. docs/space.md states it in one page.
 
+use sim_models::plan::{Recompute, Schedule};
 use sim_models::scenario::{DeviceId, Scenario};
+use sim_models::units::Bytes;
+use std::ops::Range;
 
 /// Devices that cannot be told apart but by place.
 #[derive(Clone, Debug)]
@@ -70,6 +73,8 @@ pub struct StageShape {
     pub kind: u32,
     /// Tensor parallelism.
     pub tp: u32,
+    /// What its backward passes do again.
+    pub recompute: Recompute,
 }
 
 /// A pipeline without its layers.
@@ -98,17 +103,80 @@ impl Template {
     }
 }
 
+/// How all pipelines of a plan train.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recipe {
+    /// Order of the passes.
+    pub schedule: Schedule,
+    /// What replicas share out.
+    pub zero: u8,
+    /// Whether norms and dropouts are split over tensor-parallel ranks.
+    pub sequence_parallel: bool,
+    /// Whether transfers between stages run beside compute.
+    pub overlap_p2p: bool,
+    /// Size of the pieces in which gradients are sent while the last backward passes run; `None`: they are sent after them.
+    pub overlap: Option<Bytes>,
+}
+
+impl Recipe {
+    /// Whether all pipelines have to be alike: they send gradients in every micro-batch.
+    pub fn alike(&self) -> bool {
+        self.zero >= 2
+    }
+}
+
+/// What PyTorch's DistributedDataParallel sends at once, by its documentation.
+const BUCKET: Bytes = Bytes(25 << 20);
+
+/// How a scenario's plans may train: the product of what its `[search]` lists; the first is the usual. And whether it lists
+/// anything: then all are tried everywhere; if not, the later ones are for templates that fit by no other.
+pub fn recipes(scenario: &Scenario) -> (Vec<Recipe>, bool) {
+    fn or<T: Clone>(list: &[T], usual: T) -> Vec<T> {
+        if list.is_empty() { vec![usual] } else { list.to_vec() }
+    }
+    let ways = &scenario.search.ways;
+    let given = ways.schedule.len()
+        + ways.zero.len()
+        + ways.sequence_parallel.len()
+        + ways.overlap_p2p.len()
+        + ways.overlap_gradients.len();
+    if given == 0 {
+        let sharing = |zero| Recipe { zero, sequence_parallel: true, ..Recipe::default() };
+        return (vec![Recipe::default(), sharing(1), sharing(3)], false);
+    }
+    let mut list = Vec::new();
+    for schedule in or(&ways.schedule, Schedule::OneFOneB) {
+        for zero in or(&ways.zero, 0) {
+            for sequence_parallel in or(&ways.sequence_parallel, zero > 0) {
+                for overlap_p2p in or(&ways.overlap_p2p, false) {
+                    for overlap in or(&ways.overlap_gradients, false) {
+                        let overlap = overlap.then(|| ways.gradient_bucket.unwrap_or(BUCKET));
+                        list.push(Recipe { schedule, zero, sequence_parallel, overlap_p2p, overlap });
+                    }
+                }
+            }
+        }
+    }
+    // Weight gradients of their own pass are not sent in every micro-batch.
+    list.retain(|r| !(r.schedule == Schedule::ZeroBubble && r.alike()));
+    (list, true)
+}
+
 /// Numbers of pipelines of a template that are tried where `most` of them fit and an iteration has so many micro-batches, the
 /// most first: as many as have one each; those that keep to the first node groups of a kind; the divisors of the
-/// micro-batches. Or every number, where the scenario says so.
+/// micro-batches. Or every number, where the scenario says so. Alike pipelines divide the micro-batches.
 pub fn numbers(
     scenario: &Scenario,
     kinds: &[Kind],
     template: &Template,
     most: u32,
     micro_batches: u32,
+    recipe: &Recipe,
 ) -> Vec<u32> {
     let most = most.min(micro_batches);
+    if recipe.alike() {
+        return (1..=most).rev().filter(|n| micro_batches.is_multiple_of(*n)).collect();
+    }
     if scenario.search.every_number {
         return (1..=most).rev().collect();
     }
@@ -140,20 +208,48 @@ pub fn tp_degrees_of(gpus: u32) -> impl Iterator<Item = u32> {
 pub const MOST_KINDS: usize = 2;
 
 /// Every template, those of one kind first: up to `max_stages` stages of up to [`MOST_KINDS`] kinds, one TP a kind, kinds
-/// in every order.
-pub fn templates(kinds: &[Kind], max_stages: u32) -> Vec<Template> {
+/// in every order. Those after them recompute: each of these again with the other choices of the scenario's for each kind, what is
+/// done again least first. And, for each of these, where those are.
+pub fn templates(scenario: &Scenario, kinds: &[Kind]) -> (Vec<Template>, Vec<Range<usize>>) {
+    let ways = match &scenario.search.ways.recompute[..] {
+        [] => &[Recompute::None, Recompute::Selective, Recompute::Full],
+        given => given,
+    };
+    let mut list = plain(kinds, scenario.search.max_stages, ways[0]);
+    let mut again = Vec::with_capacity(list.len());
+    for t in 0..list.len() {
+        let first = list.len();
+        let runs = list[t].stages.chunk_by(|a, b| a.kind == b.kind).count();
+        // Numbers whose digits choose for each kind.
+        let digits = |choice: usize| (0..runs).map(move |r| choice / ways.len().pow(r as u32) % ways.len());
+        let mut choices: Vec<usize> = (1..ways.len().pow(runs as u32)).collect();
+        choices.sort_by_key(|c| digits(*c).sum::<usize>());
+        for choice in choices {
+            let mut template = list[t].clone();
+            for (run, way) in template.stages.chunk_by_mut(|a, b| a.kind == b.kind).zip(digits(choice)) {
+                run.iter_mut().for_each(|s| s.recompute = ways[way]);
+            }
+            list.push(template);
+        }
+        again.push(first..list.len());
+    }
+    (list, again)
+}
+
+/// Those that all recompute alike.
+fn plain(kinds: &[Kind], max_stages: u32, recompute: Recompute) -> Vec<Template> {
     let mut list = Vec::new();
     let mut chosen = vec![false; kinds.len()];
     // Fewer kinds first, so that plain pipelines come before joined ones.
     for depth in 1..=kinds.len().min(MOST_KINDS) {
-        extend(kinds, max_stages, depth, &mut chosen, &mut Vec::new(), &mut list);
+        extend(kinds, (max_stages, recompute), depth, &mut chosen, &mut Vec::new(), &mut list);
     }
     list
 }
 
 fn extend(
     kinds: &[Kind],
-    stages_left: u32,
+    (stages_left, recompute): (u32, Recompute),
     depth: usize,
     chosen: &mut [bool],
     stages: &mut Vec<StageShape>,
@@ -170,9 +266,9 @@ fn extend(
         for tp in tp_degrees(kind) {
             let most = stages_left.min(kind.devices.len() as u32 / tp);
             for _ in 0..most {
-                stages.push(StageShape { kind: k as u32, tp });
+                stages.push(StageShape { kind: k as u32, tp, recompute });
                 let used = stages.iter().filter(|s| s.kind as usize == k).count() as u32;
-                extend(kinds, stages_left - used, depth - 1, chosen, stages, list);
+                extend(kinds, (stages_left - used, recompute), depth - 1, chosen, stages, list);
             }
             stages.retain(|s| s.kind as usize != k);
         }
@@ -189,10 +285,14 @@ mod tests {
         Kind { gpu: "x".into(), gpus_per_node, group: 0, devices }
     }
 
+    fn shape(kind: u32, tp: u32) -> StageShape {
+        StageShape { kind, tp, recompute: Recompute::None }
+    }
+
     #[test]
     fn templates_are_each_generated_once_and_no_longer_than_allowed() {
         let kinds = [kind(4, 8), kind(2, 4)];
-        let list = templates(&kinds, 4);
+        let list = plain(&kinds, 4, Recompute::None);
         let mut sorted = list.clone();
         sorted.sort();
         sorted.dedup();
@@ -203,12 +303,6 @@ mod tests {
             list.iter().take_while(|t| t.stages.iter().all(|s| s.kind == t.stages[0].kind)).count(),
             16
         );
-        assert!(list.contains(&Template {
-            stages: vec![
-                StageShape { kind: 1, tp: 2 },
-                StageShape { kind: 0, tp: 4 },
-                StageShape { kind: 0, tp: 4 }
-            ]
-        }));
+        assert!(list.contains(&Template { stages: vec![shape(1, 2), shape(0, 4), shape(0, 4)] }));
     }
 }

@@ -23,40 +23,25 @@ pub(crate) use choice::{Band, Choice, Pace, Timed};
 pub(crate) use menu::{Beside, Menu, at_least};
 pub(crate) use under::Under;
 
+use crate::cost::Setting;
 use crate::cost::beside::{self, PartOf};
 use crate::cost::placed::Placed;
 use crate::cost::rings::Rings;
 use crate::cost::setting::{Apart, Sharers, kind_bit};
-use crate::cost::{NoFit, Setting, Tables, TemplateCost};
+use crate::frame::{Frame, Priced, Space};
 use crate::place::Place;
 use crate::rules::Rule;
-use crate::space::{Kind, StageShape, Template, numbers, templates};
+use crate::space::{Kind, Recipe, Template, numbers};
 use rayon::prelude::*;
 use sim_core::{CapacitySource, Digest, SimTime};
-use sim_models::plan::Schedule;
+use sim_models::plan::Recompute;
 use sim_models::scenario::Scenario;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
 /// A node of the tree. See the head of this file.
 pub(crate) type Key = Vec<u32>;
-
-/// The schedule of every plan searched.
-pub(crate) const SCHEDULE: Schedule = Schedule::OneFOneB;
-
-/// What all pipelines of a plan share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Frame {
-    pub(crate) micro_batch: u32,
-    pub(crate) place: Place,
-}
-
-/// A template at a micro-batch size.
-pub(crate) struct Entry {
-    pub(crate) cost: Arc<TemplateCost>,
-    /// Ways to cut the layers into its stages.
-    pub(crate) partitions: u128,
-}
 
 /// A frame and its leading choice, with the options of each kind for the devices left.
 pub(crate) struct Root {
@@ -89,79 +74,58 @@ pub(crate) struct Tree<'a> {
     pub(crate) considered: u64,
     pub(crate) expanded: u64,
     pub(crate) pruned: BTreeMap<Rule, u64>,
-    /// Bytes that the nearest template lacks, and which it is.
-    pub(crate) nearest: Option<(i128, usize, u32)>,
     several_zones: bool,
 }
-
-/// What is known of a template before its pipelines are counted, or the rule that throws it out.
-type Priced = Result<Entry, (Rule, Option<NoFit>)>;
 
 impl<'a> Tree<'a> {
     /// Opens the tree of `scenario`, whose kinds are `kinds`. Without `bounds`, no template is thrown out because a dynamic
     /// program says that none of its cuts fits into memory.
     pub(crate) fn open(scenario: &'a Scenario, kinds: &'a [Kind], bounds: bool) -> Tree<'a> {
-        let shapes = templates(kinds, scenario.search.max_stages);
-        // Where no two stages of a pipeline can share a node, and all nodes are in one group, the placements are one.
-        let differs = |t: &Template| {
-            let pair = |p: &[StageShape]| {
-                let kind = &kinds[p[0].kind as usize];
-                (p[0] == p[1] && p[0].tp < kind.gpus_per_node) || kind.groups().len() > 1
-            };
-            t.stages.windows(2).any(pair)
-        };
+        let space = Space::new(scenario, kinds);
         let mut tree = Tree {
             scenario,
             kinds,
             rings: Rings::new(scenario, kinds),
             frames: Vec::new(),
-            differs: shapes.iter().map(differs).collect(),
-            templates: shapes,
+            differs: space.templates.iter().map(|t| space.differs(t)).collect(),
+            templates: space.templates.clone(),
             choices: Vec::new(),
             roots: Vec::new(),
             considered: 0,
             expanded: 0,
             pruned: BTreeMap::new(),
-            nearest: None,
             several_zones: scenario.groups.iter().any(|g| g.zone != scenario.groups[0].zone),
         };
-        let usual = |k: &Kind| scenario.groups[k.group].layers.micro_batches();
-        let sizes: BTreeSet<u32> = if scenario.search.micro_batches.is_empty() {
-            kinds.iter().flat_map(usual).collect()
-        } else {
-            scenario.search.micro_batches.iter().copied().collect()
-        };
-        let tables = Tables::new(scenario, kinds);
-        for micro_batch in sizes {
-            if micro_batch == 0 || !scenario.training.global_batch.is_multiple_of(micro_batch) {
-                tree.considered += 1;
-                *tree.pruned.entry(Rule::BatchNotDivisible).or_default() += 1;
-                continue;
-            }
-            let priced: Vec<Priced> =
-                tree.templates.par_iter().map(|t| price(&tables, t, micro_batch, bounds)).collect();
-            tree.considered += priced.len() as u64;
-            for (t, priced) in priced.iter().enumerate() {
-                match priced {
-                    Ok(_) => tree.expanded += 1,
-                    Err((rule, lacks)) => {
-                        *tree.pruned.entry(*rule).or_default() += 1;
-                        if let Some(NoFit(lacks)) = lacks {
-                            tree.note_miss(*lacks, t, micro_batch);
-                        }
-                    }
+        let sizes = space.dividing();
+        let others = space.sizes().len() - sizes.len();
+        if others > 0 {
+            tree.considered += others as u64;
+            tree.pruned.insert(Rule::BatchNotDivisible, others as u64);
+        }
+        let mut usual: Vec<Vec<Priced>> = Vec::new();
+        for recipe in 0..space.recipes.len() {
+            for (i, micro_batch) in sizes.iter().copied().enumerate() {
+                let priced = space.priced(recipe, micro_batch, usual.get(i).map_or(&[], |u| u), bounds);
+                tree.count(&priced);
+                for place in [Place::Stages, Place::Pipelines] {
+                    tree.open_frame(&priced, space.frame(recipe, micro_batch, place));
                 }
-            }
-            for place in [Place::Stages, Place::Pipelines] {
-                tree.open_frame(&priced, Frame { micro_batch, place });
+                if recipe == 0 {
+                    usual.push(priced);
+                }
             }
         }
         tree
     }
 
-    pub(crate) fn note_miss(&mut self, lacks: i128, template: usize, micro_batch: u32) {
-        if self.nearest.is_none_or(|(least, ..)| lacks < least) {
-            self.nearest = Some((lacks, template, micro_batch));
+    /// Counts templates as nodes.
+    fn count(&mut self, priced: &[Priced]) {
+        for priced in priced.iter().flatten() {
+            self.considered += 1;
+            match priced {
+                Ok(_) => self.expanded += 1,
+                Err(rule) => *self.pruned.entry(*rule).or_default() += 1,
+            }
         }
     }
 
@@ -172,10 +136,13 @@ impl<'a> Tree<'a> {
         let all: Vec<u32> = self.kinds.iter().map(|k| k.devices.len() as u32).collect();
         let mut of_kind: Vec<Vec<usize>> = vec![Vec::new(); self.kinds.len()];
         let mut leads = vec![None];
-        for (t, template) in self.templates.iter().enumerate().filter(|(t, _)| priced[*t].is_ok()) {
+        let there = |(t, _): &(usize, &Template)| matches!(priced[*t], Some(Ok(_)));
+        let fresh = |t: usize| matches!(&priced[t], Some(Ok(entry)) if entry.fresh);
+        for (t, template) in self.templates.iter().enumerate().filter(there) {
             match template.one_kind() {
                 Some(kind) => of_kind[kind].push(t),
                 // Where the placements are one, `Stages` stands for both.
+                None if frame.fresh && !fresh(t) => {}
                 None if frame.place == Place::Stages || self.differs[t] => leads.push(Some(t)),
                 None => {}
             }
@@ -199,7 +166,8 @@ impl<'a> Tree<'a> {
                 let template = &self.templates[t];
                 let pipelines = template.most(&all).min(need);
                 for (k, free) in free.iter_mut().enumerate() {
-                    *free -= pipelines * template.devices(k);
+                    // Beside alike pipelines there are no others.
+                    *free = if frame.recipe.alike() { 0 } else { *free - pipelines * template.devices(k) };
                 }
                 (t as u32 + 1, want(t, pipelines))
             });
@@ -234,12 +202,12 @@ impl<'a> Tree<'a> {
     }
 
     fn choice(&self, priced: &[Priced], f: usize, t: usize, pipelines: u32) -> Choice {
-        let numbers =
-            numbers(self.scenario, self.kinds, &self.templates[t], pipelines, self.micro_batches(f));
-        let template = &self.templates[t];
-        let entry = priced[t].as_ref().unwrap_or_else(|_| unreachable!("only priced templates are chosen"));
+        let (template, recipe) = (&self.templates[t], &self.frames[f].recipe);
+        let numbers = numbers(self.scenario, self.kinds, template, pipelines, self.micro_batches(f), recipe);
+        let pipelines = numbers[0];
+        let Some(Ok(entry)) = &priced[t] else { unreachable!("only priced templates are chosen") };
         let pace = |most: u32, apart: Apart, known: Option<(u64, u64)>| {
-            let alone = Setting::at_best(&self.rings, template, self.frames[f].micro_batch, apart);
+            let alone = Setting::at_best(&self.rings, template, (self.frames[f].micro_batch, recipe), apart);
             let (bottleneck, slack) =
                 known.unwrap_or_else(|| (entry.cost.bottleneck(&alone).max(1), alone.slack()));
             Pace { most, alone, bottleneck, slack }
@@ -262,7 +230,7 @@ impl<'a> Tree<'a> {
             });
             paces.push(pace(near, Apart::Maybe, known));
         }
-        Choice::new(t, numbers, Arc::clone(&entry.cost), paces)
+        Choice::new((t, entry.fresh), numbers, Arc::clone(&entry.cost), paces)
     }
 
     /// What the pipelines of a choice can do at best when they share gradients so.
@@ -308,6 +276,9 @@ impl<'a> Tree<'a> {
         let mut digest = Digest::EMPTY;
         for frame in &self.frames {
             digest.add(u64::from(frame.micro_batch), frame.place as u64);
+            let Recipe { schedule, zero, sequence_parallel, overlap_p2p, overlap } = frame.recipe;
+            digest.add(schedule as u64, u64::from(zero));
+            digest.add(u64::from(sequence_parallel) * 2 + u64::from(overlap_p2p), overlap.map_or(0, |b| b.0));
         }
         for choice in &self.choices {
             digest.add(choice.template as u64, u64::from(choice.pipelines()));
@@ -315,8 +286,8 @@ impl<'a> Tree<'a> {
             digest.add(choice.paces[0].bottleneck, choice.paces[0].slack);
             for stage in &choice.cost.stages {
                 let all = choice.cost.layers;
-                digest.add(stage.both(0, all), stage.update(0, all));
-                digest.add(stage.excess(0, all, 1) as u64, stage.gradients(0, all));
+                digest.add(stage.work(0, all), stage.update(0, all, u64::MAX));
+                digest.add(stage.excess(0, all, 1, u64::MAX) as u64, stage.gradients(0, all));
             }
         }
         for root in &self.roots {
@@ -370,10 +341,19 @@ impl<'a> Tree<'a> {
         key.iter().copied().chain(fewer).collect()
     }
 
-    /// Whether these parts are a combination of this frame and not of the other placement.
+    /// Kinds whose options are open after those before `next`, beside these parts.
+    pub(crate) fn open_kinds(&self, root: &Root, parts: &[usize], next: usize) -> Range<usize> {
+        let kinds = root.menus.len();
+        let closed = self.frames[root.frame].recipe.alike() && !parts.is_empty();
+        if closed { kinds..kinds } else { next..kinds }
+    }
+
+    /// Whether these parts are a combination of this frame and not of another.
     pub(crate) fn is_new(&self, root: &Root, parts: &[usize]) -> bool {
-        let differs = |c: &usize| self.differs[self.choices[*c].template];
-        !parts.is_empty() && (self.frames[root.frame].place == Place::Stages || parts.iter().any(differs))
+        let differs = parts.iter().any(|c| self.differs[self.choices[*c].template]);
+        let fresh = |c: usize| self.choices[c].fresh;
+        let fresh = root.lead.map_or_else(|| parts.iter().any(|c| fresh(*c)), |(_, lead)| fresh(lead));
+        self.frames[root.frame].joins(parts.len(), differs, fresh)
     }
 
     /// The same with so many pipelines of each: one pipeline alone has one placement.
@@ -459,17 +439,21 @@ impl<'a> Tree<'a> {
     /// Complete plans under one root: for each choice of options and number of their pipelines, its partitions times its
     /// shares by template.
     fn represented(&self, root: &Root, priced: &[Priced]) -> u128 {
+        let frame = &self.frames[root.frame];
         let total = self.micro_batches(root.frame) as usize;
-        let partitions = |c: usize| priced[self.choices[c].template].as_ref().map_or(0, |e| e.partitions);
-        // With more than one pipeline of none but `only`.
-        let plans = |only: &dyn Fn(usize) -> bool| {
+        let partitions = |c: usize| match &priced[self.choices[c].template] {
+            Some(Ok(entry)) => entry.partitions,
+            _ => 0,
+        };
+        // Of those numbers of pipelines of a choice alone.
+        let plans = |only: &dyn Fn(usize, u32) -> bool| {
             // Partitions by the number of pipelines.
             let by_number = |choices: &mut dyn Iterator<Item = usize>| {
                 let mut sums: Vec<u128> = Vec::new();
                 for c in choices {
                     let choice = &self.choices[c];
                     sums.resize(sums.len().max(choice.pipelines() as usize + 1), 0);
-                    for n in choice.numbers.iter().filter(|n| **n == 1 || only(c)) {
+                    for n in choice.numbers.iter().filter(|n| only(c, **n)) {
                         sums[*n as usize] = sums[*n as usize].saturating_add(partitions(c));
                     }
                 }
@@ -505,14 +489,25 @@ impl<'a> Tree<'a> {
                 let each = sums.iter().enumerate().filter(|(p, _)| *p <= total);
                 each.map(|(p, sum)| shares((n, p, *sum))).fold(0, u128::saturating_add)
             };
-            all.iter().enumerate().skip(1).map(of).fold(0, u128::saturating_add)
+            let most = if frame.recipe.alike() { 1 } else { all.len() };
+            all.iter().enumerate().skip(1).take(most).map(of).fold(0, u128::saturating_add)
         };
-        let all = plans(&|_| true);
-        if self.frames[root.frame].place == Place::Stages {
-            return all;
+        // Those whose placement is the other one's, all of whose parts are placed alike; and those of the usual recipe, all of
+        // whose parts fit by it.
+        let (other_place, usual) = (frame.place == Place::Pipelines, frame.fresh && root.lead.is_none());
+        let same = |c: usize, n: u32| n == 1 || !self.differs[self.choices[c].template];
+        let stale = |c: usize, _: u32| !self.choices[c].fresh;
+        let mut count = plans(&|_, _| true);
+        if other_place {
+            count -= plans(&same).min(count);
         }
-        // Those whose placement is the other one's: templates whose placements differ have one pipeline.
-        all - plans(&|c| !self.differs[self.choices[c].template]).min(all)
+        if usual {
+            count -= plans(&stale).min(count);
+        }
+        if other_place && usual {
+            count = count.saturating_add(plans(&|c, n| same(c, n) && stale(c, n)));
+        }
+        count
     }
 
     /// A pipeline in words.
@@ -521,29 +516,15 @@ impl<'a> Tree<'a> {
         let mut parts: Vec<String> = Vec::new();
         for alike in stages.chunk_by(|a, b| a == b) {
             let gpu = &self.kinds[alike[0].kind as usize].gpu;
-            parts.push(format!("{} x {gpu} at tp {}", alike.len(), alike[0].tp));
+            let again = match alike[0].recompute {
+                Recompute::None => String::new(),
+                some => format!(" recomputing {some}"),
+            };
+            parts.push(format!("{} x {gpu} at tp {}{again}", alike.len(), alike[0].tp));
         }
         let plural = if stages.len() == 1 { "stage" } else { "stages" };
         format!("{} {plural} ({}), micro-batch {micro_batch}", stages.len(), parts.join(", "))
     }
-}
-
-/// Costs of a template at a micro-batch size, or the rule that throws it out.
-fn price(tables: &Tables<'_>, template: &Template, micro_batch: u32, bounds: bool) -> Priced {
-    let layers = tables.scenario().model.layers();
-    if template.stages.len() as u32 > layers {
-        return Err((Rule::TooManyStages, None));
-    }
-    let cost =
-        TemplateCost::new(tables, template, micro_batch, SCHEDULE).map_err(|_| (Rule::NotMeasured, None))?;
-    if bounds {
-        let lacks = cost.least_excess(1);
-        if lacks > 0 {
-            return Err((Rule::Memory, Some(NoFit(lacks))));
-        }
-    }
-    let partitions = binomial(layers - 1, template.stages.len() as u32 - 1);
-    Ok(Entry { cost: Arc::new(cost), partitions })
 }
 
 /// Binomial coefficient, saturating.

@@ -8,19 +8,20 @@ use crate::cost::cuts::View;
 use crate::cost::placed::Placed;
 use crate::cost::rings::Rings;
 use crate::cost::setting::{Apart, Sharers, kind_bit};
-use crate::cost::{Setting, Tables, TemplateCost};
+use crate::cost::{Setting, TemplateCost};
+use crate::frame::{Frame, Priced, Space};
 use crate::place::Place;
 use crate::search::Fate;
-use crate::space::{Kind, Template, kinds, numbers, templates};
+use crate::space::{Kind, kinds, numbers};
 use sim_core::SimTime;
 use sim_models::fold::Folding;
 use sim_models::iteration::{Simulator, memory_needs};
 use sim_models::layout::Layout;
 use sim_models::lower::Fabric;
-use sim_models::plan::{Plan, Schedule};
+use sim_models::plan::Plan;
 use sim_models::scenario::Scenario;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What was looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,7 +83,6 @@ pub fn verify(scenario: &Scenario, at: SimTime, certificate: &Certificate) -> Re
     let mut checker = Checker {
         scenario,
         kinds: &kinds,
-        templates: templates(&kinds, scenario.search.max_stages),
         at,
         lower: certificate.lower_bound_ps,
         nodes: certificate.nodes.iter().map(|(key, fate)| (&key[..], *fate)).collect(),
@@ -108,7 +108,6 @@ pub fn verify(scenario: &Scenario, at: SimTime, certificate: &Certificate) -> Re
 struct Checker<'a> {
     scenario: &'a Scenario,
     kinds: &'a [Kind],
-    templates: Vec<Template>,
     at: SimTime,
     lower: u64,
     nodes: BTreeMap<&'a [u32], Fate>,
@@ -119,10 +118,9 @@ struct Checker<'a> {
 /// A frame with a leading template, priced.
 struct Root<'r> {
     rings: &'r Rings<'r>,
-    costs: &'r [Option<TemplateCost>],
-    templates: &'r [Template],
-    micro_batch: u32,
-    place: Place,
+    space: &'r Space<'r>,
+    priced: &'r [Priced],
+    frame: Frame,
     need: u32,
     /// What pipelines of a template run below the answer, by whom they share gradients with.
     known: &'r RefCell<BTreeMap<(usize, Sharers), u32>>,
@@ -132,11 +130,24 @@ struct Root<'r> {
 }
 
 impl<'r> Root<'r> {
+    fn cost(&self, t: usize) -> Option<&'r TemplateCost> {
+        self.priced[t].as_ref()?.as_ref().ok().map(|entry| &*entry.cost)
+    }
+
+    fn fresh(&self, t: usize) -> bool {
+        matches!(&self.priced[t], Some(Ok(entry)) if entry.fresh)
+    }
+
+    /// Numbers of pipelines of a template, up to `most`, the most first.
+    fn numbers(&self, t: usize, most: u32) -> Vec<u32> {
+        let (scenario, kinds) = (self.rings.scenario(), self.rings.kinds());
+        numbers(scenario, kinds, &self.space.templates[t], most, self.need, &self.frame.recipe)
+    }
+
     /// The parts of a key, as far as it goes, as many pipelines of each as fit.
     fn parts(&self, key: &[u32]) -> Vec<PartOf<'r>> {
         let of = |(t, pipelines): (usize, u32)| {
-            let cost = self.costs[t].as_ref()?;
-            Some(PartOf { template: &self.templates[t], cost, pipelines })
+            Some(PartOf { template: &self.space.templates[t], cost: self.cost(t)?, pipelines })
         };
         let options = key[2..].iter().zip(&self.menus);
         let find = |(option, menu): (&u32, &Vec<(usize, u32)>)| {
@@ -147,28 +158,29 @@ impl<'r> Root<'r> {
 
     /// The surroundings of so many pipelines, whatever else there is.
     fn alone(&self, part: &PartOf<'_>) -> Setting {
-        let apart = match self.place {
+        let apart = match self.frame.place {
             Place::Stages if part.pipelines > beside::most_near(self.rings.kinds(), part.template) => {
                 Apart::Always
             }
             _ => Apart::Maybe,
         };
-        Setting::at_best(self.rings, part.template, self.micro_batch, apart)
+        let how = (self.frame.micro_batch, &self.frame.recipe);
+        Setting::at_best(self.rings, part.template, how, apart)
     }
 
     /// What surrounds the parts of a combination with so many pipelines of each.
     fn beside(&self, parts: &[PartOf<'_>]) -> Vec<Setting> {
         let alone: Vec<Setting> = parts.iter().map(|p| self.alone(p)).collect();
-        beside::settings(self.rings, self.place, parts, &alone.iter().collect::<Vec<_>>())
+        beside::settings(self.rings, self.frame.place, parts, &alone.iter().collect::<Vec<_>>())
     }
 
     /// The most micro-batches that one pipeline of a template runs within `time`, sharing gradients so; looked into once.
     fn each(&self, t: usize, sharers: Sharers, time: u64) -> u64 {
-        let (template, Some(cost)) = (&self.templates[t], &self.costs[t]) else { return 0 };
+        let (template, Some(cost)) = (&self.space.templates[t], self.cost(t)) else { return 0 };
         let known = self.known.borrow().get(&(t, sharers)).copied();
         let each = known.unwrap_or_else(|| {
             let alone = self.alone(&PartOf { template, cost, pipelines: sharers.own });
-            let around = alone.sharing(self.rings, cost, template, self.place, &sharers);
+            let around = alone.sharing(self.rings, cost, template, self.frame.place, &sharers);
             let each = most(cost, &around, time, self.need);
             self.known.borrow_mut().insert((t, sharers), each);
             each
@@ -178,8 +190,7 @@ impl<'r> Root<'r> {
 
     /// What each number of pipelines of a template, up to `most`, runs within `time`, beside `sharers.all` others at least.
     fn run(&self, t: usize, most: u32, sharers: Sharers, time: u64) -> Vec<(u32, u64)> {
-        let (scenario, kinds) = (self.rings.scenario(), self.rings.kinds());
-        let numbers = numbers(scenario, kinds, &self.templates[t], most, self.need);
+        let numbers = self.numbers(t, most);
         let mut list = Vec::new();
         for run in beside::runs(&numbers) {
             let own = run[run.len() - 1];
@@ -193,15 +204,21 @@ impl<'r> Root<'r> {
     fn runs(&self, parts: &[PartOf<'_>], time: u64) -> Vec<Vec<(u32, u64)>> {
         let ones: Vec<PartOf<'_>> = parts.iter().map(|p| PartOf { pipelines: 1, ..*p }).collect();
         let of = |(p, sharers): (&PartOf<'_>, Sharers)| {
-            let t = self.templates.iter().position(|t| t == p.template).unwrap_or(0);
+            let t = self.space.templates.iter().position(|t| t == p.template).unwrap_or(0);
             self.run(t, p.pipelines, Sharers { all: sharers.all - 1, ..sharers }, time)
         };
         parts.iter().zip(beside::sharers(self.rings, &ones)).map(of).collect()
     }
 
+    /// Kinds whose options are open after those of a key: beside alike pipelines there are no others.
+    fn open(&self, key: &[u32]) -> impl Iterator<Item = (usize, &Vec<(usize, u32)>)> {
+        let closed = self.frame.recipe.alike() && !self.parts(key).is_empty();
+        self.menus.iter().enumerate().skip(key.len() - 2).filter(move |_| !closed)
+    }
+
     /// Whether the parts of a node, with the best of what may come, can run the batch within `time`.
     fn can(&self, key: &[u32], time: u64) -> bool {
-        let (parts, decided) = (self.parts(key), key.len() - 2);
+        let parts = self.parts(key);
         let most = |run: Vec<(u32, u64)>| run.into_iter().map(|(_, n)| n).max().unwrap_or(0);
         let runs: Vec<u64> = self.runs(&parts, time).into_iter().map(most).collect();
         let others = (parts.len() as u32).min(4);
@@ -213,7 +230,7 @@ impl<'r> Root<'r> {
             };
             menu.iter().map(of).max().unwrap_or(0)
         };
-        let rest: u64 = self.menus.iter().enumerate().skip(decided).map(best).sum();
+        let rest: u64 = self.open(key).map(best).sum();
         runs.iter().all(|n| *n > 0) && runs.iter().sum::<u64>() + rest >= u64::from(self.need)
     }
 }
@@ -233,73 +250,71 @@ impl<'a> Checker<'a> {
     /// All frames and their roots.
     fn space(&mut self, rings: &Rings<'_>) -> Result<(), Flaw> {
         let (scenario, kinds) = (self.scenario, self.kinds);
-        let usual = |k: &Kind| scenario.groups[k.group].layers.micro_batches();
-        let sizes: BTreeSet<u32> = if scenario.search.micro_batches.is_empty() {
-            kinds.iter().flat_map(usual).collect()
-        } else {
-            scenario.search.micro_batches.iter().copied().collect()
-        };
-        let tables = Tables::new(scenario, kinds);
-        let all: Vec<u32> = kinds.iter().map(|k| k.devices.len() as u32).collect();
-        let templates = self.templates.clone();
-        let mut frame = 0;
-        for micro_batch in sizes {
-            if micro_batch == 0 || !scenario.training.global_batch.is_multiple_of(micro_batch) {
-                continue;
-            }
-            let cost = |t: &Template| {
-                let cost = TemplateCost::new(&tables, t, micro_batch, Schedule::OneFOneB).ok()?;
-                (t.stages.len() <= cost.layers && cost.least_excess(1) <= 0).then_some(cost)
-            };
-            let costs: Vec<Option<TemplateCost>> = templates.iter().map(cost).collect();
-            for place in [Place::Stages, Place::Pipelines] {
-                let leads = (0..templates.len()).filter(|t| {
-                    let joins = templates[*t].one_kind().is_none();
-                    joins && costs[*t].is_some() && (place == Place::Stages || self.differs(&templates[*t]))
-                });
-                let known = RefCell::default();
-                let leads: Vec<Option<usize>> = std::iter::once(None).chain(leads.map(Some)).collect();
-                for lead in leads {
-                    let mut free = all.clone();
+        let space = Space::new(scenario, kinds);
+        let sizes = space.dividing();
+        let (mut frame, mut usual) = (0, Vec::new());
+        for recipe in 0..space.recipes.len() {
+            for (i, micro_batch) in sizes.iter().copied().enumerate() {
+                let priced =
+                    space.priced(recipe, micro_batch, usual.get(i).map_or(&[], |u: &Vec<_>| u), true);
+                for place in [Place::Stages, Place::Pipelines] {
+                    let of = space.frame(recipe, micro_batch, place);
                     let need = scenario.training.global_batch / micro_batch;
-                    let lead = lead.map(|t| (t, templates[t].most(&all).min(need)));
-                    if let Some((t, pipelines)) = lead {
-                        let used = free.iter_mut().enumerate();
-                        used.for_each(|(k, free)| *free -= pipelines * templates[t].devices(k));
-                    }
-                    let menu = |(k, free): (usize, &u32)| {
-                        let mine = templates
-                            .iter()
-                            .enumerate()
-                            .filter(|(t, template)| template.one_kind() == Some(k) && costs[*t].is_some());
-                        let fit = mine.map(|(t, template)| (t, (free / template.devices(k)).min(need)));
-                        fit.filter(|(_, pipelines)| *pipelines > 0).collect()
-                    };
+                    let known = RefCell::default();
                     let root = Root {
                         rings,
-                        costs: &costs,
-                        templates: &templates,
-                        micro_batch,
-                        place,
+                        space: &space,
+                        priced: &priced,
+                        frame: of,
                         need,
                         known: &known,
-                        lead,
-                        menus: free.iter().enumerate().map(menu).collect(),
+                        lead: None,
+                        menus: Vec::new(),
                     };
-                    self.node(&root, &mut vec![frame, lead.map_or(0, |l| l.0 as u32 + 1)])?;
+                    self.frame(&root, frame)?;
+                    frame += 1;
                 }
-                frame += 1;
+                if recipe == 0 {
+                    usual.push(priced);
+                }
             }
         }
         Ok(())
     }
 
-    /// Whether the placements of a template differ.
-    fn differs(&self, template: &Template) -> bool {
-        template.stages.windows(2).any(|p| {
-            let kind = &self.kinds[p[0].kind as usize];
-            (p[0] == p[1] && p[0].tp < kind.gpus_per_node) || kind.groups().len() > 1
-        })
+    /// Every root of a frame, like `one` but for its lead and its menus.
+    fn frame(&mut self, one: &Root<'_>, frame: u32) -> Result<(), Flaw> {
+        let templates = &one.space.templates;
+        let all: Vec<u32> = self.kinds.iter().map(|k| k.devices.len() as u32).collect();
+        let there = |t: &usize| one.cost(*t).is_some();
+        let leads = (0..templates.len()).filter(there).filter(|t| {
+            let joins = templates[*t].one_kind().is_none();
+            let placed = one.frame.place == Place::Stages || one.space.differs(&templates[*t]);
+            joins && placed && (one.fresh(*t) || !one.frame.fresh)
+        });
+        let leads: Vec<Option<usize>> = std::iter::once(None).chain(leads.map(Some)).collect();
+        for lead in leads {
+            let mut free = all.clone();
+            let lead = lead.map(|t| (t, templates[t].most(&all).min(one.need)));
+            if let Some((t, pipelines)) = lead {
+                for (k, free) in free.iter_mut().enumerate() {
+                    let left = *free - pipelines * templates[t].devices(k);
+                    *free = if one.frame.recipe.alike() { 0 } else { left };
+                }
+            }
+            let of = |t: usize, most: u32| (most > 0).then(|| (t, one.numbers(t, most)[0]));
+            let menu = |(k, free): (usize, &u32)| {
+                let mine = (0..templates.len()).filter(there).filter(|t| templates[*t].one_kind() == Some(k));
+                mine.filter_map(|t| of(t, (free / templates[t].devices(k)).min(one.need))).collect()
+            };
+            let root = Root {
+                lead: lead.and_then(|(t, most)| of(t, most)),
+                menus: free.iter().enumerate().map(menu).collect(),
+                ..*one
+            };
+            self.node(&root, &mut vec![frame, lead.map_or(0, |l| l.0 as u32 + 1)])?;
+        }
+        Ok(())
     }
 
     /// A partial combination or a whole one.
@@ -312,7 +327,10 @@ impl<'a> Checker<'a> {
         self.done.opened += 1;
         let decided = key.len() - 2;
         if decided < root.menus.len() {
-            for option in std::iter::once(0).chain(root.menus[decided].iter().map(|(t, _)| *t as u32 + 1)) {
+            let menu = root.open(key).next().filter(|(k, _)| *k == decided);
+            let options: Vec<u32> =
+                menu.iter().flat_map(|(_, m)| m.iter().map(|(t, _)| *t as u32 + 1)).collect();
+            for option in std::iter::once(0).chain(options) {
                 key.push(option);
                 self.node(root, key)?;
                 key.pop();
@@ -322,10 +340,9 @@ impl<'a> Checker<'a> {
         let options =
             root.lead.iter().map(|l| l.0).chain(key[2..].iter().filter(|o| **o > 0).map(|o| *o as usize - 1));
         let chosen: Vec<usize> = options.collect();
-        if chosen.is_empty()
-            || (root.place == Place::Pipelines && !chosen.iter().any(|t| self.differs(&self.templates[*t])))
-        {
-            // Of nothing, or the same as in the other placement.
+        let differs = chosen.iter().any(|t| root.space.differs(&root.space.templates[*t]));
+        let fresh = root.lead.is_some() || chosen.iter().any(|t| root.fresh(*t));
+        if !root.frame.joins(chosen.len(), differs, fresh) {
             return Ok(());
         }
         let parts = root.parts(key);
@@ -358,8 +375,8 @@ impl<'a> Checker<'a> {
         let mut counted = parts.to_vec();
         let fewer = &key[key.len() - parts.len()..];
         counted.iter_mut().zip(fewer).for_each(|(p, fewer)| p.pipelines -= fewer);
-        let differs = |p: &PartOf<'_>| p.pipelines > 1 && self.differs(p.template);
-        if root.place == Place::Pipelines && !counted.iter().any(differs) {
+        let differs = |p: &PartOf<'_>| p.pipelines > 1 && root.space.differs(p.template);
+        if root.frame.place == Place::Pipelines && !counted.iter().any(differs) {
             // The same as in the other placement.
             return Ok(());
         }
@@ -410,7 +427,7 @@ impl<'a> Checker<'a> {
     fn cuts(&mut self, root: &Root<'_>, parts: &[PartOf<'_>], key: &[u32]) -> Result<(), Flaw> {
         let below = self.lower.saturating_sub(1);
         let claimed = self.claimed(key)?;
-        let (head, frame) = (key.len() - parts.len(), (root.micro_batch, root.place));
+        let (head, frame) = (key.len() - parts.len(), (root.frame.micro_batch, root.frame.place));
         let Ok(placed) = Placed::new(root.rings, frame, parts, &key[head..]) else { return Ok(()) };
         if placed.bound(below).is_none() {
             self.done.nodes += u64::from(claimed);

@@ -4,27 +4,26 @@ use super::table::{Table, seconds, thousands};
 use sim_models::device::Evidence;
 use sim_models::iteration::{DeviceReport, Iteration};
 use sim_models::layout::Layout;
-use sim_models::plan::Plan;
+use sim_models::plan::{Plan, Schedule, Stage};
 use sim_models::scenario::Scenario;
 use sim_models::units::Bytes;
 use std::fmt::Write;
 
-/// The plan's stages, one row a stage of each group of alike pipelines.
+/// Columns of a stage that are there where some stage of the plan has more than the usual.
+const EXTRA: [(&str, fn(&Stage) -> String, &str); 3] = [
+    ("cp", |s| s.cp.to_string(), "1"),
+    ("ep", |s| s.ep.to_string(), "1"),
+    ("recomputes", |s| s.recompute.to_string(), "none"),
+];
+
+/// The plan's stages, one row a stage of each group of alike pipelines; and how they train, where that is not the usual way.
 pub(crate) fn stages(plan: &Plan, layout: &Layout, iteration: &Iteration) -> String {
-    let mut table = Table::new([
-        "pipelines",
-        "stage",
-        "GPU",
-        "GPUs",
-        "tp",
-        "layers",
-        "micro-batches",
-        "memory",
-        "of, GiB",
-        "busy",
-        "exposed",
-        "bubble",
-    ]);
+    let all = || plan.pipelines.iter().flat_map(|p| &p.stages);
+    let extra: Vec<_> = EXTRA.iter().filter(|(_, of, usual)| all().any(|s| of(s) != *usual)).collect();
+    let mut heading = vec!["pipelines", "stage", "GPU", "GPUs", "tp"];
+    heading.extend(extra.iter().map(|(name, ..)| *name));
+    heading.extend(["layers", "micro-batches", "memory", "of, GiB", "busy", "exposed", "bubble"]);
+    let mut table = Table::new(heading);
     for (g, group) in plan.pipelines.iter().enumerate() {
         for (s, stage) in group.stages.iter().enumerate() {
             let mine =
@@ -43,12 +42,15 @@ pub(crate) fn stages(plan: &Plan, layout: &Layout, iteration: &Iteration) -> Str
             };
             let gib = |bytes: Option<u64>| bytes.map_or("-".into(), |b| format!("{:.2}", Bytes(b).as_gib()));
             let first = if s == 0 { group.replicas.to_string() } else { String::new() };
-            table.row([
+            let mut row = vec![
                 first,
                 s.to_string(),
                 gpus.join("+"),
-                (u64::from(group.replicas) * u64::from(stage.tp)).to_string(),
+                (u64::from(group.replicas) * u64::from(stage.width())).to_string(),
                 stage.tp.to_string(),
+            ];
+            row.extend(extra.iter().map(|(_, of, _)| of(stage)));
+            row.extend([
                 stage.layers.to_string(),
                 format!("{} x {}", group.micro_batches, plan.micro_batch),
                 gib(fullest.map(|d| d.peak_memory_bytes)),
@@ -57,9 +59,44 @@ pub(crate) fn stages(plan: &Plan, layout: &Layout, iteration: &Iteration) -> Str
                 share(|d| d.exposed_comm_s),
                 share(|d| d.bubble_s),
             ]);
+            table.row(row);
         }
     }
-    table.to_string()
+    let mut text = table.to_string();
+    let ways = ways(plan);
+    if !ways.is_empty() {
+        let _ = writeln!(text, "with {}", ways.join(", "));
+    }
+    text
+}
+
+/// How the plan trains, where that is not the usual way.
+pub(crate) fn ways(plan: &Plan) -> Vec<String> {
+    let mut list = Vec::new();
+    if plan.schedule != Schedule::default() {
+        list.push(format!("schedule {}", plan.schedule));
+    }
+    if plan.zero > 0 {
+        let shared = [
+            "",
+            "optimizer state",
+            "optimizer state and gradients",
+            "optimizer state, gradients and parameters",
+        ];
+        let shared = shared.get(usize::from(plan.zero)).copied().unwrap_or_default();
+        list.push(format!("ZeRO {} ({shared} shared out)", plan.zero));
+    }
+    let flags = [
+        (
+            plan.sequence_parallel && plan.pipelines.iter().flat_map(|p| &p.stages).any(|s| s.tp > 1),
+            "sequence parallelism",
+        ),
+        (plan.overlap_p2p, "transfers beside compute"),
+        (plan.overlap_tp, "layers' own communication beside compute"),
+        (plan.overlap_gradients, "gradients beside the last backward passes"),
+    ];
+    list.extend(flags.iter().filter(|(on, _)| *on).map(|(_, words)| words.to_string()));
+    list
 }
 
 /// Time, rate, how sure that is and where the devices' time goes, in a line each.
@@ -107,10 +144,14 @@ pub(crate) fn shape(plan: &Plan) -> String {
             .map(|s| {
                 let mut names: Vec<&str> = s.devices.iter().map(|d| d.group.as_str()).collect();
                 names.dedup();
-                format!("{} tp {} layers {}", names.join("+"), s.tp, s.layers)
+                let extra = EXTRA.iter().filter(|(_, of, usual)| of(s) != *usual);
+                let extra: String = extra.map(|(name, of, _)| format!(" {name} {}", of(s))).collect();
+                format!("{} tp {}{extra} layers {}", names.join("+"), s.tp, s.layers)
             })
             .collect();
         format!("{} x {} of ({})", g.replicas, g.micro_batches, stages.join(" | "))
     };
-    plan.pipelines.iter().map(group).collect::<Vec<_>>().join(", ")
+    let pipelines = plan.pipelines.iter().map(group).collect::<Vec<_>>().join(", ");
+    let ways = ways(plan);
+    if ways.is_empty() { pipelines } else { format!("{pipelines}, with {}", ways.join(", ")) }
 }

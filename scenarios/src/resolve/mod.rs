@@ -22,7 +22,8 @@ use crate::format::{ModelTable, SCHEMA_VERSION, ScenarioFile, SearchTable, Train
 use crate::nearest::suggestion;
 use crate::read::Time;
 use sim_models::framework::{self, Calibration, Framework};
-use sim_models::scenario::{Scenario, SearchOptions};
+use sim_models::plan::Schedule;
+use sim_models::scenario::{Scenario, SearchOptions, Ways};
 use sim_models::units::Bytes;
 use sim_models::workload::{Optimizer, Overheads, Precision, Training};
 use std::path::Path;
@@ -88,7 +89,7 @@ pub(crate) fn scenario(file: &ScenarioFile, name: &str, cx: &mut Context<'_>) ->
         zone_links,
         leaves,
         plan: None,
-        search: search_table.map_or_else(SearchOptions::default, search),
+        search: search_table.map_or_else(SearchOptions::default, |t| search(t, cx.faults)),
         cost,
         replay,
         jobs: Vec::new(),
@@ -162,16 +163,34 @@ fn training_of(
     })
 }
 
-fn search(t: &SearchTable) -> SearchOptions {
+fn search(t: &SearchTable, faults: &mut Faults) -> SearchOptions {
     let default = SearchOptions::default();
-    let mut micro_batches: Vec<u32> =
-        t.micro_batches.iter().flat_map(|list| &list.value).map(|m| m.value.u32()).collect();
-    micro_batches.sort_unstable();
-    micro_batches.dedup();
+    let several = |s: &&At<Schedule>| s.value == Schedule::Interleaved;
+    if let Some(s) = t.schedule.iter().flat_map(|list| &list.value).find(several) {
+        let message = "the search gives a stage one range of layers, `interleaved` has several";
+        faults.push(s.place, "T0107", message, "`1f1b`, `gpipe` or `zero-bubble`");
+    }
     SearchOptions {
         max_simulations: t.max_simulations.as_ref().map_or(default.max_simulations, |v| v.value.0),
-        micro_batches,
+        micro_batches: each(&t.micro_batches, |m| m.u32()),
         max_stages: t.max_stages.as_ref().map_or(default.max_stages, |v| v.value.u32()),
         every_number: t.every_number.as_ref().map_or(default.every_number, |v| v.value),
+        ways: Ways {
+            schedule: each(&t.schedule, |s| *s),
+            recompute: each(&t.recompute, |r| *r),
+            zero: each(&t.zero, |z| z.u32() as u8),
+            sequence_parallel: each(&t.sequence_parallel, |b| *b),
+            overlap_p2p: each(&t.overlap_p2p, |b| *b),
+            overlap_gradients: each(&t.overlap_gradients, |b| *b),
+            gradient_bucket: t.gradient_bucket.as_ref().map(|b| b.value.0),
+        },
     }
+}
+
+/// A list without doubles, in order.
+fn each<T, U: Ord>(list: &Option<At<Vec<At<T>>>>, of: impl Fn(&T) -> U) -> Vec<U> {
+    let mut list: Vec<U> = list.iter().flat_map(|l| &l.value).map(|v| of(&v.value)).collect();
+    list.sort_unstable();
+    list.dedup();
+    list
 }

@@ -67,7 +67,10 @@ impl TemplateCost {
                 least if least < FAR => window = least,
                 _ if window < FAR => window = window.saturating_add(window / 2).min(FAR),
                 // It fits, but takes for ever.
-                _ => return (self.least_excess(line.view.micro_batches) <= 0).then_some(tables),
+                _ => {
+                    return (self.least_excess(line.view.micro_batches, line.view.around.replicas()) <= 0)
+                        .then_some(tables);
+                }
             }
         }
     }

@@ -16,7 +16,7 @@ mod within;
 
 pub use setting::Setting;
 pub use stage::Tables;
-pub use template::{NoFit, NotMeasured, TemplateCost};
+pub use template::{NotMeasured, TemplateCost};
 
 /// A time that no sum of others reaches.
 pub(crate) const NEVER: u64 = u64::MAX / 4;

@@ -6,14 +6,14 @@ use super::cuts::{Cut, View};
 use super::rings::{Hop, OneOf, Rings};
 use super::setting::Shared;
 use super::within::Line;
-use super::{Setting, floor_ps, lower};
+use super::{Setting, TemplateCost, floor_ps, lower};
 use crate::place::{self, Part, Place};
 use crate::rules::Rule;
-use crate::space::{StageShape, Template};
+use crate::space::{Recipe, StageShape, Template};
 use sim_models::fold::Folding;
 use sim_models::layer_times::LayerSums;
 use sim_models::layout::{Layout, Pipeline, Rank};
-use sim_models::plan::{LayerRange, Plan, Recompute};
+use sim_models::plan::{LayerRange, Plan};
 use sim_models::scenario::{DeviceId, NodeId, Scenario};
 use sim_models::units::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -107,7 +107,8 @@ impl<'t> Placed<'t> {
                 let mine = folding.classes.iter().filter(|c| layout.pipelines[c.pipeline].group == group);
                 let class =
                     mine.max_by_key(|c| (c.count, std::cmp::Reverse(c.pipeline))).ok_or(Rule::Devices)?;
-                let around = Setting::of_class(scenario, &layout, class, micro_batch, own.clone());
+                let how = (micro_batch, &part.cost.recipe);
+                let around = Setting::of_class(scenario, &layout, class, how, own.clone());
                 let around = around.with_links(links.iter().cloned());
                 views.push(View { micro_batches: counts[group].1, around });
             }
@@ -130,7 +131,8 @@ impl<'t> Placed<'t> {
 
     /// A part none of whose cuts fits, and what the nearest lacks in bytes.
     pub fn lacks(&self) -> Option<(&'t Template, i128)> {
-        let of = |p: &PlacedPart<'t>| (p.of.template, p.of.cost.least_excess(p.views[0].micro_batches));
+        let lacks = |v: &View, cost: &TemplateCost| cost.least_excess(v.micro_batches, v.around.replicas());
+        let of = |p: &PlacedPart<'t>| (p.of.template, lacks(&p.views[0], p.of.cost));
         self.parts.iter().map(of).find(|(_, lacks)| *lacks > 0)
     }
 
@@ -180,9 +182,15 @@ impl<'t> Placed<'t> {
                 pipelines.push(place::group(self.rings.scenario(), &part, &g.devices));
             }
         }
+        let Recipe { schedule, zero, sequence_parallel, overlap_p2p, overlap } = self.parts[0].of.cost.recipe;
         Plan {
             micro_batch: self.micro_batch,
-            schedule: self.parts[0].of.cost.schedule,
+            schedule,
+            zero,
+            sequence_parallel,
+            overlap_p2p,
+            overlap_gradients: overlap.is_some(),
+            gradient_bucket: overlap,
             pipelines,
             ..Plan::default()
         }
@@ -209,7 +217,8 @@ impl<'t> Placed<'t> {
             let of_views: Vec<_> = p.views.iter().map(of_view).collect();
             for (s, stage) in borders.windows(2).enumerate() {
                 let end = of_views.iter().map(|stages| stages[s].done).max().unwrap_or(0);
-                let mut after = cost.stages[s].update(stage[0], stage[1]);
+                let replicas = p.views[0].around.replicas();
+                let mut after = cost.stages[s].update(stage[0], stage[1], replicas);
                 for ((layer, time, crosses), released) in rings.iter().zip(&mut released) {
                     if (stage[0]..stage[1]).contains(layer) {
                         after = after.saturating_add(*time);
@@ -309,7 +318,7 @@ fn lay_out(
                     tp: shape.tp,
                     cp: 1,
                     ep: 1,
-                    recompute: Recompute::None,
+                    recompute: shape.recompute,
                     nodes: vec![scenario.node(devices[0])],
                     // What is shared more only slows down: the bound knows of NICs alone.
                     uplinks: Vec::new(),

@@ -22,14 +22,67 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// The time of the rings of layers `first .. end` of a stage, ps; they come one after another.
-    pub fn time(&self, stage: &StageCost, first: usize, end: usize) -> u64 {
+    /// How long layers `first .. end` of a stage keep their rings busy; they come one after another.
+    pub fn time(&self, cost: &TemplateCost, stage: &StageCost, first: usize, end: usize) -> Exchange {
         if self.pipelines < 2 {
-            return 0;
+            return Exchange::default();
         }
-        // What a rank sends is cut to whole bytes, ring by ring; there are no more rings than layers.
-        let bytes = stage.gradients(first, end).saturating_sub((end - first) as u64);
-        self.latency + (bytes as f64 * self.a_byte[end - first]) as u64
+        Exchange::of_ring(
+            cost,
+            stage.gradients(first, end),
+            end - first,
+            (self.latency, self.a_byte[end - first]),
+        )
+    }
+}
+
+/// How long gradients are on their way, and parameters that replicas share out, ps; at least.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exchange {
+    /// Gradients: all-reduced, or where replicas share something out reduced to those that update them.
+    pub reduce: u64,
+    /// Updated parameters, where replicas share something out.
+    pub gather: u64,
+}
+
+impl Exchange {
+    /// Of so many bytes of gradients, of which one takes `a_byte` ps in an all-reduce, latencies aside. What a rank sends is cut to
+    /// whole bytes, ring by ring; there are no more rings than `layers`.
+    fn of(cost: &TemplateCost, bytes: u64, layers: usize, a_byte: f64) -> Exchange {
+        let time = |bytes: u64| bytes.saturating_sub(layers as u64) as f64 * a_byte;
+        match cost.recipe.zero {
+            0 => Exchange { reduce: time(bytes) as u64, gather: 0 },
+            _ => Exchange {
+                reduce: (time(bytes) / 2.0) as u64,
+                gather: (time((bytes as f64 * cost.gathered) as u64) / 2.0) as u64,
+            },
+        }
+    }
+
+    /// Of a ring, whose all-reduce has such a latency: each part of it waits for half of it.
+    pub(super) fn of_ring(
+        cost: &TemplateCost,
+        bytes: u64,
+        layers: usize,
+        (latency, a_byte): (u64, f64),
+    ) -> Exchange {
+        let Exchange { reduce, gather } = Exchange::of(cost, bytes, layers, a_byte);
+        match cost.recipe.zero {
+            0 => Exchange { reduce: latency + reduce, gather },
+            _ => Exchange { reduce: latency / 2 + reduce, gather: latency / 2 + gather },
+        }
+    }
+
+    /// Of a link that several rings share: it is idle only before the first of them is there.
+    pub(super) fn of_link(
+        cost: &TemplateCost,
+        bytes: u64,
+        layers: usize,
+        (latency, a_byte): (u64, f64),
+    ) -> Exchange {
+        let Exchange { reduce, gather } = Exchange::of(cost, bytes, layers, a_byte);
+        let first = if cost.recipe.zero == 0 { latency } else { latency / 2 };
+        Exchange { reduce: first + reduce, gather }
     }
 }
 
@@ -123,11 +176,16 @@ impl<'a> Rings<'a> {
         let least = |one: &OneOf| one.iter().map(|h| self.hop(*h).2).fold(f64::INFINITY, lower);
         let latency = hops.iter().map(least).filter(|l| l.is_finite()).fold(0.0, higher);
         let steps = 2.0 * f64::from(pipelines.saturating_sub(1));
+        // What is gathered may be larger than what is reduced, and go faster.
+        let training = &self.scenario.training;
+        let gradient = training.gradient_bytes.max(1);
+        let element = gradient.max(training.precision.activation_bytes());
         let a_byte = (0..=layers).map(|count| {
             let window = |first: usize| stage.gradients(first, first + count);
             let most = (0..=layers - count).map(window).max().unwrap_or(0);
             // An eighth more: other pipelines may pad and replicate more at their TP.
-            let chunk = Bytes((most + most / 8) / u64::from(pipelines.max(1)) + 1);
+            let most = (most + most / 8).saturating_mul(element) / gradient;
+            let chunk = Bytes(most / u64::from(pipelines.max(1)) + 1);
             let rate = |hop: &Hop| {
                 let (link, most, _) = self.hop(*hop);
                 lower(link.rate_up_to(chunk, stage.tp), most)

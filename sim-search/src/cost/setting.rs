@@ -1,9 +1,9 @@
 //! What surrounds the stages of a pipeline: the least time of each boundary transfer, and the rings of each stage.
 
-use super::rings::{Ring, Rings};
+use super::rings::{Exchange, Ring, Rings};
 use super::{TemplateCost, floor_ps, higher, lower};
 use crate::place::Place;
-use crate::space::{Kind, Template};
+use crate::space::{Kind, Recipe, Template};
 use sim_models::fold::Class;
 use sim_models::layout::{Layout, Rank};
 use sim_models::scenario::Scenario;
@@ -25,6 +25,10 @@ pub struct Setting {
     links: Vec<Shared>,
     /// The head's copy of a tied embedding, to and from the first stage.
     tied: u64,
+    /// Whether a transfer holds the stage that sends it.
+    holds: bool,
+    /// Pipelines of the plan, at most.
+    replicas: u64,
 }
 
 /// A NIC or a link between zones that the rings of neighbouring stages all go over: it carries the gradients of all their
@@ -47,10 +51,9 @@ impl Shared {
         Shared { stages, a_byte, latency: floor_ps(2.0 * (n - 1.0) * latency_s) }
     }
 
-    /// The time of the rings of layers `first .. end`, ps. What a rank sends is cut to whole bytes, ring by ring.
-    pub fn time(&self, cost: &TemplateCost, first: usize, end: usize) -> u64 {
-        let bytes = cost.gradients(first, end).saturating_sub((end - first) as u64);
-        self.latency + (bytes as f64 * self.a_byte) as u64
+    /// How long the rings of layers `first .. end` keep it busy.
+    pub fn time(&self, cost: &TemplateCost, first: usize, end: usize) -> Exchange {
+        Exchange::of_link(cost, cost.gradients(first, end), end - first, (self.latency, self.a_byte))
     }
 }
 
@@ -93,12 +96,26 @@ impl Setting {
     pub fn new(down: Vec<u64>, up: Vec<u64>, rings: Vec<Arc<Ring>>) -> Setting {
         let after = |s: usize| down[s..].iter().chain(&up[s..]).sum();
         let there_and_back = (0..=down.len()).map(after).collect();
-        Setting { down, up, there_and_back, rings, links: Vec::new(), tied: 0 }
+        Setting {
+            down,
+            up,
+            there_and_back,
+            rings,
+            links: Vec::new(),
+            tied: 0,
+            holds: true,
+            replicas: u64::MAX,
+        }
     }
 
     /// As good as it can be for a template, whatever else the plan holds: the least transfers that any pair of nodes ever has,
     /// and no rings.
-    pub fn at_best(rings: &Rings<'_>, template: &Template, micro_batch: u32, apart: Apart) -> Setting {
+    pub fn at_best(
+        rings: &Rings<'_>,
+        template: &Template,
+        (micro_batch, recipe): (u32, &Recipe),
+        apart: Apart,
+    ) -> Setting {
         let (scenario, kinds) = (rings.scenario(), rings.kinds());
         let bytes = scenario.model.boundary_bytes(scenario.training.precision).times(u64::from(micro_batch));
         let (mut down, mut up) = (Vec::new(), Vec::new());
@@ -113,6 +130,7 @@ impl Setting {
         }
         let mut around = Setting::new(down, up, Vec::new());
         around.tied = least_tied(scenario, kinds, template);
+        around.holds = !recipe.overlap_p2p;
         around
     }
 
@@ -137,7 +155,7 @@ impl Setting {
         scenario: &Scenario,
         layout: &Layout,
         class: &Class,
-        micro_batch: u32,
+        (micro_batch, recipe): (u32, &Recipe),
         rings: Vec<Arc<Ring>>,
     ) -> Setting {
         let bytes = scenario.model.boundary_bytes(scenario.training.precision).times(u64::from(micro_batch));
@@ -171,6 +189,7 @@ impl Setting {
         let down = ranks.windows(2).map(|r| transfer(&r[0], &r[1])).collect();
         let up = ranks.windows(2).map(|r| transfer(&r[1], &r[0])).collect();
         let mut around = Setting::new(down, up, rings);
+        (around.holds, around.replicas) = (!recipe.overlap_p2p, layout.pipelines.len() as u64);
         if let ([first, .., last], true) = (ranks, scenario.model.tied_embeddings) {
             // A ring of two: it goes there and back as fast as the slower way allows.
             let bytes = tied_bytes(scenario, first.tp.max(last.tp));
@@ -197,6 +216,16 @@ impl Setting {
         (self.down.get(s).copied().unwrap_or(0), up)
     }
 
+    /// Those of them that hold the stage.
+    pub fn holds(&self, s: usize) -> (u64, u64) {
+        if self.holds { self.sends(s) } else { (0, 0) }
+    }
+
+    /// Pipelines of the plan, at most.
+    pub fn replicas(&self) -> u64 {
+        self.replicas
+    }
+
     /// Transfers from stage `s` down to the last and back.
     pub fn there_and_back(&self, s: usize) -> u64 {
         self.there_and_back[s]
@@ -217,9 +246,9 @@ impl Setting {
         self.tied
     }
 
-    /// The longest transfers of any stage for one micro-batch.
+    /// The longest transfers that hold any stage for one micro-batch.
     pub fn slack(&self) -> u64 {
-        (0..=self.down.len()).map(|s| self.sends(s).0 + self.sends(s).1).max().unwrap_or(0)
+        (0..=self.down.len()).map(|s| self.holds(s).0 + self.holds(s).1).max().unwrap_or(0)
     }
 }
 

@@ -1,11 +1,13 @@
 //! One stage: times, memory and gradient bytes of layers `first .. end`, for every such range.
 
 use super::{NotMeasured, floor_ps};
-use crate::space::Kind;
+use crate::space::{Kind, Recipe, StageShape};
 use sim_models::device::LayerCost;
+use sim_models::layer_times::LayerConfig;
 use sim_models::memory::{self, StageMemory};
-use sim_models::plan::{LayerRange, Plan};
+use sim_models::plan::{LayerRange, Plan, Recompute, Schedule};
 use sim_models::scenario::Scenario;
+use sim_models::schedule::Shape;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -44,17 +46,35 @@ impl Position {
     }
 }
 
+/// Memory of a device that holds some layers, bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Need {
+    /// With one micro-batch in flight.
+    one: u64,
+    /// What replicas share out of it.
+    shared: u64,
+    /// What each further micro-batch adds.
+    more: u64,
+}
+
+/// By `first * (layers + 1) + end`.
+type Needs = Vec<Need>;
+
 /// Costs of a stage of one kind at one TP, micro-batch and position. Times are ps; layers are `first .. end`.
 #[derive(Debug)]
 pub struct StageCost {
-    /// Running sums over layers: forward passes, both passes, optimizer steps.
+    /// Running sums over layers: forward passes, both passes, weight gradients in a pass of their own, optimizer steps.
     forward: Vec<u64>,
     both: Vec<u64>,
+    weight: Vec<u64>,
     update: Vec<u64>,
     layers: usize,
-    /// Memory of a device with one micro-batch in flight, by `first * (layers + 1) + end`, and what each further one adds.
-    one: Vec<u64>,
-    more: Vec<u64>,
+    needs: Arc<Needs>,
+    /// Among how many each replica shares it out at most, and replicas of the plan at most.
+    sharers: u64,
+    most: u64,
+    /// Whether replicas share out the optimizer step.
+    sharded: bool,
     /// `[in flight - 1][first]`: the last end of layers from `first` on that fit.
     fitting: Vec<Vec<u32>>,
     /// Running sums over layers: bytes of gradients, all tensor-parallel ranks together.
@@ -70,30 +90,20 @@ pub struct StageCost {
 }
 
 impl StageCost {
-    fn new(
-        scenario: &Scenario,
-        (k, kind): (usize, &Kind),
-        tp: u32,
-        micro_batch: u32,
-        position: Position,
-    ) -> Result<StageCost, NotMeasured> {
+    fn new(tables: &Tables<'_>, shape: StageShape, position: Position) -> Result<StageCost, NotMeasured> {
+        let (scenario, recipe, tp) = (tables.scenario, tables.recipe, shape.tp);
         let model = &scenario.model;
         let layers = model.layers() as usize;
-        let group = &scenario.groups[kind.group];
-        let times = group.layers.at(micro_batch, tp).ok();
+        let group = &scenario.groups[tables.kinds[shape.kind as usize].group];
+        let config = LayerConfig {
+            sequence_parallel: recipe.sequence_parallel && tp > 1,
+            ..LayerConfig::new(tables.micro_batch, tp)
+        };
+        let times = group.layers.of(&config).ok();
         let times = times.filter(|t| t.running().len() == layers + 1).ok_or(NotMeasured)?;
-        let plan = Plan { micro_batch, ..Plan::default() };
-        let (stage, stages) = position.example();
-        let (mut one, mut more) =
-            (vec![0; (layers + 1) * (layers + 1)], vec![0; (layers + 1) * (layers + 1)]);
-        for first in 0..layers {
-            for end in first + 1..=layers {
-                let range = LayerRange { first: first as u32, last: end as u32 - 1 }.into();
-                let stage = StageMemory::plain(&range, tp, stage, stages, 1);
-                let need = memory::of_stage(scenario, &plan, &stage);
-                one[first * (layers + 1) + end] = need.total().0;
-                more[first * (layers + 1) + end] = need.activations.0;
-            }
+        if shape.recompute == Recompute::Selective && times.total().core.as_ps() == 0 {
+            // Only whole layers are known.
+            return Err(NotMeasured);
         }
         let element = scenario.training.gradient_bytes;
         let mut gradients = vec![0u64];
@@ -102,37 +112,58 @@ impl StageCost {
             gradients.push(gradients[l as usize].saturating_add(bytes));
         }
         let (memory, once) = (group.gpu.memory.0, floor_ps(scenario.training.overheads.iteration_s));
-        let fitting = Vec::new();
-        let sums = |time: &dyn Fn(&LayerCost) -> u64| times.running().iter().map(time).collect();
+        let running = times.running();
+        let split = recipe.schedule == Schedule::ZeroBubble;
+        // Embedding and head are not done again.
+        let blocks =
+            |i: usize| running[i.clamp(1, layers.max(2) - 1)].forward.as_ps() - running[1].forward.as_ps();
+        let again = |i: usize| match shape.recompute {
+            Recompute::None => 0,
+            Recompute::Selective => running[i].core.as_ps(),
+            Recompute::Full => blocks(i),
+        };
+        let weight = |t: &LayerCost| if split { t.weight.as_ps() } else { 0 };
+        let both =
+            |(i, t): (usize, &LayerCost)| t.forward.as_ps() + t.backward.as_ps() - weight(t) + again(i);
         let mut cost = StageCost {
-            forward: sums(&|t| t.forward.as_ps()),
-            both: sums(&|t| t.forward.as_ps() + t.backward.as_ps()),
-            update: sums(&|t| t.update.as_ps()),
+            forward: running.iter().map(|t| t.forward.as_ps()).collect(),
+            both: running.iter().enumerate().map(both).collect(),
+            weight: running.iter().map(weight).collect(),
+            update: running.iter().map(|t| t.update.as_ps()).collect(),
             layers,
-            one,
-            more,
-            fitting,
+            needs: tables.needs(shape, position),
+            sharers: if model.experts.is_some() { tp.into() } else { 1 },
+            most: tables.most,
+            sharded: recipe.zero > 0,
+            fitting: Vec::new(),
             gradients,
             memory,
             once,
-            kind: k,
+            kind: shape.kind as usize,
             tp,
         };
         let most = scenario.search.max_stages.max(1);
-        cost.fitting =
-            (1..=most).map(|n| (0..layers).map(|first| cost.last_that_fits(first, n)).collect()).collect();
+        let fits = |n: u32| (0..layers).map(|first| cost.last_that_fits(first, n, cost.most)).collect();
+        cost.fitting = (1..=most).map(fits).collect();
         Ok(cost)
     }
 
-    fn last_that_fits(&self, first: usize, in_flight: u32) -> u32 {
-        let fits = |end: &usize| self.excess(first, *end, in_flight) <= 0;
-        (first + 1..=self.layers).take_while(fits).last().unwrap_or(first) as u32
+    fn last_that_fits(&self, first: usize, in_flight: u32, replicas: u64) -> u32 {
+        // Fewer layers take no more.
+        let (mut fits, mut end) = (first, self.layers + 1);
+        while fits + 1 < end {
+            let middle = fits + (end - fits) / 2;
+            if self.excess(first, middle, in_flight, replicas) <= 0 { fits = middle } else { end = middle }
+        }
+        fits as u32
     }
 
-    /// The last end of layers from `first` on that fit with so many micro-batches in flight; `first` when none do.
-    pub fn fitting(&self, first: usize, in_flight: u32) -> usize {
+    /// The last end of layers from `first` on that fit with so many micro-batches in flight in a plan of so many replicas;
+    /// `first` when none do.
+    pub fn fitting(&self, first: usize, in_flight: u32, replicas: u64) -> usize {
         let known = self.fitting.get(in_flight.max(1) as usize - 1).and_then(|ends| ends.get(first));
-        known.map_or_else(|| self.last_that_fits(first, in_flight), |end| *end) as usize
+        let known = known.filter(|_| !self.sharded || replicas >= self.most);
+        known.map_or_else(|| self.last_that_fits(first, in_flight, replicas), |end| *end) as usize
     }
 
     /// Forward pass of one micro-batch.
@@ -145,21 +176,30 @@ impl StageCost {
         self.both(first, end) - self.forward(first, end)
     }
 
-    /// Both.
+    /// Both, as they follow each other through the stages.
     pub fn both(&self, first: usize, end: usize) -> u64 {
         self.both[end] - self.both[first]
     }
 
-    /// Optimizer step, with what is added once an iteration.
-    pub fn update(&self, first: usize, end: usize) -> u64 {
-        self.once + self.update[end] - self.update[first]
+    /// All that one micro-batch has the stage do: both, and weight gradients where they have a pass of their own.
+    pub fn work(&self, first: usize, end: usize) -> u64 {
+        self.both(first, end) + self.weight[end] - self.weight[first]
     }
 
-    /// Bytes by which the layers with `in_flight` micro-batches exceed the device (negative: to spare).
-    pub fn excess(&self, first: usize, end: usize, in_flight: u32) -> i128 {
-        let at = first * (self.layers + 1) + end;
-        let more = u128::from(self.more[at]) * u128::from(in_flight.max(1) - 1);
-        i128::try_from(u128::from(self.one[at]) + more).unwrap_or(i128::MAX) - i128::from(self.memory)
+    /// Optimizer step in a plan of so many replicas at most, with what is added once an iteration.
+    pub fn update(&self, first: usize, end: usize, replicas: u64) -> u64 {
+        let parts = if self.sharded { replicas.clamp(1, self.most) } else { 1 };
+        self.once + (self.update[end] - self.update[first]) / parts
+    }
+
+    /// Bytes by which the layers with `in_flight` micro-batches exceed the device (negative: to spare), at least, in a plan of so
+    /// many replicas at most.
+    pub fn excess(&self, first: usize, end: usize, in_flight: u32, replicas: u64) -> i128 {
+        let Need { one, shared, more } = self.needs[first * (self.layers + 1) + end];
+        let more = u128::from(more) * u128::from(in_flight.max(1) - 1);
+        let part = if shared == 0 { 0 } else { shared / (replicas.clamp(1, self.most) * self.sharers) };
+        let own = one - shared + part;
+        i128::try_from(u128::from(own) + more).unwrap_or(i128::MAX) - i128::from(self.memory)
     }
 
     /// Bytes of the layers' gradients, all tensor-parallel ranks together.
@@ -168,20 +208,29 @@ impl StageCost {
     }
 }
 
-type Known = BTreeMap<(usize, u32, u32, Position), Result<Arc<StageCost>, NotMeasured>>;
+type Known = BTreeMap<(StageShape, Position), Result<Arc<StageCost>, NotMeasured>>;
 
-/// Stage costs of one scenario, each computed once: templates share them.
+/// Stage costs of one scenario at a micro-batch size under a recipe, each computed once: templates share them.
 #[derive(Debug)]
 pub struct Tables<'a> {
     scenario: &'a Scenario,
     kinds: &'a [Kind],
+    micro_batch: u32,
+    recipe: Recipe,
+    /// Pipelines of a plan at most: one a device, and one a micro-batch.
+    most: u64,
     known: Mutex<Known>,
+    /// By TP, what is recomputed, and position.
+    needs: Mutex<BTreeMap<(u32, Recompute, Position), Arc<Needs>>>,
 }
 
 impl<'a> Tables<'a> {
-    /// None known yet.
-    pub fn new(scenario: &'a Scenario, kinds: &'a [Kind]) -> Tables<'a> {
-        Tables { scenario, kinds, known: Mutex::default() }
+    /// None known yet. The micro-batch is at least 1.
+    pub fn new(scenario: &'a Scenario, kinds: &'a [Kind], micro_batch: u32, recipe: Recipe) -> Tables<'a> {
+        let devices = kinds.iter().map(|k| k.devices.len() as u64).sum::<u64>();
+        let most = devices.min(u64::from(scenario.training.global_batch / micro_batch)).max(1);
+        let (known, needs) = Default::default();
+        Tables { scenario, kinds, micro_batch, recipe, most, known, needs }
     }
 
     /// The scenario.
@@ -189,26 +238,73 @@ impl<'a> Tables<'a> {
         self.scenario
     }
 
-    /// Its kinds.
-    pub fn kinds(&self) -> &'a [Kind] {
-        self.kinds
+    /// How plans train.
+    pub fn recipe(&self) -> Recipe {
+        self.recipe
     }
 
     /// The costs of a stage.
     ///
     /// # Errors
     /// When its layers have no times there.
-    pub fn stage(
-        &self,
-        kind: usize,
-        tp: u32,
-        micro_batch: u32,
-        position: Position,
-    ) -> Result<Arc<StageCost>, NotMeasured> {
+    pub fn stage(&self, shape: StageShape, position: Position) -> Result<Arc<StageCost>, NotMeasured> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || {
-            StageCost::new(self.scenario, (kind, &self.kinds[kind]), tp, micro_batch, position).map(Arc::new)
+        let new = || StageCost::new(self, shape, position).map(Arc::new);
+        known.entry((shape, position)).or_insert_with(new).clone()
+    }
+
+    /// Memory of any layers of a stage. It does not depend on its kind.
+    fn needs(&self, shape: StageShape, position: Position) -> Arc<Needs> {
+        let key = (shape.tp, shape.recompute, position);
+        if let Some(needs) = self.needs.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Arc::clone(needs);
+        }
+        let model = &self.scenario.model;
+        let layers = model.layers() as usize;
+        let mut needs = vec![Need::default(); (layers + 1) * (layers + 1)];
+        // Of layers of the same sorts: blocks with experts are alike, and so are those without.
+        let mut known: BTreeMap<_, Need> = BTreeMap::new();
+        for first in 0..layers {
+            let mut experts = 0;
+            for end in first + 1..=layers {
+                experts += u32::from(model.experts_of(end as u32 - 1).is_some());
+                let sorts = (first == 0, end == layers, end - first, experts);
+                let need = known.entry(sorts).or_insert_with(|| self.need(shape, position, (first, end)));
+                needs[first * (layers + 1) + end] = *need;
+            }
+        }
+        let needs = Arc::new(needs);
+        self.needs.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&needs));
+        needs
+    }
+
+    /// Memory of layers `first .. end` of a stage.
+    fn need(&self, shape: StageShape, position: Position, (first, end): (usize, usize)) -> Need {
+        let Recipe { zero, sequence_parallel, .. } = self.recipe;
+        let plan = Plan { micro_batch: self.micro_batch, zero, sequence_parallel, ..Plan::default() };
+        let (stage, stages) = position.example();
+        let layers = LayerRange { first: first as u32, last: end as u32 - 1 }.into();
+        let of = |micro_batches: u32, replicas: u64| {
+            let stage = StageMemory {
+                layers: &layers,
+                tp: shape.tp,
+                cp: 1,
+                ep: 1,
+                recompute: shape.recompute,
+                stage,
+                // All of them are in flight at once.
+                shape: Shape { schedule: Schedule::GPipe, stages, chunks: 1, micro_batches, in_flight: None },
+                replicas,
+            };
+            memory::of_stage(self.scenario, &plan, &stage)
         };
-        known.entry((kind, tp, micro_batch, position)).or_insert_with(new).clone()
+        let (one, two) = (of(1, 1), of(2, 1));
+        // Of each of its parts a byte is left to each, of dense parameters and of experts.
+        let left = if zero > 0 { of(1, u64::MAX >> 16).total().0.saturating_sub(6) } else { one.total().0 };
+        Need {
+            one: one.total().0,
+            shared: one.total().0.saturating_sub(left),
+            more: two.activations.0 - one.activations.0,
+        }
     }
 }

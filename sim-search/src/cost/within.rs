@@ -4,6 +4,8 @@
 use super::cuts::View;
 use super::setting::Shared;
 use super::{NEVER, TemplateCost};
+use crate::space::Recipe;
+use sim_models::plan::Schedule;
 
 /// What is known at a border: of the stages before `s` that hold the layers before it, and of those from `s` on that hold the
 /// layers from it on. [`NEVER`] where they cannot.
@@ -70,16 +72,21 @@ pub(super) struct Line<'c> {
 }
 
 impl Line<'_> {
+    /// Whether weight gradients have a pass of their own, that fills gaps.
+    fn splits(&self) -> bool {
+        self.cost.recipe.schedule == Schedule::ZeroBubble
+    }
+
     /// The end of the last forward pass of stage `s`; `both`: both passes of a micro-batch through the stages after it.
     fn last_forward(&self, s: usize, first: usize, end: usize, before: Before, both: u64) -> u64 {
         let (n, around) = (u64::from(self.view.micro_batches), &self.view.around);
         let stage = &self.cost.stages[s];
         let (f, b) = (stage.forward(first, end), stage.backward(first, end));
-        let (down, up) = around.sends(s);
+        let (down, up) = around.holds(s);
         let warm_up = self.cost.warm_up(s);
         // Backward passes before it.
         let back = (n - 1).saturating_sub(warm_up);
-        let own = if back > 0 {
+        let own = if back > 0 && !self.splits() {
             let idle = (both + around.there_and_back(s)).saturating_sub(warm_up * (f + down));
             n * f + back * (b + up) + n.saturating_sub(2) * down + idle
         } else {
@@ -95,16 +102,20 @@ impl Line<'_> {
         let stage = &self.cost.stages[s];
         let (f, b) = (stage.forward(first, end), stage.backward(first, end));
         let warm_up = self.cost.warm_up(s).min(n - 1);
-        let (down, up) = around.sends(s);
+        let (down, up) = around.holds(s);
         let below = both + around.there_and_back(s);
         // Between its first forward pass and its first backward pass, and between its last of each, the stage has other
         // passes to run; what they do not fill is idle. With few micro-batches the two gaps are one.
         let there = below.saturating_sub(warm_up * (f + down));
         let back = below.saturating_sub(warm_up * (b + up)).saturating_sub(down);
-        let idle = if n - 1 > warm_up { there + back } else { there.max(back) };
+        let idle = match self.splits() {
+            true => there,
+            false if n - 1 > warm_up => there + back,
+            false => there.max(back),
+        };
         // A transfer down after each forward pass but the first, whose is on the way down and back, and one up after each
         // backward pass but the last, whose is on the way up.
-        lead + n * (f + b) + (n - 1) * (down + up) + idle
+        lead + n * stage.work(first, end) + (n - 1) * (down + up) + idle
     }
 
     /// Stage `s` with the layers `first .. end`, between what comes before and after.
@@ -115,32 +126,76 @@ impl Line<'_> {
         let b = stage.backward(first, end);
         let forward = self.last_forward(s, first, end, before, after.both);
         // Its last micro-batch goes down and back.
-        let mut done = forward + after.both + around.there_and_back(s) + b;
+        let mut done = forward + after.both + around.there_and_back(s) + stage.work(first, end)
+            - stage.forward(first, end);
         done = done.max(self.passes(s, first, end, before.lead, after.both));
-        if !last {
-            done = done.max(after.done + around.sends(s + 1).1 + b);
+        let way = forward + around.sends(s).0 + after.forward;
+        let first_done = match (last, self.splits()) {
+            // Weight gradients may keep later stages longer.
+            (false, true) => way,
+            (false, false) => {
+                done = done.max(after.done + around.sends(s + 1).1 + b);
+                after.first_done.max(way)
+            }
+            (true, _) => done,
+        };
+        Own { done, first_done, end: self.synchronised(s, first, end, done) }
+    }
+
+    /// The end of the iteration by stage `s`, whose last pass ends at `done`: gradients, optimizer step, parameters.
+    fn synchronised(&self, s: usize, first: usize, end: usize, done: u64) -> u64 {
+        let (cost, around, n) = (self.cost, &self.view.around, u64::from(self.view.micro_batches));
+        let (stage, recipe) = (&cost.stages[s], &cost.recipe);
+        let own = around.ring(s).time(cost, stage, first, end);
+        // Gradients of a last pass do not leave before it begins.
+        let early = recipe.overlap.is_some() || recipe.zero >= 2;
+        let leaves = if early {
+            done.saturating_sub(stage.work(first, end) - stage.forward(first, end))
+        } else {
+            done
+        };
+        // Parameters are gathered at the end, unless they are in the next first passes or in every one.
+        let gathers = matches!(recipe.zero, 1 | 2) && recipe.overlap.is_none();
+        let mut ready = done.max(leaves + own.reduce);
+        if recipe.zero >= 2 {
+            ready = ready.max(n * own.reduce);
         }
-        let first_done =
-            if last { done } else { after.first_done.max(forward + around.sends(s).0 + after.forward) };
-        let mut synchronised = done + around.ring(s).time(stage, first, end);
-        if (s == 0 || last) && cost.stages.len() > 1 {
-            synchronised += around.tied();
+        if recipe.zero >= 3 {
+            ready = ready.max(2 * n * own.gather);
         }
-        let mut finish = synchronised + stage.update(first, end);
+        if (s == 0 || s + 1 == cost.stages.len()) && cost.stages.len() > 1 {
+            ready += around.tied();
+        }
+        let mut finish = ready + stage.update(first, end, around.replicas());
+        finish += if gathers { own.gather } else { 0 };
         for link in around.links().iter().filter(|l| l.stages.contains(&s)) {
-            // The stages before this one hold the layers before, and end no sooner.
-            let from = if link.stages.start == 0 { 0 } else { first };
-            finish = finish.max(done + link.time(cost, from, end) + cost.least_update);
+            // The stages before this one hold the layers before, and end no sooner where none is late with weight gradients.
+            let from = if link.stages.start == 0 && !self.splits() { 0 } else { first };
+            finish = finish.max(leaves + self.over(link, from, end));
         }
-        Own { done, first_done, end: finish }
+        finish
+    }
+
+    /// From when a link that rings share has the first of these layers' gradients to the end of the iteration.
+    fn over(&self, link: &Shared, first: usize, end: usize) -> u64 {
+        let time = link.time(self.cost, first, end);
+        match self.cost.recipe {
+            Recipe { zero: 0, .. } => time.reduce + self.cost.least_update,
+            Recipe { zero: 1 | 2, overlap: None, .. } => time.reduce + time.gather,
+            _ => time.reduce,
+        }
     }
 
     /// With stages `s ..` on layers `first ..`: what they send over a link that they share comes after the first of them is
     /// done.
     fn shared(&self, s: usize, first: usize, first_done: u64) -> u64 {
         let (cost, stages) = (self.cost, self.cost.stages.len());
+        if cost.recipe.overlap.is_some() || cost.recipe.zero >= 2 {
+            // It may come sooner.
+            return 0;
+        }
         let whole = |l: &&Shared| l.stages.start == s && l.stages.end == stages;
-        let time = |l: &Shared| first_done + l.time(cost, first, cost.layers) + cost.least_update;
+        let time = |l: &Shared| first_done + self.over(l, first, cost.layers);
         self.view.around.links().iter().filter(whole).map(time).max().unwrap_or(0)
     }
 
@@ -249,16 +304,16 @@ impl<'c> Within<'c> {
         let (stages, n) = (cost.stages.len(), u64::from(view.micro_batches));
         self.cell_mut(stages, cost.layers).after.both = 0;
         for s in (0..stages).rev() {
-            let (stage, (down, up)) = (&cost.stages[s], view.around.sends(s));
+            let (stage, (down, up)) = (&cost.stages[s], view.around.holds(s));
             let each = window.saturating_sub((n - 1).saturating_mul(down + up)) / n;
             let in_flight = cost.in_flight(s, view.micro_batches);
             // Fewer layers end no later: the last border moves back with the first.
             let mut last = cost.layers - (stages - 1 - s);
             for first in (s..last).rev() {
-                while last > first && stage.both(first, last) > each {
+                while last > first && stage.work(first, last) > each {
                     last -= 1;
                 }
-                let fitting = stage.fitting(first, in_flight).min(last);
+                let fitting = stage.fitting(first, in_flight, view.around.replicas()).min(last);
                 let through = |end: usize| stage.both(first, end) + self.cell(s + 1, end).after.both;
                 let ends = self.first[s + 1].max(first + 1)..=fitting;
                 let least = ends.map(through).min().unwrap_or(NEVER);

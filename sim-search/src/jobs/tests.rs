@@ -19,6 +19,7 @@ fn tiny(model: (u32, u32), batch: u32, wan: bool) -> Scenario {
         wan: (8000, 5),
         changing: 0,
         leaves: None,
+        ways: Vec::new(),
     }
     .scenario()
 }

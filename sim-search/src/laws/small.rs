@@ -38,6 +38,8 @@ pub struct Tiny {
     pub changing: u32,
     /// Nodes below a leaf switch, by how many tenths its uplinks are oversubscribed, and whether there is a leaf a rail.
     pub leaves: Option<(u32, u32, bool)>,
+    /// Lines of `[search]`: ways to train.
+    pub ways: Vec<&'static str>,
 }
 
 fn wan(text: &mut String, capacity: u64, latency_ms: u32, every_ms: u32) {
@@ -93,9 +95,11 @@ impl Tiny {
         let mut text = format!(
             "schema_version = 1\nabout = \"tiny\"\n[model]\nname = \"tiny\"\nblocks = {blocks}\nhidden = {hidden}\nheads = 8\n\
              seq_len = 512\nvocab = 8000\ntied_embeddings = false\n[training]\nglobal_batch = {batch}\nmemory_reserve = \"1 MiB\"\n\
-             [search]\nmax_stages = 3\nmax_simulations = 100000\nmicro_batches = {sizes:?}\n\
+             [search]\nmax_stages = 3\nmax_simulations = 100000\nmicro_batches = {sizes:?}\n{}\n\
              [network]\nrate = \"{} Gbps\"\nlatency = \"{} us\"\n",
-            self.network.0, self.network.1,
+            self.ways.join("\n"),
+            self.network.0,
+            self.network.1,
         );
         if let Some((nodes, tenths, rails)) = self.leaves {
             let times = f64::from(tenths) / 10.0;
@@ -163,8 +167,9 @@ pub fn any_tiny() -> impl Strategy<Value = Tiny> {
         (50u32..20_000, 0u32..4),
         prop_oneof![Just(0u32), 1u32..20],
         prop::option::of((1u32..3, 5u32..60, any::<bool>())),
+        any_ways(),
     )
-        .prop_map(|(model, batch, groups, memory, network, wan, changing, leaves)| Tiny {
+        .prop_map(|(model, batch, groups, memory, network, wan, changing, leaves, ways)| Tiny {
             model,
             batch,
             groups,
@@ -173,5 +178,24 @@ pub fn any_tiny() -> impl Strategy<Value = Tiny> {
             wan,
             changing,
             leaves,
+            ways,
         })
+}
+
+/// Half the time what a search tries by itself.
+fn any_ways() -> impl Strategy<Value = Vec<&'static str>> {
+    let lists: [&[&str]; 5] = [
+        &[
+            r#"schedule = ["gpipe"]"#,
+            r#"schedule = ["zero-bubble"]"#,
+            r#"schedule = ["1f1b", "zero-bubble"]"#,
+        ],
+        &[r#"recompute = ["none", "full"]"#, r#"recompute = ["selective"]"#, r#"recompute = ["full"]"#],
+        &["zero = [0, 1]", "zero = [1]", "zero = [2]", "zero = [3]"],
+        &["overlap_p2p = [true]", "sequence_parallel = [true]", "sequence_parallel = [false]"],
+        &["overlap_gradients = [true]", "overlap_gradients = [true]\ngradient_bucket = \"1 MiB\""],
+    ];
+    let line = |list: &'static [&'static str]| prop::option::weighted(0.3, prop::sample::select(list));
+    let some = lists.map(line).to_vec();
+    prop_oneof![Just(Vec::new()), some.prop_map(|lines| lines.into_iter().flatten().collect::<Vec<_>>()),]
 }

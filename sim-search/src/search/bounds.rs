@@ -2,7 +2,7 @@
 
 use crate::cost::setting::Sharers;
 use crate::cost::{higher, lower};
-use crate::tree::{Band, Choice, Menu, Pace, Root, Timed, Tree, at_least};
+use crate::tree::{Band, Menu, Root, Timed, Tree, at_least};
 use sim_models::cost;
 use std::sync::Arc;
 
@@ -16,25 +16,14 @@ impl Bounds<'_> {
     /// A bound of a partial combination whose kinds up to `next` are decided, in O(1) a part: every pipeline busy all the time.
     pub(crate) fn quick(&self, root: &Root, parts: &[usize], next: usize) -> u64 {
         let need = f64::from(self.tree.micro_batches(root.frame));
-        // Pipelines a ps, and what they run more than that in any time.
-        let of = |c: &Choice| {
-            let more = |(rate, early): (f64, f64), pace: &Pace| {
-                (higher(rate, pace.rate()), higher(early, pace.rate() * pace.slack as f64))
-            };
-            c.paces.iter().fold((0.0, 0.0), more)
-        };
         let (mut rate, mut early) = (0.0, 0.0);
         for p in parts {
-            let (more, sooner) = of(&self.tree.choices[*p]);
+            let (more, sooner) = self.tree.choices[*p].busy();
             rate += more;
             early += sooner;
         }
-        for menu in &root.menus[next..] {
-            let best = |(a, b): (f64, f64), (_, c): &(u32, usize)| {
-                let (more, sooner) = of(&self.tree.choices[*c]);
-                (higher(a, more), higher(b, sooner))
-            };
-            let (more, sooner) = menu.iter().fold((0.0, 0.0), best);
+        for menu in &root.menus[self.tree.open_kinds(root, parts, next)] {
+            let (more, sooner) = menu.busy(self.tree);
             rate += more;
             early += sooner;
         }
@@ -58,7 +47,8 @@ impl Bounds<'_> {
     /// where it costs least.
     pub(crate) fn cost(&self, root: &Root, parts: &[usize], next: usize, time: u64) -> u64 {
         let (mut least, mut slack) = (f64::INFINITY, 0.0);
-        let menus = root.menus[next..].iter().flat_map(|menu| menu.iter().map(|(_, c)| c));
+        let open = self.tree.open_kinds(root, parts, next);
+        let menus = root.menus[open].iter().flat_map(|menu| menu.iter().map(|(_, c)| c));
         for p in parts.iter().chain(menus) {
             for pace in &self.tree.choices[*p].paces {
                 least = lower(least, self.tree.pipeline_price(*p) * pace.bottleneck as f64);
@@ -78,7 +68,7 @@ impl Bounds<'_> {
     pub(crate) fn combined(&self, root: &Root, parts: &[usize], next: usize, least: u64, limit: u64) -> u64 {
         let tree = self.tree;
         let (sharers, beside) = tree.sharers(parts);
-        let need = tree.micro_batches(root.frame);
+        let (need, open) = (tree.micro_batches(root.frame), tree.open_kinds(root, parts, next));
         let batch = u64::from(need);
         let run = |i: usize, band: &Band, time: u64| {
             let timed = tree.timed(root.frame, parts[i], at_least(sharers[i], band.fewest));
@@ -88,7 +78,7 @@ impl Bounds<'_> {
             let at_most = |p: &usize| tree.choices[*p].at_most(time, need);
             let busy = |menu: &Arc<Menu>| menu.iter().map(|(_, c)| at_most(c)).max().unwrap_or(0);
             let uppers: Vec<u64> = parts.iter().map(at_most).collect();
-            let mut rest: u64 = root.menus[next..].iter().map(busy).sum();
+            let mut rest: u64 = root.menus[open.clone()].iter().map(busy).sum();
             if uppers.iter().sum::<u64>() + rest < batch {
                 return false;
             }
@@ -123,7 +113,8 @@ impl Bounds<'_> {
                 *sum + rest < batch || (*sum == 0 && !parts.is_empty())
             };
             // The menus are the costliest to look into.
-            for (k, menu) in root.menus.iter().enumerate().skip(next) {
+            for k in open.clone() {
+                let menu = &root.menus[k];
                 if falls_short(&mut sum, rest) {
                     return false;
                 }

@@ -163,7 +163,8 @@ impl<'t> Search<'t> {
         }
         let mut children = Vec::new();
         let menu = root.menus[next].iter().map(|(option, _)| *option);
-        for option in std::iter::once(0).chain(menu) {
+        let open = !self.tree.open_kinds(root, &parts, next).is_empty();
+        for option in std::iter::once(0).chain(menu.filter(|_| open)) {
             let child = [&key[..], &[option]].concat();
             let parts = self.tree.parts(root, &child);
             if child.len() == self.tree.head() && !self.tree.is_new(root, &parts) {
@@ -298,7 +299,7 @@ impl<'t> Search<'t> {
             let left = need - (pipelines - count);
             let most = cost.most_that_fit(left.div_ceil(*count));
             let Some(time) = timed.time(most.max(1)) else {
-                let lacks = cost.least_excess(1);
+                let lacks = cost.least_excess(1, u64::MAX);
                 let template = self.tree.choices[*p].template;
                 return Step::Prune(Rule::Memory, (lacks > 0).then_some((template, lacks)));
             };

@@ -10,6 +10,9 @@ use std::collections::BTreeSet;
 /// Combinations of several templates that are looked at under one root: about so many.
 const A_ROOT: usize = 600;
 
+/// Roots that are looked at: those whose bounds are least.
+const SEED_ROOTS: usize = 256;
+
 /// Combinations whose plans are estimated, by family: of one template and of several.
 const CANDIDATES: usize = 384;
 
@@ -79,7 +82,14 @@ impl Search<'_> {
 
     /// Combinations with shares, by an estimate of their time: of one template, and of several.
     fn families(&self) -> [Vec<(u64, Key)>; 2] {
-        let found: Vec<Vec<(u64, Key, bool)>> = self.tree.roots.par_iter().map(|r| self.of_root(r)).collect();
+        let bound = |root: &&Root| {
+            let lead: Vec<usize> = root.lead.map(|l| l.1).into_iter().collect();
+            (self.bounds().quick(root, &lead, 0), root.key())
+        };
+        let mut roots: Vec<&Root> = self.tree.roots.iter().collect();
+        roots.sort_by_cached_key(bound);
+        roots.truncate(SEED_ROOTS);
+        let found: Vec<Vec<(u64, Key, bool)>> = roots.par_iter().map(|r| self.of_root(r)).collect();
         let mut families = [Vec::new(), Vec::new()];
         for (time, key, several) in found.into_iter().flatten() {
             families[usize::from(several)].push((time, key));

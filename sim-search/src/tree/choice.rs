@@ -6,13 +6,15 @@
 use crate::cost::beside::runs;
 use crate::cost::cuts::View;
 use crate::cost::setting::Sharers;
-use crate::cost::{Setting, TemplateCost};
+use crate::cost::{Setting, TemplateCost, higher};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Up to so many pipelines of a template.
 pub(crate) struct Choice {
     pub(crate) template: usize,
+    /// Whether it fits by no usual recipe.
+    pub(crate) fresh: bool,
     /// How many there may be, the most first.
     pub(crate) numbers: Vec<u32>,
     pub(crate) cost: Arc<TemplateCost>,
@@ -60,7 +62,7 @@ pub(crate) struct Band {
 impl Choice {
     /// `paces` are of more than so many pipelines, and of no more.
     pub(crate) fn new(
-        template: usize,
+        (template, fresh): (usize, bool),
         numbers: Vec<u32>,
         cost: Arc<TemplateCost>,
         paces: Vec<Pace>,
@@ -73,7 +75,7 @@ impl Choice {
             Band { fewest, most, pace }
         };
         let bands = runs(&numbers).map(band).collect();
-        Choice { template, numbers, cost, paces, bands, timed: Mutex::default(), fit: OnceLock::new() }
+        Choice { template, fresh, numbers, cost, paces, bands, timed: Mutex::default(), fit: OnceLock::new() }
     }
 
     /// The most that there may be.
@@ -84,6 +86,14 @@ impl Choice {
     /// The most micro-batches of one pipeline that fit into memory, up to all of them.
     pub(crate) fn most_that_fit(&self, all: u32) -> u32 {
         *self.fit.get_or_init(|| self.cost.most_that_fit(all))
+    }
+
+    /// Pipelines a ps at most, when all are busy, and what they run more than that in any time.
+    pub(crate) fn busy(&self) -> (f64, f64) {
+        let more = |(rate, early): (f64, f64), pace: &Pace| {
+            (higher(rate, pace.rate()), higher(early, pace.rate() * pace.slack as f64))
+        };
+        self.paces.iter().fold((0.0, 0.0), more)
     }
 
     /// The pace of so many pipelines.

@@ -2,15 +2,18 @@
 
 use super::Tree;
 use super::choice::Band;
+use crate::cost::higher;
 use crate::cost::setting::Sharers;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Templates of one kind for what is left of its devices: the number of a template, and its choice.
 pub(crate) struct Menu {
     options: Vec<(u32, usize)>,
     /// The most micro-batches that any of them runs, by the time and what they are beside.
     most: Mutex<BTreeMap<(u64, Beside), u64>>,
+    /// See [`Menu::busy`].
+    busy: OnceLock<(f64, f64)>,
 }
 
 /// The parts that are decided, as a menu sees them: their pipelines, at least, and the bit of its kind if one of them has none
@@ -23,7 +26,16 @@ pub(crate) struct Beside {
 
 impl Menu {
     pub(super) fn new(options: Vec<(u32, usize)>) -> Menu {
-        Menu { options, most: Mutex::default() }
+        Menu { options, most: Mutex::default(), busy: OnceLock::new() }
+    }
+
+    /// Pipelines a ps of any of them at most, and what they run more than that in any time.
+    pub(crate) fn busy(&self, tree: &Tree<'_>) -> (f64, f64) {
+        let best = |(a, b): (f64, f64), (_, c): &(u32, usize)| {
+            let (more, sooner) = tree.choices[*c].busy();
+            (higher(a, more), higher(b, sooner))
+        };
+        *self.busy.get_or_init(|| self.options.iter().fold((0.0, 0.0), best))
     }
 
     /// No fewer micro-batches, each pipeline up to `need`, than any number of pipelines of any of these runs within `time`.

@@ -1,18 +1,25 @@
 //! How many complete plans are under a node, and what became of templates before there were any.
 
-use super::{Key, Place, Priced, Root, Tree, binomial, price};
-use crate::cost::{NoFit, Tables};
+use super::{Key, Place, Root, Tree, binomial};
+use crate::frame::Space;
 use crate::rules::Rule;
-use rayon::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// Ways to cut, by how many templates and pipelines they are of.
 type Sums = BTreeMap<(u32, u32), u128>;
 
-/// A partial combination by what may still come: frame, lead, kinds decided; and whether only plans count whose placement is the
-/// other's too.
-type Rest = (u32, u32, usize, bool);
+/// Which plans count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Only {
+    /// Those alone that are placed alike in both placements.
+    same: bool,
+    /// Those alone all of whose templates fit by the usual recipe.
+    stale: bool,
+}
+
+/// A partial combination by what may still come: frame, lead, kinds decided; and which plans count.
+type Rest = (u32, u32, usize, Only);
 
 /// Counts plans under nodes of a tree.
 pub(crate) struct Under<'t> {
@@ -36,14 +43,21 @@ impl<'t> Under<'t> {
         if key.len() == 2 {
             return root.plans;
         }
-        let all = self.count(root, key, false);
-        if self.tree.frames[root.frame].place == Place::Stages {
-            return all;
+        let frame = &self.tree.frames[root.frame];
+        let (same, stale) = (frame.place == Place::Pipelines, frame.fresh && root.lead.is_none());
+        let mut count = |same, stale| self.count(root, key, Only { same, stale });
+        let mut all = count(false, false);
+        // Those of other frames; those that two frames have were taken twice.
+        if same && stale {
+            all = all.saturating_add(count(true, true));
         }
-        all.saturating_sub(self.count(root, key, true))
+        for (there, only) in [(same, (true, false)), (stale, (false, true))] {
+            all -= if there { count(only.0, only.1).min(all) } else { 0 };
+        }
+        all
     }
 
-    fn count(&mut self, root: &Root, key: &Key, same: bool) -> u128 {
+    fn count(&mut self, root: &Root, key: &Key, only: Only) -> u128 {
         let tree = self.tree;
         let parts = tree.parts(root, key);
         let (head, total) = (tree.head(), tree.micro_batches(root.frame));
@@ -51,10 +65,10 @@ impl<'t> Under<'t> {
         let mut sums: Sums = BTreeMap::from([((0, 0), 1)]);
         for (i, c) in parts.iter().enumerate() {
             let known = counts.get(i).copied();
-            sums = self.with(&sums, &self.one(*c, known, same), total);
+            sums = self.with(&sums, &self.one(*c, known, only), total);
         }
         if key.len() < head {
-            let rest = self.rest(root, key, same);
+            let rest = self.rest(root, key, only);
             sums = self.with(&sums, &rest, total);
         }
         // Once they are in the key, shares are one, and so are cuts.
@@ -66,19 +80,20 @@ impl<'t> Under<'t> {
             l if l >= shared && l > head => 1,
             _ => binomial(total - pipelines + n - 1, n - 1),
         };
-        let each = sums.into_iter().filter(|((n, _), _)| *n > 0);
+        let most = if tree.frames[root.frame].recipe.alike() { 1 } else { u32::MAX };
+        let each = sums.into_iter().filter(|((n, _), _)| (1..=most).contains(n));
         each.map(|(of, cuts)| cuts.saturating_mul(ways(of))).fold(0, u128::saturating_add)
     }
 
     /// One choice, with that number of pipelines or with any.
-    fn one(&self, c: usize, known: Option<u32>, same: bool) -> Sums {
+    fn one(&self, c: usize, known: Option<u32>, only: Only) -> Sums {
         let choice = &self.tree.choices[c];
         let stages = self.tree.templates[choice.template].stages.len() as u32;
         let cuts = binomial(self.tree.scenario.model.layers() - 1, stages - 1);
-        let only = !self.tree.differs[choice.template];
+        let alike = !self.tree.differs[choice.template];
         let mut sums = Sums::new();
         for n in choice.numbers.iter().filter(|n| known.is_none_or(|k| k == **n)) {
-            if !same || only || *n == 1 {
+            if (!only.same || alike || *n == 1) && !(only.stale && choice.fresh) {
                 add(&mut sums, (1, *n), cuts);
             }
         }
@@ -97,9 +112,9 @@ impl<'t> Under<'t> {
     }
 
     /// The kinds that a key says nothing of yet: one of their menu, or left out.
-    fn rest(&mut self, root: &Root, key: &Key, same: bool) -> Rc<Sums> {
+    fn rest(&mut self, root: &Root, key: &Key, only: Only) -> Rc<Sums> {
         let decided = key.len() - 2;
-        let of = (key[0], key[1], decided, same);
+        let of = (key[0], key[1], decided, only);
         if let Some(rest) = self.rest.get(&of) {
             return Rc::clone(rest);
         }
@@ -108,7 +123,7 @@ impl<'t> Under<'t> {
         for menu in &root.menus[decided..] {
             let mut options: Sums = BTreeMap::from([((0, 0), 1)]);
             for (_, c) in menu.iter() {
-                for (of, cuts) in self.one(*c, None, same) {
+                for (of, cuts) in self.one(*c, None, only) {
                     add(&mut options, of, cuts);
                 }
             }
@@ -124,18 +139,6 @@ impl Tree<'_> {
     /// Templates that a rule threw out before any of their pipelines was counted: micro-batch, template, rule, and the bytes that
     /// they lack on a device.
     pub(crate) fn thrown_out(&self) -> Vec<(u32, usize, Rule, Option<i128>)> {
-        let tables = Tables::new(self.scenario, self.kinds);
-        let sizes: BTreeSet<u32> = self.frames.iter().map(|f| f.micro_batch).collect();
-        let mut list = Vec::new();
-        for micro_batch in sizes {
-            let priced: Vec<Priced> =
-                self.templates.par_iter().map(|t| price(&tables, t, micro_batch, true)).collect();
-            for (t, priced) in priced.into_iter().enumerate() {
-                if let Err((rule, lacks)) = priced {
-                    list.push((micro_batch, t, rule, lacks.map(|NoFit(lacks)| lacks)));
-                }
-            }
-        }
-        list
+        Space::new(self.scenario, self.kinds).thrown_out()
     }
 }

@@ -1,0 +1,190 @@
+//! The part of the space that depends on costs: which templates there are at a micro-batch size under a recipe, and which of
+//! them a frame joins. The search and the checker of its certificates share it, as they share [`crate::space`].
+
+use crate::cost::{Tables, TemplateCost};
+use crate::place::Place;
+use crate::rules::Rule;
+use crate::space::{Kind, Recipe, StageShape, Template, recipes, templates};
+use rayon::prelude::*;
+use sim_models::scenario::Scenario;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What all pipelines of a plan share.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Frame {
+    pub(crate) micro_batch: u32,
+    pub(crate) recipe: Recipe,
+    pub(crate) place: Place,
+    /// Whether its pipelines that join kinds, or some of its pipelines where none do, fit by no usual recipe: all others are in
+    /// the frames of the usual one.
+    pub(crate) fresh: bool,
+}
+
+impl Frame {
+    /// Whether so many templates are a combination of this frame and of no other: some of them placed differently in this
+    /// placement, the leading one or one of them fresh.
+    pub(crate) fn joins(&self, templates: usize, differs: bool, fresh: bool) -> bool {
+        templates > 0
+            && (templates == 1 || !self.recipe.alike())
+            && (fresh || !self.fresh)
+            && (differs || self.place == Place::Stages)
+    }
+}
+
+/// A template at a micro-batch size under a recipe.
+pub(crate) struct Entry {
+    pub(crate) cost: Arc<TemplateCost>,
+    /// Ways to cut the layers into its stages.
+    pub(crate) partitions: u128,
+    /// Whether no cut fits by the usual recipe with as many micro-batches in flight as the schedule has.
+    pub(crate) fresh: bool,
+}
+
+/// What is known of a template before its pipelines are counted, or the rule that throws it out; `None` where it is not tried.
+pub(crate) type Priced = Option<Result<Entry, Rule>>;
+
+/// The templates of a scenario and the ways to train them.
+pub(crate) struct Space<'a> {
+    scenario: &'a Scenario,
+    kinds: &'a [Kind],
+    pub(crate) templates: Vec<Template>,
+    /// By template that recomputes nothing more than others: those that are it but for what they recompute, in a row.
+    again: Vec<Range<usize>>,
+    pub(crate) recipes: Vec<Recipe>,
+    /// Whether the scenario lists the recipes.
+    listed: bool,
+}
+
+impl<'a> Space<'a> {
+    pub(crate) fn new(scenario: &'a Scenario, kinds: &'a [Kind]) -> Space<'a> {
+        let (templates, again) = templates(scenario, kinds);
+        let (recipes, listed) = recipes(scenario);
+        Space { scenario, kinds, templates, again, recipes, listed }
+    }
+
+    /// Micro-batch sizes, those that do not divide the batch included.
+    pub(crate) fn sizes(&self) -> BTreeSet<u32> {
+        let usual = |k: &Kind| self.scenario.groups[k.group].layers.micro_batches();
+        match &self.scenario.search.micro_batches[..] {
+            [] => self.kinds.iter().flat_map(usual).collect(),
+            given => given.iter().copied().collect(),
+        }
+    }
+
+    /// Whether plans have micro-batches of this size.
+    pub(crate) fn divides(&self, micro_batch: u32) -> bool {
+        micro_batch > 0 && self.scenario.training.global_batch.is_multiple_of(micro_batch)
+    }
+
+    /// Whether the placements of a template differ: two stages of a pipeline can share a node, or nodes are in several groups.
+    pub(crate) fn differs(&self, template: &Template) -> bool {
+        let pair = |p: &[StageShape]| {
+            let kind = &self.kinds[p[0].kind as usize];
+            (p[0] == p[1] && p[0].tp < kind.gpus_per_node) || kind.groups().len() > 1
+        };
+        template.stages.windows(2).any(pair)
+    }
+
+    /// A frame of a recipe, by its index.
+    pub(crate) fn frame(&self, recipe: usize, micro_batch: u32, place: Place) -> Frame {
+        Frame { micro_batch, recipe: self.recipes[recipe], place, fresh: recipe > 0 && !self.listed }
+    }
+
+    /// Micro-batch sizes of plans.
+    pub(crate) fn dividing(&self) -> Vec<u32> {
+        self.sizes().into_iter().filter(|size| self.divides(*size)).collect()
+    }
+
+    /// Templates that a rule threw out: micro-batch size, which, the rule, and the fewest bytes that they lack on a device.
+    pub(crate) fn thrown_out(&self) -> Vec<(u32, usize, Rule, Option<i128>)> {
+        let (mut list, mut usual) = (Vec::new(), Vec::new());
+        for recipe in 0..self.recipes.len() {
+            for (i, micro_batch) in self.dividing().into_iter().enumerate() {
+                let priced = self.priced(recipe, micro_batch, usual.get(i).map_or(&[], |u: &Vec<_>| u), true);
+                let tables = Tables::new(self.scenario, self.kinds, micro_batch, self.recipes[recipe]);
+                let lacks = |t: usize, rule: Rule| {
+                    let cost = (rule == Rule::Memory).then(|| TemplateCost::new(&tables, &self.templates[t]));
+                    Some(cost?.ok()?.least_excess(1, u64::MAX))
+                };
+                let of = |(t, priced): (usize, &Priced)| match priced {
+                    Some(Err(rule)) => Some((micro_batch, t, *rule, lacks(t, *rule))),
+                    _ => None,
+                };
+                let thrown: Vec<_> = priced.par_iter().enumerate().filter_map(of).collect();
+                list.extend(thrown);
+                if recipe == 0 {
+                    usual.push(priced);
+                }
+            }
+        }
+        list
+    }
+
+    /// Every template at a micro-batch size under a recipe, by its index; `usual`: under the first one. Without `bounds`, none is
+    /// thrown out because a dynamic program says that none of its cuts fits into memory.
+    pub(crate) fn priced(
+        &self,
+        recipe: usize,
+        micro_batch: u32,
+        usual: &[Priced],
+        bounds: bool,
+    ) -> Vec<Priced> {
+        let tables = Tables::new(self.scenario, self.kinds, micro_batch, self.recipes[recipe]);
+        let lacks = |priced: &Priced| match priced {
+            Some(Ok(entry)) => entry.cost.lacks_memory(),
+            Some(Err(rule)) => *rule == Rule::Memory,
+            None => false,
+        };
+        let only_fresh = recipe > 0 && !self.listed;
+        let plain: Vec<usize> = (0..self.again.len()).collect();
+        let fresh: Vec<bool> = if only_fresh {
+            plain.par_iter().map(|t| lacks(&usual[*t])).collect()
+        } else {
+            vec![true; plain.len()]
+        };
+        if !fresh.contains(&true) {
+            return self.templates.iter().map(|_| None).collect();
+        }
+        // Nobody gathers parameters for every pass of a pipeline of several stages unless told to.
+        let alone = only_fresh && self.recipes[recipe].alike();
+        let price = |t: usize, fresh: bool| -> Priced {
+            let tried = !alone || (fresh && self.templates[t].stages.len() == 1);
+            tried.then(|| price(&tables, &self.templates[t], bounds, only_fresh && fresh))
+        };
+        let mut list: Vec<Priced> = plain.par_iter().map(|t| price(*t, fresh[*t])).collect();
+        // What recomputes follows, in the order of what it is without; where the scenario lists none, only the first that fits
+        // where nothing fits without.
+        let listed = !self.scenario.search.ways.recompute.is_empty();
+        let again: Vec<Vec<Priced>> = plain
+            .par_iter()
+            .map(|t| {
+                let mut wanting = listed || lacks(&list[*t]);
+                let mut one = |variant: usize| {
+                    let priced = if wanting { price(variant, fresh[*t]) } else { None };
+                    wanting = listed
+                        || (wanting && !matches!(&priced, Some(Ok(entry)) if !entry.cost.lacks_memory()));
+                    priced
+                };
+                self.again[*t].clone().map(&mut one).collect()
+            })
+            .collect();
+        list.extend(again.into_iter().flatten());
+        list
+    }
+}
+
+/// Costs of a template, or the rule that throws it out.
+fn price(tables: &Tables<'_>, template: &Template, bounds: bool, fresh: bool) -> Result<Entry, Rule> {
+    let layers = tables.scenario().model.layers();
+    if template.stages.len() as u32 > layers {
+        return Err(Rule::TooManyStages);
+    }
+    let cost = TemplateCost::new(tables, template).map_err(|_| Rule::NotMeasured)?;
+    if bounds && !cost.fits(1) {
+        return Err(Rule::Memory);
+    }
+    let partitions = crate::tree::binomial(layers - 1, template.stages.len() as u32 - 1);
+    Ok(Entry { cost: Arc::new(cost), partitions, fresh })
+}
