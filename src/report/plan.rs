@@ -9,8 +9,11 @@ use sim_models::scenario::Scenario;
 use sim_models::units::Bytes;
 use std::fmt::Write;
 
+/// Name of a column, its cell of a stage, and what that is where it tells nothing.
+type Extra = (&'static str, fn(&Stage) -> String, &'static str);
+
 /// Columns of a stage that are there where some stage of the plan has more than the usual.
-const EXTRA: [(&str, fn(&Stage) -> String, &str); 3] = [
+const EXTRA: [Extra; 3] = [
     ("cp", |s| s.cp.to_string(), "1"),
     ("ep", |s| s.ep.to_string(), "1"),
     ("recomputes", |s| s.recompute.to_string(), "none"),
