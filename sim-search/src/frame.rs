@@ -50,6 +50,8 @@ pub(crate) struct Space<'a> {
     scenario: &'a Scenario,
     kinds: &'a [Kind],
     pub(crate) templates: Vec<Template>,
+    /// By template, whether its placements differ: two stages of a pipeline can share a node, or nodes are in several groups.
+    pub(crate) differs: Vec<bool>,
     /// By template that recomputes nothing more than others: those that are it but for what they recompute, in a row.
     again: Vec<Range<usize>>,
     pub(crate) recipes: Vec<Recipe>,
@@ -61,7 +63,12 @@ impl<'a> Space<'a> {
     pub(crate) fn new(scenario: &'a Scenario, kinds: &'a [Kind]) -> Space<'a> {
         let (templates, again) = templates(scenario, kinds);
         let (recipes, listed) = recipes(scenario);
-        Space { scenario, kinds, templates, again, recipes, listed }
+        let pair = |p: &[StageShape]| {
+            let kind = &kinds[p[0].kind as usize];
+            (p[0] == p[1] && p[0].tp < kind.gpus_per_node) || kind.groups().len() > 1
+        };
+        let differs = templates.iter().map(|t| t.stages.windows(2).any(pair)).collect();
+        Space { scenario, kinds, templates, differs, again, recipes, listed }
     }
 
     /// Micro-batch sizes, those that do not divide the batch included.
@@ -78,18 +85,42 @@ impl<'a> Space<'a> {
         micro_batch > 0 && self.scenario.training.global_batch.is_multiple_of(micro_batch)
     }
 
-    /// Whether the placements of a template differ: two stages of a pipeline can share a node, or nodes are in several groups.
-    pub(crate) fn differs(&self, template: &Template) -> bool {
-        let pair = |p: &[StageShape]| {
-            let kind = &self.kinds[p[0].kind as usize];
-            (p[0] == p[1] && p[0].tp < kind.gpus_per_node) || kind.groups().len() > 1
-        };
-        template.stages.windows(2).any(pair)
-    }
-
     /// A frame of a recipe, by its index.
     pub(crate) fn frame(&self, recipe: usize, micro_batch: u32, place: Place) -> Frame {
         Frame { micro_batch, recipe: self.recipes[recipe], place, fresh: recipe > 0 && !self.listed }
+    }
+
+    /// Leading templates of a frame, `None` first. Where the placements are one, that by stages stands for both.
+    pub(crate) fn leads(&self, frame: &Frame, priced: &[Priced]) -> Vec<Option<usize>> {
+        let there = |t: &usize| matches!(&priced[*t], Some(Ok(entry)) if entry.fresh || !frame.fresh);
+        let placed = |t: &usize| frame.place == Place::Stages || self.differs[*t];
+        let joins = |t: &usize| self.templates[*t].one_kind().is_none() && placed(t);
+        std::iter::once(None).chain((0..priced.len()).filter(there).filter(joins).map(Some)).collect()
+    }
+
+    /// Pipelines of a leading template at most, and devices of each kind beside as many: none beside alike pipelines.
+    pub(crate) fn beside(&self, frame: &Frame, lead: Option<usize>) -> (u32, Vec<u32>) {
+        let all: Vec<u32> = self.kinds.iter().map(|k| k.devices.len() as u32).collect();
+        let Some(template) = lead.map(|t| &self.templates[t]) else { return (0, all) };
+        let pipelines = template.most(&all).min(self.micro_batches(frame));
+        let left = |(k, all): (usize, &u32)| match frame.recipe.alike() {
+            true => 0,
+            false => all - pipelines * template.devices(k),
+        };
+        (pipelines, all.iter().enumerate().map(left).collect())
+    }
+
+    /// Templates for so many devices of a kind, and how many of their pipelines fit.
+    pub(crate) fn menu(&self, frame: &Frame, priced: &[Priced], kind: usize, free: u32) -> Vec<(usize, u32)> {
+        let most = |t: usize| (free / self.templates[t].devices(kind)).min(self.micro_batches(frame));
+        let mine = (0..priced.len()).filter(|t| matches!(priced[*t], Some(Ok(_))));
+        let mine = mine.filter(|t| self.templates[*t].one_kind() == Some(kind));
+        mine.map(|t| (t, most(t))).filter(|(_, pipelines)| *pipelines > 0).collect()
+    }
+
+    /// Micro-batches of an iteration.
+    fn micro_batches(&self, frame: &Frame) -> u32 {
+        self.scenario.training.global_batch / frame.micro_batch
     }
 
     /// Micro-batch sizes of plans.

@@ -87,7 +87,7 @@ impl<'a> Tree<'a> {
             kinds,
             rings: Rings::new(scenario, kinds),
             frames: Vec::new(),
-            differs: space.templates.iter().map(|t| space.differs(t)).collect(),
+            differs: space.differs.clone(),
             templates: space.templates.clone(),
             choices: Vec::new(),
             roots: Vec::new(),
@@ -108,7 +108,7 @@ impl<'a> Tree<'a> {
                 let priced = space.priced(recipe, micro_batch, usual.get(i).map_or(&[], |u| u), bounds);
                 tree.count(&priced);
                 for place in [Place::Stages, Place::Pipelines] {
-                    tree.open_frame(&priced, space.frame(recipe, micro_batch, place));
+                    tree.open_frame(&space, &priced, space.frame(recipe, micro_batch, place));
                 }
                 if recipe == 0 {
                     usual.push(priced);
@@ -130,24 +130,9 @@ impl<'a> Tree<'a> {
     }
 
     /// The roots of one frame, with the choices under them.
-    fn open_frame(&mut self, priced: &[Priced], frame: Frame) {
+    fn open_frame(&mut self, space: &Space<'_>, priced: &[Priced], frame: Frame) {
         self.frames.push(frame);
         let f = self.frames.len() - 1;
-        let all: Vec<u32> = self.kinds.iter().map(|k| k.devices.len() as u32).collect();
-        let mut of_kind: Vec<Vec<usize>> = vec![Vec::new(); self.kinds.len()];
-        let mut leads = vec![None];
-        let there = |(t, _): &(usize, &Template)| matches!(priced[*t], Some(Ok(_)));
-        let fresh = |t: usize| matches!(&priced[t], Some(Ok(entry)) if entry.fresh);
-        for (t, template) in self.templates.iter().enumerate().filter(there) {
-            match template.one_kind() {
-                Some(kind) => of_kind[kind].push(t),
-                // Where the placements are one, `Stages` stands for both.
-                None if frame.fresh && !fresh(t) => {}
-                None if frame.place == Place::Stages || self.differs[t] => leads.push(Some(t)),
-                None => {}
-            }
-        }
-        let need = self.micro_batches(f);
         // Which choices there are, in order: the leads, then what the menus need.
         let mut wanted: Vec<(usize, u32)> = Vec::new();
         let mut known: BTreeMap<(usize, u32), usize> = BTreeMap::new();
@@ -160,28 +145,14 @@ impl<'a> Tree<'a> {
         };
         let mut menus: BTreeMap<(usize, u32), Arc<Menu>> = BTreeMap::new();
         let mut roots = Vec::new();
-        for lead in leads {
-            let mut free = all.clone();
-            let lead = lead.map(|t| {
-                let template = &self.templates[t];
-                let pipelines = template.most(&all).min(need);
-                for (k, free) in free.iter_mut().enumerate() {
-                    // Beside alike pipelines there are no others.
-                    *free = if frame.recipe.alike() { 0 } else { *free - pipelines * template.devices(k) };
-                }
-                (t as u32 + 1, want(t, pipelines))
-            });
+        for lead in space.leads(&frame, priced) {
+            let (pipelines, free) = space.beside(&frame, lead);
+            let lead = lead.map(|t| (t as u32 + 1, want(t, pipelines)));
             let mut list = Vec::with_capacity(free.len());
-            for (k, free) in free.iter().enumerate() {
-                let menu = menus.entry((k, *free)).or_insert_with(|| {
-                    let mut menu = Vec::new();
-                    for &t in &of_kind[k] {
-                        let pipelines = (free / self.templates[t].devices(k)).min(need);
-                        if pipelines > 0 {
-                            menu.push((t as u32 + 1, want(t, pipelines)));
-                        }
-                    }
-                    Arc::new(Menu::new(menu))
+            for (k, free) in free.into_iter().enumerate() {
+                let menu = menus.entry((k, free)).or_insert_with(|| {
+                    let options = space.menu(&frame, priced, k, free).into_iter();
+                    Arc::new(Menu::new(options.map(|(t, n)| (t as u32 + 1, want(t, n))).collect()))
                 });
                 list.push(Arc::clone(menu));
             }

@@ -2,7 +2,7 @@
 //! and that costs bear each of them out. It walks the space by itself; of the search it shares the statement of the space and
 //! the costs, and simulates again every plan that no bound excludes.
 
-pub use crate::certificate::Certificate;
+pub use crate::certificate::{Certificate, Flaw};
 use crate::cost::beside::{self, PartOf};
 use crate::cost::cuts::View;
 use crate::cost::placed::Placed;
@@ -32,45 +32,6 @@ pub struct Verified {
     pub opened: u64,
     /// Plans simulated again.
     pub simulated: u64,
-}
-
-/// Why a certificate does not hold.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Flaw {
-    /// The best plan is not what it is said to be.
-    #[error("the best plan: {0}")]
-    Best(String),
-    /// The lower bound is above the best time.
-    #[error("the lower bound of {lower} ps is above the best time of {best} ps")]
-    Order {
-        /// The bound.
-        lower: u64,
-        /// The time.
-        best: u64,
-    },
-    /// A node claims less than the answer.
-    #[error("node {key:?} claims a bound of {bound} ps, below the answer of {lower} ps")]
-    Undercuts {
-        /// The node.
-        key: Vec<u32>,
-        /// What it claims.
-        bound: u64,
-        /// The answer.
-        lower: u64,
-    },
-    /// A plan below the answer is not among the nodes.
-    #[error("no node covers plan {0:?}, which no bound excludes")]
-    NotCovered(Vec<u32>),
-    /// A plan is faster than it may be.
-    #[error("plan {key:?} takes {time} ps, less than the lower bound of {lower} ps")]
-    Faster {
-        /// The plan.
-        key: Vec<u32>,
-        /// Its time.
-        time: u64,
-        /// The bound.
-        lower: u64,
-    },
 }
 
 /// Checks `certificate` of a search of `scenario` from instant `at` of its traces.
@@ -132,6 +93,12 @@ struct Root<'r> {
 impl<'r> Root<'r> {
     fn cost(&self, t: usize) -> Option<&'r TemplateCost> {
         self.priced[t].as_ref()?.as_ref().ok().map(|entry| &*entry.cost)
+    }
+
+    /// Templates of a combination: lead first, then kind by kind.
+    fn chosen(&self, key: &[u32]) -> Vec<usize> {
+        let options = key[2..].iter().take(self.menus.len()).filter(|o| **o > 0).map(|o| *o as usize - 1);
+        self.lead.iter().map(|l| l.0).chain(options).collect()
     }
 
     fn fresh(&self, t: usize) -> bool {
@@ -284,35 +251,14 @@ impl<'a> Checker<'a> {
 
     /// Every root of a frame, like `one` but for its lead and its menus.
     fn frame(&mut self, one: &Root<'_>, frame: u32) -> Result<(), Flaw> {
-        let templates = &one.space.templates;
-        let all: Vec<u32> = self.kinds.iter().map(|k| k.devices.len() as u32).collect();
-        let there = |t: &usize| one.cost(*t).is_some();
-        let leads = (0..templates.len()).filter(there).filter(|t| {
-            let joins = templates[*t].one_kind().is_none();
-            let placed = one.frame.place == Place::Stages || one.space.differs(&templates[*t]);
-            joins && placed && (one.fresh(*t) || !one.frame.fresh)
-        });
-        let leads: Vec<Option<usize>> = std::iter::once(None).chain(leads.map(Some)).collect();
-        for lead in leads {
-            let mut free = all.clone();
-            let lead = lead.map(|t| (t, templates[t].most(&all).min(one.need)));
-            if let Some((t, pipelines)) = lead {
-                for (k, free) in free.iter_mut().enumerate() {
-                    let left = *free - pipelines * templates[t].devices(k);
-                    *free = if one.frame.recipe.alike() { 0 } else { left };
-                }
-            }
-            let of = |t: usize, most: u32| (most > 0).then(|| (t, one.numbers(t, most)[0]));
-            let menu = |(k, free): (usize, &u32)| {
-                let mine = (0..templates.len()).filter(there).filter(|t| templates[*t].one_kind() == Some(k));
-                mine.filter_map(|t| of(t, (free / templates[t].devices(k)).min(one.need))).collect()
-            };
-            let root = Root {
-                lead: lead.and_then(|(t, most)| of(t, most)),
-                menus: free.iter().enumerate().map(menu).collect(),
-                ..*one
-            };
-            self.node(&root, &mut vec![frame, lead.map_or(0, |l| l.0 as u32 + 1)])?;
+        let of = |(t, most): (usize, u32)| (t, one.numbers(t, most)[0]);
+        for lead in one.space.leads(&one.frame, one.priced) {
+            let (pipelines, free) = one.space.beside(&one.frame, lead);
+            let menu =
+                |(k, free)| one.space.menu(&one.frame, one.priced, k, free).into_iter().map(of).collect();
+            let menus = free.into_iter().enumerate().map(menu).collect();
+            let root = Root { lead: lead.map(|t| of((t, pipelines))), menus, ..*one };
+            self.node(&root, &mut vec![frame, lead.map_or(0, |t| t as u32 + 1)])?;
         }
         Ok(())
     }
@@ -337,10 +283,8 @@ impl<'a> Checker<'a> {
             }
             return Ok(());
         }
-        let options =
-            root.lead.iter().map(|l| l.0).chain(key[2..].iter().filter(|o| **o > 0).map(|o| *o as usize - 1));
-        let chosen: Vec<usize> = options.collect();
-        let differs = chosen.iter().any(|t| root.space.differs(&root.space.templates[*t]));
+        let chosen = root.chosen(key);
+        let differs = chosen.iter().any(|t| root.space.differs[*t]);
         let fresh = root.lead.is_some() || chosen.iter().any(|t| root.fresh(*t));
         if !root.frame.joins(chosen.len(), differs, fresh) {
             return Ok(());
@@ -375,8 +319,8 @@ impl<'a> Checker<'a> {
         let mut counted = parts.to_vec();
         let fewer = &key[key.len() - parts.len()..];
         counted.iter_mut().zip(fewer).for_each(|(p, fewer)| p.pipelines -= fewer);
-        let differs = |p: &PartOf<'_>| p.pipelines > 1 && root.space.differs(p.template);
-        if root.frame.place == Place::Pipelines && !counted.iter().any(differs) {
+        let differs = |(t, p): (&usize, &PartOf<'_>)| p.pipelines > 1 && root.space.differs[*t];
+        if root.frame.place == Place::Pipelines && !root.chosen(key).iter().zip(&counted).any(differs) {
             // The same as in the other placement.
             return Ok(());
         }
