@@ -1,13 +1,14 @@
 //! What a search threw out, by families of plans: which rule did it, how many plans that were, and how near the best of each
 //! came.
 //!
-//! A family is what a root of the tree decides: the micro-batch, and which kinds of GPU pipelines join at which tensor
+//! A family is what a root of the tree decides: the micro-batch, how plans train, and which kinds of GPU pipelines join at which tensor
 //! parallelism, or that each kind forms pipelines of its own. Every plan of the space is in one. What became of it is read off
 //! the log that a search keeps ([`crate::Options::log`]).
 
+use crate::frame::ThrownOut;
 use crate::rules::Rule;
 use crate::search::{Fate, Found};
-use crate::space::kinds;
+use crate::space::{Recipe, kinds};
 use crate::tree::{Key, Tree, Under};
 use sim_models::scenario::Scenario;
 use std::collections::BTreeMap;
@@ -53,6 +54,8 @@ impl Plans {
 pub struct Common {
     /// Samples of a micro-batch.
     pub micro_batch: u32,
+    /// How they train, where that is not the usual way: `ZeRO 1, sequence parallelism`.
+    pub recipe: String,
     /// (GPU, TP) of the kinds that one pipeline joins, first stages first; empty where each kind forms pipelines of its own.
     pub joined: Vec<(String, u32)>,
 }
@@ -105,7 +108,7 @@ pub fn rejected(scenario: &Scenario, found: &Found) -> Rejected {
     let mut under = Under::new(&tree);
     // Below this value a node was left; from it on, nothing under it is better than the best.
     let best = found.ranked.first().map_or(u64::MAX, |best| best.value);
-    let common = |micro_batch: u32, template: Option<usize>| {
+    let common = |micro_batch: u32, recipe: &Recipe, template: Option<usize>| {
         let mut joined: Vec<(String, u32)> = Vec::new();
         for stage in template.iter().flat_map(|t| &tree.templates[*t].stages) {
             let of = (kinds[stage.kind as usize].gpu.clone(), stage.tp);
@@ -113,7 +116,7 @@ pub fn rejected(scenario: &Scenario, found: &Found) -> Rejected {
                 joined.push(of);
             }
         }
-        Common { micro_batch, joined }
+        Common { micro_batch, recipe: recipe.words(), joined }
     };
     // The nodes of each root, in the order of their keys.
     let mut nodes: BTreeMap<(u32, u32), BTreeMap<&Key, Fate>> = BTreeMap::new();
@@ -124,7 +127,8 @@ pub fn rejected(scenario: &Scenario, found: &Found) -> Rejected {
     for root in &tree.roots {
         let key = root.key();
         let template = root.lead.map(|(t, _)| t as usize - 1);
-        let common = common(tree.frames[root.frame].micro_batch, template);
+        let frame = &tree.frames[root.frame];
+        let common = common(frame.micro_batch, &frame.recipe, template);
         let family = families.entry(common.clone()).or_insert_with(|| Family {
             common,
             most_stages: 0,
@@ -158,8 +162,8 @@ pub fn rejected(scenario: &Scenario, found: &Found) -> Rejected {
     let mut all = Plans::default();
     families.iter().for_each(|f| all.add(&f.plans));
     let mut templates: BTreeMap<(Common, Rule), Thrown> = BTreeMap::new();
-    for (micro_batch, t, rule, lacks) in tree.thrown_out() {
-        let common = common(micro_batch, Some(t));
+    for ThrownOut { micro_batch, recipe, template, rule, lacks } in tree.thrown_out() {
+        let common = common(micro_batch, &recipe, Some(template));
         let thrown = templates.entry((common.clone(), rule)).or_insert_with(|| Thrown {
             common,
             rule,

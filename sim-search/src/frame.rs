@@ -45,6 +45,16 @@ pub(crate) struct Entry {
 /// What is known of a template before its pipelines are counted, or the rule that throws it out; `None` where it is not tried.
 pub(crate) type Priced = Option<Result<Entry, Rule>>;
 
+/// A template that a rule threw out before its pipelines were counted.
+pub(crate) struct ThrownOut {
+    pub(crate) micro_batch: u32,
+    pub(crate) recipe: Recipe,
+    pub(crate) template: usize,
+    pub(crate) rule: Rule,
+    /// The fewest bytes that it lacks on a device.
+    pub(crate) lacks: Option<i128>,
+}
+
 /// The templates of a scenario and the ways to train them.
 pub(crate) struct Space<'a> {
     scenario: &'a Scenario,
@@ -128,8 +138,8 @@ impl<'a> Space<'a> {
         self.sizes().into_iter().filter(|size| self.divides(*size)).collect()
     }
 
-    /// Templates that a rule threw out: micro-batch size, which, the rule, and the fewest bytes that they lack on a device.
-    pub(crate) fn thrown_out(&self) -> Vec<(u32, usize, Rule, Option<i128>)> {
+    /// Templates that a rule threw out.
+    pub(crate) fn thrown_out(&self) -> Vec<ThrownOut> {
         let (mut list, mut usual) = (Vec::new(), Vec::new());
         for recipe in 0..self.recipes.len() {
             for (i, micro_batch) in self.dividing().into_iter().enumerate() {
@@ -140,7 +150,10 @@ impl<'a> Space<'a> {
                     Some(cost?.ok()?.least_excess(1, u64::MAX))
                 };
                 let of = |(t, priced): (usize, &Priced)| match priced {
-                    Some(Err(rule)) => Some((micro_batch, t, *rule, lacks(t, *rule))),
+                    Some(Err(rule)) => {
+                        let (recipe, lacks) = (self.recipes[recipe], lacks(t, *rule));
+                        Some(ThrownOut { micro_batch, recipe, template: t, rule: *rule, lacks })
+                    }
                     _ => None,
                 };
                 let thrown: Vec<_> = priced.par_iter().enumerate().filter_map(of).collect();

@@ -780,7 +780,7 @@ impl<'t> Search<'t> {
         let nearest = match self.ranked.is_empty() && stopped == Stopped::Done {
             true => {
                 let thrown = self.tree.thrown_out().into_iter();
-                let lacks = thrown.filter_map(|(size, t, _, lacks)| Some((lacks?, t, size)));
+                let lacks = thrown.filter_map(|t| Some((t.lacks?, t.template, t.micro_batch)));
                 self.nearest.into_iter().chain(lacks).min()
             }
             false => None,

@@ -119,6 +119,24 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// In words, where it is not the usual one.
+    pub fn words(&self) -> String {
+        let mut list = Vec::new();
+        if self.schedule != Schedule::default() {
+            list.push(self.schedule.to_string());
+        }
+        if self.zero > 0 {
+            list.push(format!("ZeRO {}", self.zero));
+        }
+        let flags = [
+            (self.sequence_parallel, "sequence parallelism"),
+            (self.overlap_p2p, "transfers beside compute"),
+            (self.overlap.is_some(), "gradients beside compute"),
+        ];
+        list.extend(flags.iter().filter(|(on, _)| *on).map(|(_, words)| words.to_string()));
+        list.join(", ")
+    }
+
     /// Whether all pipelines have to be alike: they send gradients in every micro-batch.
     pub fn alike(&self) -> bool {
         self.zero >= 2

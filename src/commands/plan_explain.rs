@@ -282,7 +282,7 @@ fn numbers(value: &mut Value, plans: &Plans) {
 
 fn common(of: &Common) -> Value {
     let joined: Vec<Value> = of.joined.iter().map(|(gpu, tp)| json!({ "gpu": gpu, "tp": tp })).collect();
-    json!({ "micro_batch": of.micro_batch, "joined": joined })
+    json!({ "micro_batch": of.micro_batch, "recipe": of.recipe, "joined": joined })
 }
 
 fn template(thrown: &Thrown) -> Value {
@@ -295,11 +295,9 @@ fn template(thrown: &Thrown) -> Value {
 
 /// `A100-40 tp 4 > V100-16 tp 2`, or that kinds are apart.
 fn words(of: &Common) -> String {
-    if of.joined.is_empty() {
-        return "of each kind by itself".into();
-    }
     let stages: Vec<String> = of.joined.iter().map(|(gpu, tp)| format!("{gpu} tp {tp}")).collect();
-    stages.join(" > ")
+    let pipelines = if stages.is_empty() { "of each kind by itself".into() } else { stages.join(" > ") };
+    if of.recipe.is_empty() { pipelines } else { format!("{pipelines}, with {}", of.recipe) }
 }
 
 /// The share of some plans as a person reads it, also when it is nearly all or hardly any.

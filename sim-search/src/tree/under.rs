@@ -1,8 +1,7 @@
 //! How many complete plans are under a node, and what became of templates before there were any.
 
 use super::{Key, Place, Root, Tree, binomial};
-use crate::frame::Space;
-use crate::rules::Rule;
+use crate::frame::{Space, ThrownOut};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -136,9 +135,8 @@ impl<'t> Under<'t> {
 }
 
 impl Tree<'_> {
-    /// Templates that a rule threw out before any of their pipelines was counted: micro-batch, template, rule, and the bytes that
-    /// they lack on a device.
-    pub(crate) fn thrown_out(&self) -> Vec<(u32, usize, Rule, Option<i128>)> {
+    /// Templates that a rule threw out before any of their pipelines was counted.
+    pub(crate) fn thrown_out(&self) -> Vec<ThrownOut> {
         Space::new(self.scenario, self.kinds).thrown_out()
     }
 }
