@@ -141,13 +141,19 @@ impl<'a> Space<'a> {
     /// Templates that a rule threw out.
     pub(crate) fn thrown_out(&self) -> Vec<ThrownOut> {
         let (mut list, mut usual) = (Vec::new(), Vec::new());
+        let all: Vec<u32> = self.kinds.iter().map(|k| k.devices.len() as u32).collect();
         for recipe in 0..self.recipes.len() {
             for (i, micro_batch) in self.dividing().into_iter().enumerate() {
                 let priced = self.priced(recipe, micro_batch, usual.get(i).map_or(&[], |u: &Vec<_>| u), true);
                 let tables = Tables::new(self.scenario, self.kinds, micro_batch, self.recipes[recipe]);
                 let lacks = |t: usize, rule: Rule| {
                     let cost = (rule == Rule::Memory).then(|| TemplateCost::new(&tables, &self.templates[t]));
-                    Some(cost?.ok()?.least_excess(1, u64::MAX))
+                    // By itself, with as many pipelines as fit and as many micro-batches in flight as the schedule has.
+                    let (template, need) =
+                        (&self.templates[t], self.scenario.training.global_batch / micro_batch);
+                    let pipelines = template.most(&all).clamp(1, need);
+                    let in_flight = need.div_ceil(pipelines).min(template.stages.len() as u32);
+                    Some(cost?.ok()?.least_excess(in_flight, pipelines.into()))
                 };
                 let of = |(t, priced): (usize, &Priced)| match priced {
                     Some(Err(rule)) => {
@@ -207,6 +213,8 @@ impl<'a> Space<'a> {
                 let mut wanting = listed || lacks(&list[*t]);
                 let mut one = |variant: usize| {
                     let priced = if wanting { price(variant, fresh[*t]) } else { None };
+                    // What it would repeat may not be known apart.
+                    let priced = priced.filter(|p| listed || !matches!(p, Err(Rule::NotMeasured)));
                     wanting = listed
                         || (wanting && !matches!(&priced, Some(Ok(entry)) if !entry.cost.lacks_memory()));
                     priced
