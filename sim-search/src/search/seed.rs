@@ -10,10 +10,11 @@ use std::collections::BTreeSet;
 /// Combinations of several templates that are looked at under one root: about so many.
 const A_ROOT: usize = 600;
 
-/// Roots that are looked at: those whose bounds are least.
-const SEED_ROOTS: usize = 256;
+/// Roots that are looked at, of usual recipes and of others: those whose bounds are least.
+const USUAL_ROOTS: usize = 1 << 14;
+const OTHER_ROOTS: usize = 1024;
 
-/// Combinations whose plans are estimated, by family: of one template and of several.
+/// Combinations whose plans are estimated, by family: of one template and of several, of usual recipes and of others.
 const CANDIDATES: usize = 384;
 
 /// Rounds of those that look best.
@@ -25,7 +26,8 @@ const NEAR_ROUNDS: usize = 12;
 impl Search<'_> {
     /// Simulates what looks best.
     pub(super) fn seed(&mut self, watch: &mut dyn Watch) -> Option<Stopped> {
-        // The two families apart: an estimate of several templates leaves out more than one of a single one.
+        // The families apart: an estimate of several templates leaves out more than one of a single one, and other recipes
+        // would crowd out the usual ones.
         let mut families = self.families();
         for family in &mut families {
             family.sort_unstable();
@@ -49,10 +51,14 @@ impl Search<'_> {
             plans.truncate(ROUND * ROUNDS);
             *family = plans;
         }
-        for round in 0..ROUNDS {
-            let of =
-                |f: &Vec<(u64, Key)>| f.iter().skip(round * ROUND / 2).take(ROUND / 2).cloned().collect();
-            let round: Vec<(u64, Key)> = families.iter().flat_map(|f| -> Vec<_> { of(f) }).collect();
+        let (usual, others) = families.split_at(2);
+        let rounds = (0..ROUNDS).map(|round| (usual, round)).chain([(others, 0)]);
+        let of = |(families, round): (&[Vec<(u64, Key)>], usize)| -> Vec<(u64, Key)> {
+            let half = |f: &Vec<_>| f.iter().skip(round * ROUND / 2).take(ROUND / 2).cloned().collect();
+            families.iter().flat_map(|f| -> Vec<_> { half(f) }).collect()
+        };
+        let rounds: Vec<Vec<(u64, Key)>> = rounds.map(of).collect();
+        for round in rounds {
             if let Some(stopped) = self.try_all(round.into_iter().map(|(_, key)| key).collect(), watch) {
                 return Some(stopped);
             }
@@ -80,19 +86,26 @@ impl Search<'_> {
         None
     }
 
-    /// Combinations with shares, by an estimate of their time: of one template, and of several.
-    fn families(&self) -> [Vec<(u64, Key)>; 2] {
+    /// Combinations with shares, by an estimate of their time: of one template and of several, by usual recipes; the same by
+    /// others.
+    fn families(&self) -> [Vec<(u64, Key)>; 4] {
         let bound = |root: &&Root| {
             let lead: Vec<usize> = root.lead.map(|l| l.1).into_iter().collect();
             (self.bounds().quick(root, &lead, 0), root.key())
         };
-        let mut roots: Vec<&Root> = self.tree.roots.iter().collect();
-        roots.sort_by_cached_key(bound);
-        roots.truncate(SEED_ROOTS);
+        let other = |root: &&Root| self.tree.frames[root.frame].fresh;
+        let (mut others, mut roots): (Vec<&Root>, Vec<&Root>) = self.tree.roots.iter().partition(other);
+        for (list, most) in [(&mut roots, USUAL_ROOTS), (&mut others, OTHER_ROOTS)] {
+            list.sort_by_cached_key(bound);
+            list.truncate(most);
+        }
+        roots.extend(others);
         let found: Vec<Vec<(u64, Key, bool)>> = roots.par_iter().map(|r| self.of_root(r)).collect();
-        let mut families = [Vec::new(), Vec::new()];
-        for (time, key, several) in found.into_iter().flatten() {
-            families[usize::from(several)].push((time, key));
+        let mut families = [const { Vec::new() }; 4];
+        for (root, found) in roots.iter().zip(found) {
+            for (time, key, several) in found {
+                families[usize::from(several) + 2 * usize::from(other(root))].push((time, key));
+            }
         }
         families
     }
