@@ -63,10 +63,10 @@ type Needs = Vec<Need>;
 /// Costs of a stage of one kind at one TP, micro-batch and position. Times are ps; layers are `first .. end`.
 #[derive(Debug)]
 pub struct StageCost {
-    /// Running sums over layers: forward passes, both passes, weight gradients in a pass of their own, optimizer steps.
+    /// Running sums over layers: forward passes, both passes, these and weight gradients in a pass of their own, optimizer steps.
     forward: Vec<u64>,
     both: Vec<u64>,
-    weight: Vec<u64>,
+    work: Vec<u64>,
     update: Vec<u64>,
     layers: usize,
     needs: Arc<Needs>,
@@ -128,7 +128,7 @@ impl StageCost {
         let mut cost = StageCost {
             forward: running.iter().map(|t| t.forward.as_ps()).collect(),
             both: running.iter().enumerate().map(both).collect(),
-            weight: running.iter().map(weight).collect(),
+            work: running.iter().enumerate().map(|(i, t)| both((i, t)) + weight(t)).collect(),
             update: running.iter().map(|t| t.update.as_ps()).collect(),
             layers,
             needs: tables.needs(shape, position),
@@ -183,13 +183,13 @@ impl StageCost {
 
     /// All that one micro-batch has the stage do: both, and weight gradients where they have a pass of their own.
     pub fn work(&self, first: usize, end: usize) -> u64 {
-        self.both(first, end) + self.weight[end] - self.weight[first]
+        self.work[end] - self.work[first]
     }
 
     /// Optimizer step in a plan of so many replicas at most, with what is added once an iteration.
     pub fn update(&self, first: usize, end: usize, replicas: u64) -> u64 {
-        let parts = if self.sharded { replicas.clamp(1, self.most) } else { 1 };
-        self.once + (self.update[end] - self.update[first]) / parts
+        let all = self.update[end] - self.update[first];
+        self.once + if self.sharded { all / replicas.clamp(1, self.most) } else { all }
     }
 
     /// Bytes by which the layers with `in_flight` micro-batches exceed the device (negative: to spare), at least, in a plan of so
