@@ -330,7 +330,7 @@ pub fn search_from(
             return Err(OtherSearch);
         }
         let mut search = Search::new(&tree, &fabric, options);
-        let nodes = from.map(|saved| search.restore(saved));
+        let nodes = from.and_then(|saved| search.restore(saved));
         let stopped = search.run(nodes, &space, watch);
         Ok(search.found(stopped, space))
     };
@@ -569,6 +569,9 @@ impl<'t> Search<'t> {
         if before.is_none()
             && let Some(stopped) = self.seed(watch)
         {
+            if watch.wants_last_state() {
+                watch.state(Self::unseeded(space));
+            }
             return stopped;
         }
         let mut nodes = before.unwrap_or(0);

@@ -4,7 +4,6 @@
 
 pub use crate::certificate::{Certificate, Flaw};
 use crate::cost::beside::{self, PartOf};
-use crate::cost::cuts::View;
 use crate::cost::placed::Placed;
 use crate::cost::rings::Rings;
 use crate::cost::setting::{Apart, Sharers, kind_bit};
@@ -125,12 +124,8 @@ impl<'r> Root<'r> {
 
     /// The surroundings of so many pipelines, whatever else there is.
     fn alone(&self, part: &PartOf<'_>) -> Setting {
-        let apart = match self.frame.place {
-            Place::Stages if part.pipelines > beside::most_near(self.rings.kinds(), part.template) => {
-                Apart::Always
-            }
-            _ => Apart::Maybe,
-        };
+        let far = part.pipelines > beside::most_near(self.rings.kinds(), part.template);
+        let apart = if far && self.frame.place == Place::Stages { Apart::Always } else { Apart::Maybe };
         let how = (self.frame.micro_batch, &self.frame.recipe);
         Setting::at_best(self.rings, part.template, how, apart)
     }
@@ -148,7 +143,7 @@ impl<'r> Root<'r> {
         let each = known.unwrap_or_else(|| {
             let alone = self.alone(&PartOf { template, cost, pipelines: sharers.own });
             let around = alone.sharing(self.rings, cost, template, self.frame.place, &sharers);
-            let each = most(cost, &around, time, self.need);
+            let each = cost.most_within(&around, time, self.need);
             self.known.borrow_mut().insert((t, sharers), each);
             each
         });
@@ -200,17 +195,6 @@ impl<'r> Root<'r> {
         let rest: u64 = self.open(key).map(best).sum();
         runs.iter().all(|n| *n > 0) && runs.iter().sum::<u64>() + rest >= u64::from(self.need)
     }
-}
-
-/// The most micro-batches, up to `need`, that a pipeline can run within `time`.
-fn most(cost: &TemplateCost, around: &Setting, time: u64, need: u32) -> u32 {
-    let can = |n| cost.bound(&[View { micro_batches: n, around: around.clone() }], time).is_some();
-    let (mut low, mut high) = (0, need + 1);
-    while low + 1 < high {
-        let middle = low + (high - low) / 2;
-        if can(middle) { low = middle } else { high = middle }
-    }
-    low
 }
 
 impl<'a> Checker<'a> {
@@ -324,9 +308,8 @@ impl<'a> Checker<'a> {
             // The same as in the other placement.
             return Ok(());
         }
-        let below = self.lower.saturating_sub(1);
-        let settings = root.beside(&counted);
-        let within = |(p, around): (&PartOf<'_>, &Setting)| most(p.cost, around, below, root.need);
+        let (below, settings) = (self.lower.saturating_sub(1), root.beside(&counted));
+        let within = |(p, around): (&PartOf<'_>, &Setting)| p.cost.most_within(around, below, root.need);
         let within: Vec<u32> = counted.iter().zip(&settings).map(within).collect();
         self.done.nodes += u64::from(self.claimed(key)?);
         self.shares(root, &counted, &within, root.need, key)

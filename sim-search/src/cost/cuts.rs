@@ -42,6 +42,20 @@ impl TemplateCost {
         Some(bound)
     }
 
+    /// No fewer micro-batches, up to `most`, than one pipeline in these surroundings can run within `time`.
+    pub fn most_within(&self, around: &Setting, time: u64, most: u32) -> u32 {
+        let can = |micro_batches| {
+            let view = View { micro_batches, around: around.clone() };
+            self.bound(std::slice::from_ref(&view), time).is_some()
+        };
+        let (mut low, mut high) = (0, most + 1);
+        while low + 1 < high {
+            let middle = low + (high - low) / 2;
+            if can(middle) { low = middle } else { high = middle }
+        }
+        low
+    }
+
     /// The partition with the least bound of the first view, that has the most micro-batches: borders of the stages, first 0,
     /// last the number of layers.
     pub fn partition(&self, views: &[View]) -> Option<Vec<usize>> {

@@ -38,6 +38,8 @@ impl<F: FnMut(&Progress) -> Option<Stopped> + Send> Watch for F {
 pub struct Saved {
     /// Which space with which costs and options.
     pub space: String,
+    /// Whether what looks best was simulated to the end of it; a search that stopped before that begins anew.
+    seeded: bool,
     queue: Vec<Waiting>,
     stuck: Vec<u64>,
     tried: Vec<Key>,
@@ -90,6 +92,7 @@ impl Search<'_> {
         };
         Saved {
             space: space.to_string(),
+            seeded: true,
             queue: self.queue.iter().map(waiting).collect(),
             stuck: self.stuck.iter().map(|(bound, _)| *bound).collect(),
             tried: self.tried.iter().cloned().collect(),
@@ -105,8 +108,31 @@ impl Search<'_> {
         }
     }
 
-    /// Takes a state back; how many nodes were opened before it.
-    pub(super) fn restore(&mut self, saved: Saved) -> u64 {
+    /// The state of a search that has to begin anew.
+    pub(super) fn unseeded(space: &str) -> Saved {
+        Saved {
+            space: space.to_string(),
+            seeded: false,
+            queue: Vec::new(),
+            stuck: Vec::new(),
+            tried: Vec::new(),
+            counts: Counts::default(),
+            ranked: Vec::new(),
+            pareto: Vec::new(),
+            nearest: None,
+            rounds: 0,
+            nodes: 0,
+            digest: format!("{:032x}", Digest::EMPTY.as_u128()),
+            elsewhere: 0,
+            log: None,
+        }
+    }
+
+    /// Takes a state back; how many nodes were opened before it, `None` where it begins anew.
+    pub(super) fn restore(&mut self, saved: Saved) -> Option<u64> {
+        if !saved.seeded {
+            return None;
+        }
         self.queue = saved
             .queue
             .into_iter()
@@ -135,7 +161,7 @@ impl Search<'_> {
         if self.log.is_some() {
             self.log = saved.log;
         }
-        saved.nodes
+        Some(saved.nodes)
     }
 
     /// Remembers what became of a node.
