@@ -57,7 +57,8 @@ def test_no_picture_runs_what_it_is_given(tmp_path):
 
 def test_progress_and_threads():
     seen = []
-    found = tideplan.plan("quickstart", max_simulations=200, progress=seen.append)
+    # Nothing is known of a bound before the first plans are simulated, some 190.
+    found = tideplan.plan("quickstart", max_simulations=300, progress=seen.append)
     assert len(seen) > 3 and 0 < seen[-1].bound_s <= found.lower_bound_s and seen[-1].best_s >= found.iteration_time_s
 
     def stops(at):
@@ -66,7 +67,7 @@ def test_progress_and_threads():
     with pytest.raises(RuntimeError, match="^enough$") as raised:
         tideplan.plan("quickstart", max_simulations=200, progress=stops)
     assert raised.type is RuntimeError
-    assert tideplan.plan("quickstart", max_simulations=200, threads=1).digest == found.digest
+    assert tideplan.plan("quickstart", max_simulations=300, threads=1).digest == found.digest
 
 
 def test_a_panic_is_a_fault_of_our_own(monkeypatch):

@@ -120,7 +120,8 @@ def _shown(progress: Any) -> Iterator[Callable[..., None] | None]:
 @contextmanager
 def folder() -> Iterator[Path]:
     """A temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="tideplan-") as path:
+    # A command that an interrupt left to run on may still write there.
+    with tempfile.TemporaryDirectory(prefix="tideplan-", ignore_cleanup_errors=True) as path:
         yield Path(path)
 
 
