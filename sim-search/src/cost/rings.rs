@@ -46,43 +46,30 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Of so many bytes of gradients, of which one takes `a_byte` ps in an all-reduce, latencies aside. What a rank sends is cut to
-    /// whole bytes, ring by ring; there are no more rings than `layers`.
-    fn of(cost: &TemplateCost, bytes: u64, layers: usize, a_byte: f64) -> Exchange {
-        let time = |bytes: u64| bytes.saturating_sub(layers as u64) as f64 * a_byte;
-        match cost.recipe.zero {
-            0 => Exchange { reduce: time(bytes) as u64, gather: 0 },
-            _ => Exchange {
-                reduce: (time(bytes) / 2.0) as u64,
-                gather: (time((bytes as f64 * cost.gathered) as u64) / 2.0) as u64,
-            },
-        }
-    }
-
-    /// Of a ring, whose all-reduce has such a latency: each part of it waits for half of it.
-    pub(super) fn of_ring(
-        cost: &TemplateCost,
-        bytes: u64,
-        layers: usize,
-        (latency, a_byte): (u64, f64),
-    ) -> Exchange {
-        let Exchange { reduce, gather } = Exchange::of(cost, bytes, layers, a_byte);
-        match cost.recipe.zero {
-            0 => Exchange { reduce: latency + reduce, gather },
-            _ => Exchange { reduce: latency / 2 + reduce, gather: latency / 2 + gather },
-        }
-    }
-
-    /// Of a link that several rings share: it is idle only before the first of them is there.
+    /// On a link that several rings share, of so many bytes of gradients, of which one takes `a_byte` ps in an all-reduce with such
+    /// a latency: the link is idle only before the first of them is there. What a rank sends is cut to whole bytes, ring by ring;
+    /// there are no more rings than `layers`.
     pub(super) fn of_link(
         cost: &TemplateCost,
         bytes: u64,
         layers: usize,
         (latency, a_byte): (u64, f64),
     ) -> Exchange {
-        let Exchange { reduce, gather } = Exchange::of(cost, bytes, layers, a_byte);
-        let first = if cost.recipe.zero == 0 { latency } else { latency / 2 };
-        Exchange { reduce: first + reduce, gather }
+        let time = |bytes: u64| bytes.saturating_sub(layers as u64) as f64 * a_byte;
+        match cost.recipe.zero {
+            0 => Exchange { reduce: latency + time(bytes) as u64, gather: 0 },
+            _ => Exchange {
+                reduce: latency / 2 + (time(bytes) / 2.0) as u64,
+                gather: (time((bytes as f64 * cost.gathered) as u64) / 2.0) as u64,
+            },
+        }
+    }
+
+    /// The same of one ring: what is gathered waits, too.
+    fn of_ring(cost: &TemplateCost, bytes: u64, layers: usize, (latency, a_byte): (u64, f64)) -> Exchange {
+        let Exchange { reduce, gather } = Exchange::of_link(cost, bytes, layers, (latency, a_byte));
+        let waits = if cost.recipe.zero == 0 { 0 } else { latency / 2 };
+        Exchange { reduce, gather: waits + gather }
     }
 }
 
