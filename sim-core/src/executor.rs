@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use crate::batches::Batches;
 use crate::capacity::Cursor;
 use crate::digest::Digest;
 use crate::error::{NAMED, SimError};
@@ -12,7 +13,7 @@ use crate::graph::{Kind, NO_GROUP, TaskGraph};
 use crate::id::{ResourceId, TaskId};
 use crate::network::Network;
 use crate::observe::Observer;
-use crate::queue::{Class, EventQueue, key_class, key_sequence, key_time, pack};
+use crate::queue::Class;
 use crate::rate::Rate;
 use crate::resources::{Fluid, Solver};
 use crate::time::SimTime;
@@ -52,14 +53,23 @@ struct Group {
     waiting: VecDeque<u32>,
 }
 
+/// When a task began and was done, ps; `u64::MAX` while it has not.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    start: u64,
+    finish: u64,
+}
+
 /// Runs task graphs, one after another, in the same memory.
 #[derive(Clone, Debug, Default)]
 pub struct Executor {
     waiting: Vec<u32>,
-    start: Vec<u64>,
-    finish: Vec<u64>,
+    times: Vec<Times>,
     ready: Vec<u32>,
-    queue: EventQueue<()>,
+    /// Tasks that are due later, by [`instant`].
+    due: Batches,
+    /// Tasks of one instant and class, while they are dispatched.
+    batch: Vec<u32>,
     fluid: Fluid,
     groups: Vec<Group>,
     /// Groups whose active edge has just fallen idle while others wait.
@@ -68,6 +78,12 @@ pub struct Executor {
     events: u64,
     digest: Digest,
     now: u64,
+}
+
+/// (time, class) as one integer.
+#[inline]
+fn instant(time: u64, class: Class) -> u128 {
+    (u128::from(time) << 2) | class as u128
 }
 
 impl Executor {
@@ -86,7 +102,7 @@ impl Executor {
     /// # Panics
     /// When the task is not of the graph of the last run.
     pub fn start_of(&self, task: TaskId) -> SimTime {
-        SimTime::from_ps(self.start[task.index()])
+        SimTime::from_ps(self.times[task.index()].start)
     }
 
     /// When a task of the last run was done; [`SimTime::MAX`] when it was not.
@@ -94,7 +110,7 @@ impl Executor {
     /// # Panics
     /// When the task is not of the graph of the last run.
     pub fn finish_of(&self, task: TaskId) -> SimTime {
-        SimTime::from_ps(self.finish[task.index()])
+        SimTime::from_ps(self.times[task.index()].finish)
     }
 
     /// Runs `graph` on `net` from time 0.
@@ -126,7 +142,7 @@ impl Executor {
             if self.events > budget {
                 return Err(SimError::EventBudget { budget, at: SimTime::from_ps(self.now) });
             }
-            let task = self.queue.peek_key().map_or(u64::MAX, key_time);
+            let task = self.due.next().map_or(u64::MAX, |instant| (instant >> 2) as u64);
             let flow = self.fluid.next_finish().map_or(u64::MAX, SimTime::as_ps);
             let change = self.fluid.next_change().map_or(u64::MAX, SimTime::as_ps);
             let next = task.min(flow).min(change);
@@ -160,13 +176,11 @@ impl Executor {
     fn reset(&mut self, graph: &TaskGraph, net: &Network, opts: &RunOptions) {
         self.waiting.clear();
         self.waiting.extend_from_slice(&graph.degrees);
-        self.start.clear();
-        self.start.resize(graph.len(), u64::MAX);
-        self.finish.clear();
-        self.finish.resize(graph.len(), u64::MAX);
+        self.times.clear();
+        self.times.resize(graph.len(), Times { start: u64::MAX, finish: u64::MAX });
         self.ready.clear();
         self.ready.extend_from_slice(&graph.roots);
-        self.queue.clear();
+        self.due.clear();
         self.fluid.reset(net, opts.origin);
         self.freed.clear();
         for group in &mut self.groups {
@@ -194,7 +208,7 @@ impl Executor {
         while let Some(&task) = self.ready.get(next) {
             next += 1;
             let record = &graph.records[task as usize];
-            self.start[task as usize] = self.now;
+            self.times[task as usize].start = self.now;
             obs.task_started(SimTime::from_ps(self.now), TaskId(task), record.tag);
             let (delay, class) = match record.kind {
                 Kind::Join => (0, Class::Finish),
@@ -212,7 +226,7 @@ impl Executor {
             let Some(at) = self.now.checked_add(delay).filter(|&at| at < u64::MAX) else {
                 return Err(SimError::TimeOverflow { at: SimTime::from_ps(self.now) });
             };
-            self.queue.push_key(pack(at, class, u64::from(task)), ());
+            self.due.push(instant(at, class), task);
         }
         self.ready.clear();
         while let Some(group) = self.freed.pop() {
@@ -289,7 +303,7 @@ impl Executor {
     #[inline]
     fn complete<O: Observer>(&mut self, graph: &TaskGraph, task: u32, obs: &mut O) {
         self.record(Class::Finish, u64::from(task), obs);
-        self.finish[task as usize] = self.now;
+        self.times[task as usize].finish = self.now;
         self.done += 1;
         let record = &graph.records[task as usize];
         obs.task_finished(SimTime::from_ps(self.now), TaskId(task), record.tag);
@@ -334,19 +348,26 @@ impl Executor {
 
     /// Ends the delays, then begins the transfers, that are due now.
     fn dispatch_tasks<O: Observer>(&mut self, graph: &TaskGraph, net: &Network, obs: &mut O) {
-        while let Some(key) = self.queue.peek_key() {
-            if key_time(key) != self.now {
-                break;
+        let mut batch = std::mem::take(&mut self.batch);
+        for class in [Class::Finish, Class::Start] {
+            if self.due.next() != Some(instant(self.now, class)) {
+                continue;
             }
-            self.queue.pop_key();
-            let task = key_sequence(key) as u32;
-            if key_class(key) == Class::Finish {
-                self.complete(graph, task, obs);
-            } else {
-                self.record(Class::Start, u64::from(task), obs);
-                self.begin(graph, net, task, obs);
+            self.due.take(&mut batch);
+            // Mostly they are: replicas start in their order.
+            if !batch.is_sorted() {
+                batch.sort_unstable();
+            }
+            for &task in &batch {
+                if class == Class::Finish {
+                    self.complete(graph, task, obs);
+                } else {
+                    self.record(Class::Start, u64::from(task), obs);
+                    self.begin(graph, net, task, obs);
+                }
             }
         }
+        self.batch = batch;
     }
 
     /// Nothing is to come: all is done, or something holds.

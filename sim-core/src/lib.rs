@@ -12,6 +12,7 @@
 //! - **Endings.** Every run ends: with an outcome, or with a [`SimError`] that says why not.
 //! - **Memory.** A warm loop does not allocate: run, engine, queues and builders keep what they have grown to.
 
+mod batches;
 mod calendar;
 pub mod capacity;
 pub mod completion;

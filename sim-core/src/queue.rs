@@ -46,11 +46,6 @@ pub(crate) fn key_class(key: u128) -> Class {
     }
 }
 
-#[inline]
-pub(crate) fn key_sequence(key: u128) -> u64 {
-    key as u64 & SEQUENCE_MASK
-}
-
 /// A priority queue with the total order (time, class, sequence); the sequence is the order of insertion.
 ///
 /// ```

@@ -1,17 +1,17 @@
 //! The solver: progressive filling over flat arrays, on the component that changed or on everything.
 //!
-//! Levels only rise, so a level once computed stays a lower bound: resources wait in a heap by the last level known and are
-//! looked at again when they come up. Each transfer is fixed once, through the resource (or cap) that limits it.
+//! Levels only rise, so a level once computed stays a lower bound: resources wait by the last level known and are looked at
+//! again when they come up, all of one level together. Each transfer is fixed once, through the resource (or cap) that limits it.
 
 use super::Solver;
 use super::table::{Member, NO_OTHER, Table};
-use crate::queue::EventQueue;
+use crate::batches::Batches;
 
 /// How many solves in a row may take everything without looking whether less would do.
 const MOST_SKIPPED: u32 = 15;
 
-/// Marks a heap entry as the cap of a transfer rather than a resource.
-const CAP: u64 = 1 << 32;
+/// Marks what waits as the cap of a transfer rather than a resource.
+const CAP: u32 = 1 << 31;
 
 /// What a resource has left while the solver fills.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,11 +24,11 @@ struct Filling {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Solve {
     round: u32,
-    heap: EventQueue<()>,
+    levels: Batches,
     filling: Vec<Filling>,
     resources: Vec<u32>,
     flows: Vec<u32>,
-    batch: Vec<u64>,
+    batch: Vec<u32>,
     /// How many solves to come take everything without looking, since the last look was in vain.
     skip: u32,
     backoff: u32,
@@ -84,19 +84,18 @@ impl Solve {
             table.resources[r as usize].dirty = false;
         }
         table.dirty.clear();
-        self.heap.clear();
         let resources = if whole { &table.used } else { &self.resources };
         for &r in resources {
             let resource = &table.resources[r as usize];
             self.filling[r as usize] = Filling { left: resource.capacity, open: resource.weight };
-            push(&mut self.heap, resource.capacity / resource.weight, u64::from(r));
+            self.levels.push(u128::from(resource.capacity / resource.weight), r);
         }
         if table.capped > 0 {
             let flows = if whole { &table.active } else { &self.flows };
             for &f in flows {
                 let flow = &table.flows[f as usize];
                 if flow.cap != u64::MAX && flow.count > 0 {
-                    push(&mut self.heap, flow.cap, CAP | u64::from(f));
+                    self.levels.push(u128::from(flow.cap), CAP | f);
                 }
             }
         }
@@ -147,20 +146,14 @@ impl Solve {
     }
 
     fn fill(&mut self, table: &mut Table) {
-        while let Some((level, what)) = self.pop_closing(table) {
+        let mut batch = std::mem::take(&mut self.batch);
+        while let Some(level) = self.levels.take(&mut batch) {
+            let level = level as u64;
             // All that close at this level close together: each is looked at before any of them is filled.
-            self.batch.clear();
-            self.batch.push(what);
-            while self.heap.peek_key().is_some_and(|key| (key >> 64) as u64 == level) {
-                let Some((key, ())) = self.heap.pop_key() else { break };
-                if self.closes(table, level, key as u64) {
-                    self.batch.push(key as u64);
-                }
-            }
-            for at in 0..self.batch.len() {
-                let what = self.batch[at];
+            batch.retain(|&what| self.closes(table, level, what));
+            for &what in &batch {
                 if what & CAP != 0 {
-                    self.fix(table, (what ^ CAP) as u32, level);
+                    self.fix(table, what ^ CAP, level);
                     continue;
                 }
                 let members = std::mem::take(&mut table.members[what as usize]);
@@ -174,23 +167,12 @@ impl Solve {
                 table.members[what as usize] = members;
             }
         }
+        self.batch = batch;
     }
 
-    /// The next (level, resource or cap) that closes.
+    /// Whether `what`, just taken at its last known level, still stands at that level; puts it back if it has risen.
     #[inline]
-    fn pop_closing(&mut self, table: &Table) -> Option<(u64, u64)> {
-        while let Some((key, ())) = self.heap.pop_key() {
-            let (level, what) = ((key >> 64) as u64, key as u64);
-            if self.closes(table, level, what) {
-                return Some((level, what));
-            }
-        }
-        None
-    }
-
-    /// Whether `what`, just popped at its last known level, still stands at that level; puts it back if it has risen.
-    #[inline]
-    fn closes(&mut self, table: &Table, known: u64, what: u64) -> bool {
+    fn closes(&mut self, table: &Table, known: u64, what: u32) -> bool {
         if what & CAP != 0 {
             return table.hot[(what ^ CAP) as usize].fixed != self.round;
         }
@@ -200,7 +182,7 @@ impl Solve {
         }
         let level = left / open;
         if level > known {
-            push(&mut self.heap, level, what);
+            self.levels.push(u128::from(level), what);
         }
         level == known
     }
@@ -246,9 +228,4 @@ impl Solve {
         filling.left = filling.left.wrapping_sub(weight.wrapping_mul(level));
         filling.open = filling.open.wrapping_sub(weight);
     }
-}
-
-#[inline]
-fn push(heap: &mut EventQueue<()>, level: u64, what: u64) {
-    heap.push_key((u128::from(level) << 64) | u128::from(what), ());
 }
