@@ -1,16 +1,19 @@
 //! What an iteration costs: nodes by the hour, and bytes between zones. Prices are a scenario's own.
 
 use crate::layout::Layout;
-use crate::plan::Plan;
-use crate::scenario::{NodeId, Scenario};
-use std::collections::BTreeSet;
+use crate::lower::Fabric;
+use crate::scenario::NodeId;
+use sim_core::graph::TaskView;
+use sim_core::{ResourceId, TaskGraph, TaskId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// `[cost]`: prices in millionths of a dollar, 0 where none is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Of a node for an hour, by node group.
     pub node_hour: Vec<u64>,
-    /// Of 10^9 bytes, by index of [`Scenario::zone_links`].
+    /// Of 10^9 bytes, by index of [`crate::scenario::Scenario::zone_links`].
     pub gigabyte: Vec<u64>,
 }
 
@@ -42,38 +45,29 @@ impl Cost {
         nodes.iter().map(|n| self.node(n.group as usize)).fold(0, u64::saturating_add)
     }
 
-    /// What the bytes of one iteration cost that cross zones, 10^-12 dollars: activations and their gradients between stages,
-    /// and every gradient around its ring.
-    pub fn traffic(&self, scenario: &Scenario, plan: &Plan, layout: &Layout) -> u64 {
-        if self.gigabyte.iter().all(|p| *p == 0) {
+    /// What it costs that these tasks send bytes over links between zones, whatever for, 10^-12 dollars. As in a run, alike
+    /// pipelines may stand for each other.
+    pub(crate) fn traffic(&self, fabric: &Fabric, graph: &TaskGraph, tasks: Range<u32>) -> u64 {
+        if !self.prices_bytes() {
             return 0;
         }
-        let price = |a: NodeId, b: NodeId| {
-            let zone = |n: NodeId| &scenario.groups[n.group as usize].zone;
-            let link = scenario.zone_link(zone(a), zone(b)).filter(|_| zone(a) != zone(b));
-            u128::from(link.and_then(|(i, _)| self.gigabyte.get(i)).copied().unwrap_or(0))
-        };
+        let ways = |(link, price): (usize, &u64)| [true, false].map(|way| (fabric.zone(link, way), *price));
+        let prices: BTreeMap<ResourceId, u64> = self.gigabyte.iter().enumerate().flat_map(ways).collect();
         let mut total = 0u128;
-        let bytes = scenario.model.boundary_bytes(scenario.training.precision).0;
-        let bytes = u128::from(bytes) * u128::from(plan.micro_batch);
-        for pipeline in &layout.pipelines {
-            for pair in layout.ranks[pipeline.stages.clone()].windows(2) {
-                let both = price(pair[0].node(), pair[1].node()) + price(pair[1].node(), pair[0].node());
-                total += both * bytes * u128::from(pipeline.micro_batches);
-            }
-        }
-        let element = u128::from(scenario.training.gradient_bytes);
-        for sync in &layout.syncs {
-            let n = sync.ranks.len() as u128;
-            let parameters: u64 = sync.layers.iter().map(|l| scenario.model.parameters(l, 1)).sum();
-            let sent = u128::from(parameters) * element * 2 * (n - 1) / n;
-            for (i, from) in sync.ranks.iter().enumerate() {
-                let to = sync.ranks[(i + 1) % sync.ranks.len()];
-                total += price(layout.ranks[*from].node(), layout.ranks[to].node()) * sent;
-            }
+        for task in tasks {
+            let TaskView::Transfer(transfer) = graph.view(TaskId(task)) else { continue };
+            let each = transfer.uses.iter().map(|(resource, times)| {
+                u128::from(prices.get(resource).copied().unwrap_or(0)) * u128::from(*times)
+            });
+            total += each.sum::<u128>() * u128::from(transfer.bytes);
         }
         // 10^-6 dollars for 10^9 bytes are 10^-12 dollars for 10^3.
         u64::try_from(total / 1000).unwrap_or(u64::MAX)
+    }
+
+    /// Whether bytes between zones cost anything.
+    pub(crate) fn prices_bytes(&self) -> bool {
+        self.gigabyte.iter().any(|price| *price > 0)
     }
 }
 

@@ -81,6 +81,8 @@ pub struct Iteration {
     pub digest: Digest,
     /// Whether a pipeline stood for others.
     pub folded: bool,
+    /// What its bytes over links between zones cost at the scenario's prices, 10^-12 dollars.
+    pub traffic: u64,
     /// One entry a device; folded, one for each device of each class's pipeline, with `count`.
     pub devices: Vec<DeviceReport>,
 }
@@ -184,6 +186,11 @@ impl<'a> Simulator<'a> {
         Simulator { scenario, fabric, lowering: Lowering::new(), executor: Executor::new() }
     }
 
+    /// The scenario that it simulates plans of.
+    pub fn scenario(&self) -> &'a Scenario {
+        self.scenario
+    }
+
     /// Simulates `plan`, laid out as `layout`, no further than `cutoff`.
     ///
     /// # Errors
@@ -237,6 +244,26 @@ impl<'a> Simulator<'a> {
             return Err(SimulateError::TooMany { tasks });
         }
         Ok(self.lowering.lower_jobs(self.fabric, jobs, foldings)?)
+    }
+
+    /// What the bytes of an iteration of `plan` over links between zones cost, 10^-12 dollars; nothing is run.
+    ///
+    /// # Errors
+    /// When the graph is too large, more than [`MOST_TASKS`] among that.
+    pub fn traffic(&mut self, plan: &Plan, layout: &Layout, folding: &Folding) -> Result<u64, SimulateError> {
+        let scenario = self.scenario;
+        if !scenario.cost.prices_bytes() {
+            return Ok(0);
+        }
+        let job = LaidOut { scenario, plan, layout, start: SimDuration::ZERO };
+        self.lower(&[job], std::slice::from_ref(folding))?;
+        Ok(self.traffic_of(0, scenario))
+    }
+
+    /// The same of a job of the last run, at the prices of `scenario`.
+    pub(crate) fn traffic_of(&self, job: usize, scenario: &Scenario) -> u64 {
+        let tasks = self.lowering.maps[job].tasks.clone();
+        scenario.cost.traffic(self.fabric, &self.lowering.graph, tasks)
     }
 
     /// When the last task of a job of the last run ended.
@@ -411,7 +438,8 @@ pub fn simulate_with(
     options: &Options,
 ) -> Result<Iteration, SimulateError> {
     let folding = if options.fold { Folding::of(layout) } else { Folding::none(layout) };
-    let job = LaidOut { scenario: simulator.scenario, plan, layout, start: SimDuration::ZERO };
+    let scenario = simulator.scenario;
+    let job = LaidOut { scenario, plan, layout, start: SimDuration::ZERO };
     let outcome = simulator.run(plan, layout, &folding, options.at, None)?;
     let time = SimDuration::from_ps(outcome.end.as_ps());
     Ok(Iteration {
@@ -419,6 +447,7 @@ pub fn simulate_with(
         events: outcome.events,
         digest: outcome.digest,
         folded: folding.is_folded(),
+        traffic: simulator.traffic_of(0, scenario),
         devices: simulator.devices(0, &job, &folding, time),
     })
 }

@@ -107,6 +107,7 @@ pub fn simulate_jobs_with(
                 events: outcome.events,
                 digest: outcome.digest,
                 folded: folding.is_folded(),
+                traffic: simulator.traffic_of(index, job.scenario),
                 devices: simulator.devices(index, job, folding, time),
             }
         })

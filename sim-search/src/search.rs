@@ -448,8 +448,10 @@ impl<'t> Worker<'t> {
         }
         let folding = Folding::of(&layout);
         let options = self.options;
-        let prices = &tree.scenario.cost;
-        let (price, traffic) = (prices.nodes(&layout), prices.traffic(tree.scenario, &plan, &layout));
+        let price = tree.scenario.cost.nodes(&layout);
+        let Ok(traffic) = self.simulator.traffic(&plan, &layout, &folding) else {
+            return pruned(Rule::TooLarge);
+        };
         let cut = Outcome { ended: Ended::Simulated(None), plan: None };
         // The longest that matters: of the one iteration, or of several together.
         let mut longest = worst.map(|worst| match options.objective {

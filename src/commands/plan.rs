@@ -255,7 +255,7 @@ fn json(
         let mut value = report::json::iteration(scenario, layout, iteration);
         value["plan"] = json!(plan);
         value["objective_value"] = json!(first);
-        if let Some(cost) = dollars(scenario, plan, layout, iteration.time.as_secs_f64()) {
+        if let Some(cost) = dollars(scenario, layout, iteration) {
             value["cost_usd"] = json!(cost);
         }
         value
@@ -298,8 +298,8 @@ fn json(
         },
         "lower_bound": best.map(|_| worth(found.lower_bound_ps)),
         "pareto": pareto,
-        "training": best.zip(shown.tokens).map(|((plan, layout, iteration), tokens)| {
-            let [days, dollars] = whole_run(scenario, plan, layout, iteration, tokens);
+        "training": best.zip(shown.tokens).map(|((_, layout, iteration), tokens)| {
+            let [days, dollars] = whole_run(scenario, layout, iteration, tokens);
             json!({ "tokens": tokens, "days": days, "dollars": dollars })
         }),
         "gap": gap,
@@ -313,23 +313,16 @@ fn json(
 }
 
 /// What an iteration costs in dollars, where there are prices.
-fn dollars(scenario: &Scenario, plan: &Plan, layout: &Layout, seconds: f64) -> Option<f64> {
-    let prices = &scenario.cost;
-    let nodes = prices.nodes(layout) as f64 / 1e6 / 3600.0 * seconds;
-    let all = nodes + prices.traffic(scenario, plan, layout) as f64 / 1e12;
+fn dollars(scenario: &Scenario, layout: &Layout, iteration: &Iteration) -> Option<f64> {
+    let nodes = scenario.cost.nodes(layout) as f64 / 1e6 / 3600.0 * iteration.time.as_secs_f64();
+    let all = nodes + iteration.traffic as f64 / 1e12;
     (all > 0.0).then_some(all)
 }
 
 /// Days and dollars of training on so many tokens.
-fn whole_run(
-    scenario: &Scenario,
-    plan: &Plan,
-    layout: &Layout,
-    iteration: &Iteration,
-    tokens: f64,
-) -> [Option<f64>; 2] {
+fn whole_run(scenario: &Scenario, layout: &Layout, iteration: &Iteration, tokens: f64) -> [Option<f64>; 2] {
     let (iterations, time) = (tokens / tokens_of(scenario), iteration.time.as_secs_f64());
-    let dollars = dollars(scenario, plan, layout, time).map(|d| d * iterations);
+    let dollars = dollars(scenario, layout, iteration).map(|d| d * iterations);
     [Some(iterations * time / 86_400.0), dollars]
 }
 
@@ -356,11 +349,11 @@ fn text(
                 let value = found.ranked.first().map_or(0.0, |r| worth(r.value));
                 let _ = writeln!(text, "objective {}: {value:.4} {unit}", shown.objective_name());
             }
-            if let Some(cost) = dollars(scenario, plan, layout, iteration.time.as_secs_f64()) {
+            if let Some(cost) = dollars(scenario, layout, iteration) {
                 let _ = writeln!(text, "an iteration costs {cost:.4} dollars");
             }
             if let Some(tokens) = shown.tokens {
-                let [days, dollars] = whole_run(scenario, plan, layout, iteration, tokens);
+                let [days, dollars] = whole_run(scenario, layout, iteration, tokens);
                 let cost =
                     dollars.map_or(String::new(), |d| format!(", {} dollars", thousands(d.round() as u64)));
                 let _ = writeln!(text, "{tokens:.3e} tokens: {:.2} days{cost}", days.unwrap_or(0.0));

@@ -127,7 +127,9 @@ proptest! {
 
     #[test]
     fn parts_add_up_and_bytes_are_those_of_the_plan(tape in tape(), start in 0u64..1_000_000_000_000) {
-        let (scenario, plan) = spread_case(&mut Tape::new(&tape), Sharing::Yes);
+        let (mut scenario, plan) = spread_case(&mut Tape::new(&tape), Sharing::Yes);
+        // A dollar for 10^12 bytes over any link between zones: 10^-12 dollars each.
+        scenario.cost.gigabyte = vec![1_000; scenario.zone_links.len()];
         let layouts = layouts(&scenario, &plan);
         let sums = layouts.each_ref().map(|layout| {
             let [folded, whole] = [true, false].map(|fold| {
@@ -160,6 +162,10 @@ proptest! {
             sums
         });
         let [inward, outward, zones, down, up] = std::array::from_fn(|i| sums[0][i] - sums[1][i]);
+        for fold in [true, false] {
+            let iteration = simulate(&scenario, &plan, &Options { at: at(start), fold }).expect("it ends");
+            prop_assert_eq!(u128::from(iteration.traffic), sums[0][2], "bytes priced, bytes sent");
+        }
         let (want, want_zones) = implied(&scenario, &layouts[0]);
         // A part of a byte for each of a leaf's parts.
         let near = |bytes: u128, want: u128| bytes >= want && (bytes - want) * 1_000 <= want;
@@ -353,4 +359,9 @@ fn experts_in_two_zones() {
     assert_eq!([whole.1 - without.1, whole.2 - without.2], [16 * bytes; 2]);
     assert_eq!(whole, carried(true, &layout));
     assert!(whole.0 > without.0, "the link is narrower than the NICs");
+    // Two cents a gigabyte: 20 x 10^-12 dollars a byte.
+    let mut priced = s.clone();
+    priced.cost.gigabyte = vec![20_000];
+    let iteration = simulate(&priced, &p, &Options::default()).expect("it ends");
+    assert_eq!(iteration.traffic, 20 * (whole.1 + whole.2));
 }
