@@ -1,9 +1,11 @@
 //! Where the time of every rank went in a run: computing, waiting inside layers, in transfers, in synchronisations.
 
+use crate::fold::Folding;
 use crate::iteration::{Simulator, Span};
 use crate::layout::Layout;
 use crate::plan::{Plan, Schedule};
-use sim_core::TaskId;
+use sim_core::{SimTime, TaskId};
+use std::collections::BTreeMap;
 
 /// Where the time of a rank went, in picoseconds. What is left of the iteration it was idle.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,6 +57,27 @@ impl Simulator<'_> {
             time.passed = uncovered(&mut passing[r], &mut computing[r]);
         }
         times
+    }
+
+    /// How much of the computing of the last run, all devices together, was done by `at`: 0 to 1. `folding` is the run's.
+    pub fn computed_by(&self, layout: &Layout, folding: &Folding, at: SimTime) -> f64 {
+        let (mut done, mut all) = (0u128, 0u128);
+        let counts: BTreeMap<usize, u32> = folding.classes.iter().map(|c| (c.pipeline, c.count)).collect();
+        self.spans(layout, |span, start, end| {
+            let (Span::Forward { rank, .. }
+            | Span::Backward { rank, .. }
+            | Span::Weight { rank, .. }
+            | Span::Update { rank }) = span
+            else {
+                return;
+            };
+            let rank = &layout.ranks[rank];
+            let devices =
+                rank.devices.len() as u128 * u128::from(counts.get(&rank.pipeline).copied().unwrap_or(1));
+            done += devices * u128::from(at.min(end).saturating_since(start).as_ps());
+            all += devices * u128::from(end.saturating_since(start).as_ps());
+        });
+        if all == 0 { 0.0 } else { done as f64 / all as f64 }
     }
 
     /// How much longer the passes of each simulated rank waited for bytes from other nodes than on idle links, ps.

@@ -105,8 +105,9 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
-    print(&format!("{value}\n"))
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value);
+    print(&(text.map_err(|e| Failure::new(format!("cannot write JSON: {e}"), ""))? + "\n"))
 }
 
 /// The planner of that name; `external` needs its command.

@@ -6,14 +6,18 @@ use crate::failure::{Answer, Failure};
 use crate::host::note;
 use crate::report;
 use crate::report::explain::Explained;
+use crate::report::interrupted::Cut;
 use crate::write;
+use sim_core::SimTime;
 use sim_models::explain::{explain, faster};
+use sim_models::fold::Folding;
 use sim_models::iteration::{Iteration, Options, SimulateError, Simulator, simulate_with};
 use sim_models::layout::Layout;
 use sim_models::lower::Fabric;
 use sim_models::plan::Plan;
 use sim_models::scenario::Scenario;
 use sim_models::units::Bytes;
+use sim_search::replay::interrupted;
 
 pub(super) fn run(args: &Simulate) -> Result<Answer, Failure> {
     if let Some(workload) = &args.workload {
@@ -43,8 +47,8 @@ pub(super) fn run(args: &Simulate) -> Result<Answer, Failure> {
         write::whole(path, timeline.to_string().as_bytes())?;
         note!("wrote {}: open it in https://ui.perfetto.dev", path.display());
     }
-    let mut answer = report::json::iteration(scenario, &layout, &iteration);
-    let mut shown = text(scenario, &plan, &layout, &iteration);
+    let cut = cut(&simulator, &plan, &layout, &iteration, &options);
+    let mut explained = None;
     if args.explain || args.links.is_some() || args.html.is_some() {
         let explanation = explain(scenario, &fabric, &plan, &layout, &options).map_err(not_simulated)?;
         if let Some(path) = &args.links {
@@ -54,25 +58,48 @@ pub(super) fn run(args: &Simulate) -> Result<Answer, Failure> {
         if args.explain || args.html.is_some() {
             let faster = faster(scenario, &fabric, &plan, &layout, options.at, explanation.time);
             let faster = faster.map_err(not_simulated)?;
-            let explained =
-                Explained { scenario, layout: &layout, explanation: &explanation, faster: &faster };
+            let found = Explained { scenario, layout: &layout, explanation: &explanation, faster: &faster };
             if let Some(path) = &args.html {
-                write::whole(path, report::explain_html::page(&explained).as_bytes())?;
+                write::whole(path, report::explain_html::page(&found).as_bytes())?;
                 note!("wrote {}", path.display());
             }
-            if args.explain {
-                answer["explain"] = explained.json();
-                shown.push('\n');
-                shown += &explained.text();
-            }
+            explained = args.explain.then(|| (found.json(), found.text()));
         }
     }
     if args.over.json {
-        print_json(&answer)?;
+        let mut keys = report::json::Keys::of(scenario, &layout, &iteration);
+        keys.interrupted = cut.map(|cut| cut.json());
+        keys.explain = explained.map(|(json, _)| json);
+        print_json(&keys)?;
     } else {
+        let mut shown = text(scenario, &plan, &layout, &iteration);
+        for more in [cut.map(|cut| cut.text()), explained.map(|(_, text)| text)].into_iter().flatten() {
+            shown = format!("{shown}\n{more}");
+        }
         print(&shown)?;
     }
     Ok(if iteration.fits() { Answer::Yes } else { Answer::No })
+}
+
+/// What becomes of the iteration that was just simulated where nodes of its plan leave.
+fn cut<'a>(
+    simulator: &Simulator<'a>,
+    plan: &Plan,
+    layout: &Layout,
+    iteration: &Iteration,
+    options: &Options,
+) -> Option<Cut<'a>> {
+    // What does not fit runs on no nodes whatever.
+    let scenario = simulator.scenario();
+    let start = options.at.as_ps() / 1_000;
+    let found = Some(()).filter(|()| iteration.fits()).and_then(|()| interrupted(scenario, plan, start))?;
+    let first = found.losses.first().filter(|_| found.away.is_empty());
+    let computed = first.map(|(at, _)| {
+        let folding = if options.fold { Folding::of(layout) } else { Folding::none(layout) };
+        let into = SimTime::from_ns(at - start).unwrap_or(SimTime::MAX);
+        simulator.computed_by(layout, &folding, into)
+    });
+    Some(Cut { scenario, start, found, computed })
 }
 
 pub(super) fn not_simulated(error: SimulateError) -> Failure {

@@ -4,6 +4,7 @@ pub(crate) mod compare;
 pub(crate) mod compare_html;
 pub(crate) mod explain;
 pub(crate) mod explain_html;
+pub(crate) mod interrupted;
 pub(crate) mod jobs;
 pub(crate) mod json;
 pub(crate) mod links;

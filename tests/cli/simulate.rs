@@ -103,6 +103,39 @@ fn traces_and_instants_change_the_time() {
     assert!(dropped > usual && dropped < usual + 1.01, "{usual} s, a second down: {dropped} s");
 }
 
+/// What was done of an iteration is lost when a node of its plan leaves, and said; the keys are those of the iteration without.
+#[test]
+fn a_node_that_leaves_in_mid_iteration() {
+    let folder = two_nodes();
+    let text = std::fs::read_to_string(folder.path().join("two.toml")).unwrap();
+    let run = |file: &str| -> Value {
+        let output = tideplan_in(folder.path(), &["simulate", file, "--json"]);
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let usual = run("two.toml");
+    let (half, node) = (number(&usual, "iteration_time_s") / 2.0, "nodes = \"v:0\"\ndown = true");
+    assert!(usual["interrupted"].is_null());
+    let leaves = format!("[[events]]\nat = \"{half} s\"\nuntil = \"100 s\"\n{node}\n\n[plan]");
+    std::fs::write(folder.path().join("leaves.toml"), text.replace("[plan]", &leaves)).unwrap();
+    let mut cut = run("leaves.toml");
+    let found = cut.as_object_mut().unwrap().shift_remove("interrupted").unwrap();
+    assert_eq!(cut, usual);
+    // One pipeline over both nodes: it waits until the node is back, less the restart of 5 s.
+    let near =
+        |value: &Value, key: &str, want: f64| assert!((number(value, key) - want).abs() < 1e-6, "{found}");
+    near(&found, "lost_s", half);
+    near(&found, "restarting_s", 5.0);
+    near(&found, "waiting_s", 95.0 - half);
+    assert_eq!(found["losses"][0]["nodes"], serde_json::json!(["v:0"]));
+    assert!(number(&found, "computed") > 0.1 && number(&found, "computed") < 0.9, "{found}");
+    let done = &found["done"];
+    assert_eq!((&done["pipelines"], &done["of"]), (&1.into(), &1.into()));
+    near(done, "after_s", 100.0 + number(done, "iteration_time_s"));
+    let shown = tideplan_in(folder.path(), &["simulate", "leaves.toml"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("work lost") && shown.contains("waits"), "{shown}");
+}
+
 /// A link that is down for ever is said to be.
 #[test]
 fn a_link_that_is_down_for_ever_is_an_error() {

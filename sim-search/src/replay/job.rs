@@ -35,6 +35,8 @@ pub enum Checkpoints {
 pub(crate) struct Setup {
     pub(crate) start: u64,
     pub(crate) until: u64,
+    /// It ends sooner once so many iterations count.
+    pub(crate) iterations: u64,
     pub(crate) checkpoints: Checkpoints,
     /// Seed of the jitter, if there is any.
     pub(crate) jitter: Option<u64>,
@@ -160,7 +162,7 @@ impl<'w> Engine<'w> {
         let world = self.world;
         let next_nodes = |at: u64| if on_nodes { world.next_change_of_nodes(at) } else { None };
         let mut nodes_since = next_nodes(decided);
-        while run.now < setup.until {
+        while run.now < setup.until && run.out.iterations < setup.iterations {
             self.seek(run.now);
             if pending.as_ref().is_some_and(|p| p.ready <= run.now) {
                 if let Some(p) = pending.take() {
@@ -312,7 +314,7 @@ impl<'w> Engine<'w> {
             let event = scene.until.min(stop).min(checkpoint.max(run.now + 1));
             let starts = (event - run.now).div_ceil(length);
             let ends = quiet.map_or(u64::MAX, |q| (q - 1 - run.now) / length).min((limit - run.now) / length);
-            count = starts.min(ends).max(1);
+            count = starts.min(ends).min(setup.iterations - run.out.iterations).max(1);
         }
         let plan = self.plans.of_variant(at).digest.as_u128() as u64;
         for i in 0..count {

@@ -10,6 +10,7 @@
 //! shifted to it, and is rounded up to a nanosecond. docs/replay.md tells it from outside.
 
 mod book;
+mod interrupted;
 mod jitter;
 mod job;
 mod oracle;
@@ -22,6 +23,7 @@ mod uses;
 mod world;
 
 pub use book::Book;
+pub use interrupted::{Done, Interrupted, interrupted};
 pub use job::{Checkpoints, Span, Switch, Trajectory};
 pub use past::Past;
 pub use plans::PlanId;
@@ -186,6 +188,7 @@ pub fn replay_policies(
     let setup = Setup {
         start,
         until,
+        iterations: u64::MAX,
         checkpoints: match replay.checkpoint_every {
             Some(ns) => Checkpoints::Every(ns),
             None if world.nodes_change() => Checkpoints::Young,

@@ -6,8 +6,11 @@
 use proptest::prelude::*;
 use scenarios::{Overrides, load_text};
 use sim_models::plan::Plan;
-use sim_models::scenario::Scenario;
-use sim_search::replay::{Book, Options, Outcome, Past, PlanId, Policy, Report, replay, replay_policies};
+use sim_models::scenario::{NodeId, Scenario};
+use sim_search::replay::{
+    Book, Done, Interrupted, Options, Outcome, Past, PlanId, Policy, Report, interrupted, replay,
+    replay_policies,
+};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const TABLE: &str = "micro_batch,tp,first_layer,last_layer,forward_us,backward_us,update_us\n\
@@ -161,6 +164,40 @@ fn a_node_lost_in_the_midst_of_an_iteration() {
     let (outcome, _) = told(&scenario(&back, WHOLE), ACROSS, None, 6000 * MS);
     let after = 1150 + 10 * 203;
     assert_eq!(outcome.trajectory.spans[2].start, after * MS + 1000 * MS + 35_208_000);
+}
+
+/// One iteration that a node leaves: what is lost of it, what is waited for, and the iteration that is done.
+#[test]
+fn an_iteration_that_a_node_leaves() {
+    let of = |events: &str, start: u64, plan_of: &str| {
+        let events = format!("{events}[replay]\nswitch_cost = \"1 s\"\n");
+        interrupted(&scenario(&events, WHOLE), &plan(plan_of), start * MS)
+    };
+    let west = NodeId { group: 1, index: 0 };
+    let lost = "[[events]]\nat = \"150 ms\"\nnodes = \"w:0\"\ndown = true\n";
+    // From 0 it is done at 119.736 ms; east alone does not miss the west.
+    assert_eq!(of(lost, 0, ACROSS), None);
+    assert_eq!(of(lost, 100, ALONE), None);
+    // From 100 ms 50 ms of it are lost, then a second passes, then east takes both micro-batches.
+    let lost_50 = Interrupted {
+        away: vec![],
+        losses: vec![(150 * MS, vec![west])],
+        lost: 50 * MS,
+        restarting: 1000 * MS,
+        waiting: 0,
+        done: Some(Done { at: (1150 + 203) * MS, length: 203 * MS, pipelines: 1, of: 2 }),
+    };
+    assert_eq!(of(lost, 100, ACROSS), Some(lost_50));
+    // Begun after it left: nothing is lost.
+    let done = Some(Done { at: 403 * MS, length: 203 * MS, pipelines: 1, of: 2 });
+    let away = Interrupted { away: vec![west], losses: vec![], lost: 0, restarting: 0, waiting: 0, done };
+    assert_eq!(of(lost, 200, ACROSS), Some(away));
+    // Without east's only pipeline nothing runs until it is back; for ever, if it never is.
+    let east = "[[events]]\nat = \"150 ms\"\nnodes = \"e:0\"\ndown = true\n";
+    let back = of(&format!("{east}until = \"3 s\"\n"), 100, ALONE).expect("it is lost");
+    assert_eq!((back.lost, back.restarting, back.waiting), (50 * MS, 1000 * MS, 1850 * MS));
+    assert_eq!(back.done, Some(Done { at: 3203 * MS, length: 203 * MS, pipelines: 1, of: 1 }));
+    assert_eq!(of(east, 100, ALONE).expect("it is lost").done, None);
 }
 
 #[test]
