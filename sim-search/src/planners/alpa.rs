@@ -17,9 +17,6 @@ pub struct Alpa;
 /// Limits of the slowest stage that are tried; the published program tries all that differ by more than a little.
 const LIMITS: usize = 12;
 
-/// Devices of one pipeline at most.
-const MOST_DEVICES: u32 = 64;
-
 impl Planner for Alpa {
     fn about(&self) -> About {
         About {
@@ -38,59 +35,53 @@ impl Planner for Alpa {
         go_on: &mut GoOn<'_>,
     ) -> Result<Proposal, NoProposal> {
         let view = View::new(scenario, limits.at);
-        let devices = view.devices().len() as u32;
         let (mut found, mut candidates) = (Vec::new(), 0);
-        for dp in (1..=devices).filter(|dp| devices.is_multiple_of(*dp) && devices / dp <= MOST_DEVICES) {
-            for micro_batch in view.micro_batches() {
-                if !view.micro_batch_count(micro_batch).is_multiple_of(dp) {
-                    continue;
+        // Replicas run alike: as many micro-batches each.
+        let even = |chain: &Chain<'_, '_>| view.micro_batch_count(chain.micro_batch).is_multiple_of(chain.dp);
+        for chain in Chain::all(&view).filter(even) {
+            for stages in chain.depths() {
+                if !go_on() {
+                    return ranked(found, candidates, "out of time");
                 }
-                let Some(chain) = Chain::new(&view, micro_batch, dp) else { continue };
-                for stages in 1..=(scenario.search.max_stages as usize).min(chain.borders.len() - 1) {
-                    if !go_on() {
-                        return ranked(found, candidates, "out of time");
-                    }
-                    let tables: Vec<_> = (0..stages).map(|s| chain.table(s, stages)).collect();
-                    let m = f64::from(chain.micro_batches);
-                    let with_send =
-                        |s: usize, step: f64| step + if s + 1 < stages { chain.send_s } else { 0.0 };
-                    let mut slowest: Vec<f64> = tables
-                        .iter()
-                        .enumerate()
-                        .flat_map(|(s, t)| t.iter().flatten().flatten().flatten().map(move |c| (s, c)))
-                        .map(|(s, c)| with_send(s, c.step_s + c.sync_s / m))
-                        .collect();
-                    slowest.sort_by(f64::total_cmp);
-                    slowest.dedup();
-                    candidates += slowest.len() as u64;
-                    let mut best = f64::INFINITY;
-                    // No limit below an even share of the fastest can hold a plan: begin where the bottleneck is least.
-                    let within = |limit: f64| {
-                        let value = move |s: usize, c: super::chain::StageTime| {
-                            let time = with_send(s, c.step_s + c.sync_s / m);
-                            (time <= limit).then_some(time)
-                        };
-                        best_cut(&chain, &tables, (devices / dp) as usize, &value, &|a, b| a + b)
+                let tables: Vec<_> = (0..stages).map(|s| chain.table(s, stages)).collect();
+                let m = f64::from(chain.micro_batches);
+                let with_send = |s: usize, step: f64| step + if s + 1 < stages { chain.send_s } else { 0.0 };
+                let mut slowest: Vec<f64> = tables
+                    .iter()
+                    .enumerate()
+                    .flat_map(|(s, t)| t.iter().flatten().flatten().flatten().map(move |c| (s, c)))
+                    .map(|(s, c)| with_send(s, c.step_s + c.sync_s / m))
+                    .collect();
+                slowest.sort_by(f64::total_cmp);
+                slowest.dedup();
+                candidates += slowest.len() as u64;
+                let mut best = f64::INFINITY;
+                // No limit below an even share of the fastest can hold a plan: begin where the bottleneck is least.
+                let within = |limit: f64| {
+                    let value = move |s: usize, c: super::chain::StageTime| {
+                        let time = with_send(s, c.step_s + c.sync_s / m);
+                        (time <= limit).then_some(time)
                     };
-                    let (mut low, mut high) = (0, slowest.len());
-                    while low < high {
-                        let middle = low + (high - low) / 2;
-                        if within(slowest[middle]).is_some() { high = middle } else { low = middle + 1 }
+                    best_cut(&chain, &tables, chain.width(), &value, &|a, b| a + b)
+                };
+                let (mut low, mut high) = (0, slowest.len());
+                while low < high {
+                    let middle = low + (high - low) / 2;
+                    if within(slowest[middle]).is_some() { high = middle } else { low = middle + 1 }
+                }
+                let rest = &slowest[low.min(slowest.len())..];
+                for i in 0..LIMITS.min(rest.len()) {
+                    // Close together at first, where it matters.
+                    let limit = rest[i * i * (rest.len() - 1) / (LIMITS * LIMITS)];
+                    if (m - 1.0) * limit >= best {
+                        break;
                     }
-                    let rest = &slowest[low.min(slowest.len())..];
-                    for i in 0..LIMITS.min(rest.len()) {
-                        // Close together at first, where it matters.
-                        let limit = rest[i * i * (rest.len() - 1) / (LIMITS * LIMITS)];
-                        if (m - 1.0) * limit >= best {
-                            break;
-                        }
-                        let Some(cut) = within(limit) else { continue };
-                        let time = cut.value + (m - 1.0) * limit;
-                        if time < best {
-                            best = time;
-                            let plan = staged(&view, micro_batch, &cut.tps, dp, &cut.cuts);
-                            found.extend(plan.map(|plan| Entrant { plan, own_estimate_s: Some(time) }));
-                        }
+                    let Some(cut) = within(limit) else { continue };
+                    let time = cut.value + (m - 1.0) * limit;
+                    if time < best {
+                        best = time;
+                        let plan = staged(&view, chain.micro_batch, &cut.tps, chain.dp, &cut.cuts);
+                        found.extend(plan.map(|plan| Entrant { plan, own_estimate_s: Some(time) }));
                     }
                 }
             }

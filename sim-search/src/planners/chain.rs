@@ -7,6 +7,9 @@ use std::rc::Rc;
 /// Clusters at most.
 const CLUSTERS: usize = 24;
 
+/// Devices of one pipeline at most.
+const MOST_DEVICES: u32 = 64;
+
 /// A chain of layers that planners cut, for one micro-batch and data parallelism.
 pub(crate) struct Chain<'a, 'b> {
     pub(crate) view: &'a View<'b>,
@@ -34,6 +37,25 @@ pub(crate) struct StageTime {
 }
 
 impl<'a, 'b> Chain<'a, 'b> {
+    /// The chains of every data parallelism and micro-batch over all devices, pipelines of [`MOST_DEVICES`] at most.
+    pub(crate) fn all(view: &'a View<'b>) -> impl Iterator<Item = Self> {
+        let devices = view.devices().len() as u32;
+        let degrees =
+            (1..=devices).filter(move |dp| devices.is_multiple_of(*dp) && devices / dp <= MOST_DEVICES);
+        degrees
+            .flat_map(move |dp| view.micro_batches().into_iter().filter_map(move |b| Self::new(view, b, dp)))
+    }
+
+    /// Devices of a pipeline.
+    pub(crate) fn width(&self) -> usize {
+        self.view.devices().len() / self.dp as usize
+    }
+
+    /// Numbers of stages that it may be cut into.
+    pub(crate) fn depths(&self) -> std::ops::RangeInclusive<usize> {
+        1..=(self.view.scenario.search.max_stages as usize).min(self.borders.len() - 1)
+    }
+
     pub(crate) fn new(view: &'a View<'b>, micro_batch: u32, dp: u32) -> Option<Self> {
         let total = view.micro_batch_count(micro_batch);
         if dp == 0 || total < dp {

@@ -8,9 +8,6 @@ use sim_models::scenario::Scenario;
 /// See the head of this file.
 pub struct Piper;
 
-/// Devices of one pipeline at most.
-const MOST_DEVICES: u32 = 64;
-
 impl Planner for Piper {
     fn about(&self) -> About {
         About {
@@ -29,31 +26,27 @@ impl Planner for Piper {
         go_on: &mut GoOn<'_>,
     ) -> Result<Proposal, NoProposal> {
         let view = View::new(scenario, limits.at);
-        let devices = view.devices().len() as u32;
         let (mut found, mut candidates) = (Vec::new(), 0);
-        for dp in (1..=devices).filter(|dp| devices.is_multiple_of(*dp) && devices / dp <= MOST_DEVICES) {
-            for micro_batch in view.micro_batches() {
-                let Some(chain) = Chain::new(&view, micro_batch, dp) else { continue };
-                for stages in 1..=(scenario.search.max_stages as usize).min(chain.borders.len() - 1) {
-                    if !go_on() {
-                        return ranked(found, candidates, "out of time");
-                    }
-                    candidates += 1;
-                    let tables: Vec<_> = (0..stages).map(|s| chain.table(s, stages)).collect();
-                    let m = f64::from(chain.micro_batches);
-                    // Each boundary is crossed down and up.
-                    let load = |s: usize, c: super::chain::StageTime| {
-                        let hops = f64::from(u8::from(s > 0)) + f64::from(u8::from(s + 1 < stages));
-                        Some(c.step_s + 2.0 * hops * chain.send_s + c.sync_s / m)
-                    };
-                    let joined = |a: f64, b: f64| a.max(b);
-                    let cut = best_cut(&chain, &tables, (devices / dp) as usize, &load, &joined);
-                    let Some(cut) = cut else { continue };
-                    let plan = staged(&view, micro_batch, &cut.tps, dp, &cut.cuts);
-                    // Its objective is the steady state: so many samples at that pace.
-                    let time = cut.value * m;
-                    found.extend(plan.map(|plan| Entrant { plan, own_estimate_s: Some(time) }));
+        for chain in Chain::all(&view) {
+            for stages in chain.depths() {
+                if !go_on() {
+                    return ranked(found, candidates, "out of time");
                 }
+                candidates += 1;
+                let tables: Vec<_> = (0..stages).map(|s| chain.table(s, stages)).collect();
+                let m = f64::from(chain.micro_batches);
+                // Each boundary is crossed down and up.
+                let load = |s: usize, c: super::chain::StageTime| {
+                    let hops = f64::from(u8::from(s > 0)) + f64::from(u8::from(s + 1 < stages));
+                    Some(c.step_s + 2.0 * hops * chain.send_s + c.sync_s / m)
+                };
+                let joined = |a: f64, b: f64| a.max(b);
+                let cut = best_cut(&chain, &tables, chain.width(), &load, &joined);
+                let Some(cut) = cut else { continue };
+                let plan = staged(&view, chain.micro_batch, &cut.tps, chain.dp, &cut.cuts);
+                // Its objective is the steady state: so many samples at that pace.
+                let time = cut.value * m;
+                found.extend(plan.map(|plan| Entrant { plan, own_estimate_s: Some(time) }));
             }
         }
         ranked(found, candidates, "no stages fit the memory of the smallest GPU")
