@@ -224,7 +224,7 @@ table! {
         iteration_overhead: optional Time = "\"20 ms\"",
         /// What it adds to each transfer between stages; nothing when missing.
         transfer_overhead: optional Time = "\"50 us\"",
-        /// By how much compute slows down while gradients or parameters move beside it: 0.1 is a tenth; nothing when missing.
+        /// By how much compute slows down for as long as gradients or parameters move beside it: 0.1 is a tenth; nothing when missing.
         overlap_slowdown: optional Factor = "0.1",
     }
 }
@@ -606,6 +606,8 @@ table! {
         gradient_bucket: optional SomeSize = "\"40 MiB\"",
         /// Whether gradients are sent while the last backward passes run.
         overlap_gradients: optional bool = "true",
+        /// Whether ZeRO 1 and 2 then gather parameters after the step, with nothing beside it.
+        gather_after_step: optional bool = "true",
         /// Groups of alike pipelines.
         pipelines: required Vec<At<PipelineTable>> = "[{ micro_batches = 8, stages = [] }]",
     }

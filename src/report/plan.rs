@@ -97,6 +97,7 @@ pub(crate) fn ways(plan: &Plan) -> Vec<String> {
         (plan.overlap_p2p, "transfers beside compute"),
         (plan.overlap_tp, "layers' own communication beside compute"),
         (plan.overlap_gradients, "gradients beside the last backward passes"),
+        (plan.gather_after_step, "parameters gathered after the step"),
     ];
     list.extend(flags.iter().filter(|(on, _)| *on).map(|(_, words)| words.to_string()));
     list

@@ -52,6 +52,7 @@ fn plan(t: &PlanTable) -> Option<Plan> {
         gradient_sync: t.gradient_sync.as_ref().map_or(GradientSync::default(), |s| s.value),
         gradient_bucket: t.gradient_bucket.as_ref().map(|b| b.value.0),
         overlap_gradients: t.overlap_gradients.as_ref().is_some_and(|o| o.value),
+        gather_after_step: t.gather_after_step.as_ref().is_some_and(|g| g.value),
         pipelines: t.pipelines.as_ref()?.value.iter().map(pipeline).collect::<Option<_>>()?,
     })
 }

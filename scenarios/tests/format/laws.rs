@@ -166,6 +166,7 @@ fn plan() -> impl Strategy<Value = Plan> {
             sequence_parallel: flags[1],
             overlap_tp: flags[2],
             overlap_gradients: flags[3],
+            gather_after_step: flags[0] && flags[3],
             zero,
             gradient_bucket,
             pipelines,

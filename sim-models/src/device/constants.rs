@@ -96,6 +96,16 @@ const MATMUL: &[(&[&str], f64, f64, f64)] = &[
     (&["B200", "B300", "GB200", "GB300"], 0.50, 0.55, 0.88),
 ];
 
+/// Clock under products that a GPU's power allows, over that of the GPU of its kind that was measured: the B200 with its 1,000 W.
+/// A third of the power is taken to go elsewhere, the rest with the cube of the clock.
+fn clock_by_power(gpu: &Gpu) -> f64 {
+    const MEASURED_W: f64 = 1000.0;
+    match gpu.power_w.filter(|_| gpu.architecture == "blackwell") {
+        Some(power) => libm::cbrt(((power / MEASURED_W - 1.0 / 3.0) * 1.5).max(0.1)),
+        None => 1.0,
+    }
+}
+
 impl DeviceConstants {
     /// What is known of a GPU without measuring it: its own kind's where that was measured, its architecture's flash
     /// attention, and for the rest the default.
@@ -104,6 +114,7 @@ impl DeviceConstants {
         if let Some(&(_, half, tf32, plain)) =
             MATMUL.iter().find(|(names, ..)| names.contains(&gpu.name.as_str()))
         {
+            let half = half * clock_by_power(gpu);
             (c.matmul, c.matmul_tf32, c.matmul_fp32, c.spread) = (half, tf32, plain, 0.12);
             // Fewer bits ask more of the power and of the memory: assumed, no table of them is at hand.
             (c.matmul_fp8, c.matmul_fp4) = (0.94 * half, 0.76 * half);
@@ -114,6 +125,9 @@ impl DeviceConstants {
             "volta" | "turing" | "pascal" => (0.3, 0.25),
             "ampere" | "ada" => (0.58, 0.49),
             "hopper" => (0.36, 0.30),
+            // Blackwell Ultra computes exponentials, which bind the kernel, twice as fast: "up to 2x" (NVIDIA, Inside NVIDIA
+            // Blackwell Ultra, 2025); half of the gain is taken.
+            "blackwell" if gpu.name.ends_with("B300") => (0.72, 0.60),
             "blackwell" => (0.48, 0.40),
             _ => (c.flash_forward, c.flash_backward),
         };
@@ -212,6 +226,9 @@ pub struct FrameworkConstants {
     /// Longest sequence that the fused softmax takes; beyond, and where sequences x heads on a rank are no multiple of four,
     /// attention is eager (Megatron-LM, megatron/model/fused_softmax.py).
     pub fused_longest: u64,
+    /// Bytes a parameter that a kernel of its own moves in each micro-batch to add a weight's gradient to those before it; 0
+    /// where the product does so itself.
+    pub accumulate_bytes: f64,
     /// Bytes that the optimizer moves a parameter.
     pub optimizer_bytes: f64,
     /// Bandwidth that kernels of a kind reach, relative to the device's `stream`.
@@ -320,6 +337,7 @@ impl Default for FrameworkConstants {
             sync_s: 0.0,
             sync_node_s: 0.0,
             fused_longest: 2048,
+            accumulate_bytes: 0.0,
             // Adam, fused: reads parameter, gradient and two moments, writes all but the gradient, 32 bits each.
             optimizer_bytes: 28.0,
             kernels: KernelShares::default(),

@@ -225,11 +225,24 @@ pub(super) fn operators_by(
             (list.syncs, list.sync_bytes) = (1, stream_bytes);
         }
     }
+    if framework.accumulate_bytes > 0.0 && q.shape.kind != LayerKind::Embedding {
+        let bytes = framework.accumulate_bytes * weights(&list.backward);
+        list.backward.push(memory(Stream::Add, bytes));
+    }
     list.update.push(memory(Stream::Optimizer, framework.optimizer_bytes * q.shape.parameters as f64));
     if tp == 1 {
         list.syncs = 0;
     }
     list
+}
+
+/// Parameters that the products of a backward pass make gradients of.
+fn weights(backward: &[Kernel]) -> f64 {
+    let made = |(op, _): &Kernel| match *op {
+        Operator::Gemm { batch, m, n, accumulate: true, .. } => batch as f64 * m as f64 * n as f64,
+        _ => 0.0,
+    };
+    backward.iter().map(made).sum()
 }
 
 /// Width of what a token's MLP computes, its experts and what it shares together.

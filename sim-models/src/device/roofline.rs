@@ -90,8 +90,8 @@ impl Roofline {
                 let sizes = [batch, m, n, k].map(|s| s as f64);
                 // Bytes of a result that go to memory; those of small products side by side stay in the cache.
                 let stored = match (batch, accumulate) {
-                    (0 | 1, true) => 8.0,
-                    (0 | 1, false) => format.bytes().max(2.0),
+                    (0 | 1, true) if self.framework.accumulate_bytes == 0.0 => 8.0,
+                    (0 | 1, _) => format.bytes().max(2.0),
                     _ => 0.0,
                 };
                 if aligned < 1.0 && batch > 1 && format != Format::Fp32 {

@@ -221,6 +221,22 @@ fn a_blocks_arithmetic_is_the_textbooks() {
     assert_eq!(flop(&split), flop(&dense) / 4.0);
 }
 
+/// Where products do not add to earlier gradients themselves, a kernel moves so many bytes for each of a block's weights.
+#[test]
+fn gradients_are_added_up() {
+    let q = LayerQuery::of(&opt(), 1, 1, 2, Format::Bf16);
+    let moved = |accumulate_bytes: f64| -> f64 {
+        let ops = layer::operators(&q, &FrameworkConstants { accumulate_bytes, ..Default::default() });
+        let memory = |(op, _): &(Operator, Format)| match op {
+            Operator::Memory { bytes, .. } => *bytes,
+            _ => 0.0,
+        };
+        ops.backward.iter().map(memory).sum()
+    };
+    let weights = (4 * 1024 * 1024 + 2 * 1024 * 4096) as f64 / 2.0;
+    assert_eq!(moved(6.0) - moved(0.0), 6.0 * weights);
+}
+
 /// A card nobody measured: its datasheet, a model, times with their uncertainty.
 #[test]
 fn a_gpu_from_its_datasheet_alone() {

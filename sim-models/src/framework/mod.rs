@@ -31,6 +31,8 @@ pub struct Habits {
     pub overlap_p2p: bool,
     /// Gradients and parameters move beside compute.
     pub overlap_gradients: bool,
+    /// ... but for parameters, which ZeRO 1 gathers after the step, with nothing beside it.
+    pub gather_after_step: bool,
     /// What replicas share out: ZeRO's stage.
     pub zero: u8,
     /// Pieces that gradients are sent in, MiB; 0 for all at once.
@@ -41,6 +43,8 @@ pub struct Habits {
     pub recompute: Recompute,
     /// Models are of Llama's kind (gated MLP, no biases, a head of their own) where nothing else is known of them.
     pub llama: bool,
+    /// Of these, those with an MLP narrower than this have one matrix for embedding and head.
+    pub tied_below: u64,
     /// Vocabulary where the run does not give one.
     pub vocab: u64,
     /// What that is padded to, for each tensor-parallel rank: [`crate::workload::Model::vocab_step`].
@@ -60,11 +64,13 @@ impl Default for Habits {
             overlap_tp: false,
             overlap_p2p: false,
             overlap_gradients: false,
+            gather_after_step: false,
             zero: 0,
             bucket_mib: 0,
             gradient_bytes: 2,
             recompute: Recompute::None,
             llama: false,
+            tied_below: 0,
             vocab: 51_200,
             vocab_step: 128,
             cut_by_cost: false,

@@ -31,7 +31,15 @@ impl<'a> Times<'a> {
 impl Lowering {
     pub(super) fn passes(&mut self, c: &Context<'_>, pieces: &Pieces) {
         let split_weights = c.plan.schedule == Schedule::ZeroBubble;
-        let slow = 1.0 + c.scenario.training.overheads.slowdown;
+        let slow = c.scenario.training.overheads.slowdown;
+        let beside_s = if slow > 0.0 { pieces.beside_s(c) } else { Vec::new() };
+        // Compute is slower for as long as something moves beside it.
+        let slowed = |time: SimDuration, rank: usize, kind: PassKind, layers: LayerRange| {
+            let piece = if slow > 0.0 { pieces.piece(c, rank, layers) } else { None };
+            let beside = piece.map_or(0.0, |p| beside_s[p][usize::from(kind != PassKind::Forward)]);
+            let whole = time.as_secs_f64();
+            SimDuration::from_secs_f64(whole + slow * if beside < whole { beside } else { whole })
+        };
         for class in &c.folding.classes {
             let pipeline = &c.layout.pipelines[class.pipeline];
             let orders = self.orders(c.layout.shape(c.plan, pipeline));
@@ -51,7 +59,7 @@ impl Lowering {
                         }
                         for range in layers {
                             let time = times.rank.pass(pass.kind, range, times.split_weights);
-                            let time = SimDuration::from_secs_f64(time.as_secs_f64() * slow).unwrap_or(time);
+                            let time = slowed(time, r, pass.kind, range).unwrap_or(time);
                             self.part(&ways, time, &rank.pass_sent(pass.kind, range, split_weights), stream);
                         }
                     } else {

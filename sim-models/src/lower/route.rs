@@ -29,6 +29,11 @@ impl Route {
         Transfer { bytes: self.bytes.0, latency: self.latency, cap, uses: &self.uses }
     }
 
+    /// How long it takes with nothing else on its links, s.
+    pub(super) fn alone_s(&self) -> f64 {
+        self.latency.as_secs_f64() + self.bytes.0 as f64 / self.cap
+    }
+
     /// Bytes of the activity, all parts.
     pub(super) fn bytes(&self) -> Bytes {
         self.bytes.times(self.parts.into())

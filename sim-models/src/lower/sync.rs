@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   zero 0     ... B B |all-reduce| update              or reduce-scatter and all-gather of the gradients
-//!   zero 1     ... B B |reduce-scatter| update |all-gather|     overlapped: the gather beside the next first forward passes
+//!   zero 1     ... B B |reduce-scatter| update |all-gather|     overlapped: the gather beside the next first forward passes,
+//!                                                               or after the step where the plan says so
 //!   zero 2     as 1, with a reduce-scatter after every backward pass
 //!   zero 3     parameters of a piece gathered before each of its passes, the piece after it meanwhile; freed after it
 //! ```
@@ -51,12 +52,22 @@ enum Cut {
 impl Cut {
     fn of(plan: &Plan) -> Cut {
         let weights = plan.schedule == Schedule::ZeroBubble;
+        let gathers = plan.overlap_gradients && !plan.gather_after_step;
         match (plan.zero, plan.overlap_gradients) {
             (3, _) => Cut::All,
-            (2, gathers) => Cut::Backward { gathers },
-            (zero, true) => Cut::Ends { gathers: zero > 0, weights },
+            (2, _) => Cut::Backward { gathers },
+            (zero, true) => Cut::Ends { gathers: zero > 0 && gathers, weights },
             (_, false) => Cut::None,
         }
+    }
+}
+
+/// How replicas make the gradients of a piece equal.
+fn gradients(plan: &Plan) -> &'static [SyncKind] {
+    match (plan.zero, plan.gradient_sync) {
+        (0, GradientSync::AllReduce) => &[SyncKind::AllReduce],
+        (0, GradientSync::ReduceScatter) => &[SyncKind::ReduceScatter, SyncKind::AllGather],
+        _ => &[SyncKind::ReduceScatter],
     }
 }
 
@@ -100,6 +111,31 @@ impl Pieces {
                 (pass.kind == makes && is_last(orders, pass)) || gathers(g)
             }
         }
+    }
+
+    /// Of each piece, how long the collectives that run beside a forward and beside another pass over its layers take alone, s.
+    pub(super) fn beside_s(&self, c: &Context<'_>) -> Vec<[f64; 2]> {
+        let gathers: &[SyncKind] = &[SyncKind::AllGather];
+        let [forward, other] = match self.cut {
+            Cut::None => [&[][..]; 2],
+            Cut::All => [gathers, &[SyncKind::AllGather, SyncKind::ReduceScatter]],
+            Cut::Ends { .. } | Cut::Backward { .. } => [gathers, gradients(c.plan)],
+        };
+        let alone = |kinds: &[SyncKind], (group, layers): &(usize, LayerRange)| {
+            let rings = kinds.iter().flat_map(|kind| rings(c, *kind, *group, *layers));
+            rings.map(|ring| c.ring(&ring).alone_s()).sum::<f64>()
+        };
+        self.list.iter().map(|piece| [forward, other].map(|kinds| alone(kinds, piece))).collect()
+    }
+
+    /// The piece of some layers of a rank.
+    pub(super) fn piece(&self, c: &Context<'_>, rank: usize, layers: LayerRange) -> Option<usize> {
+        let holds = |(group, range): &(usize, LayerRange)| {
+            range.first <= layers.first
+                && layers.last <= range.last
+                && c.layout.syncs[*group].ranks.contains(&rank)
+        };
+        self.list.iter().position(holds)
     }
 
     /// A range of layers cut at the borders, in order.
@@ -158,12 +194,7 @@ impl Lowering {
                         }
                         _ => members.iter().map(|m| self.last_pass(*m)).collect(),
                     };
-                    let kinds: &[SyncKind] = match (c.plan.zero, c.plan.gradient_sync) {
-                        (0, GradientSync::AllReduce) => &[SyncKind::AllReduce],
-                        (0, GradientSync::ReduceScatter) => &[SyncKind::ReduceScatter, SyncKind::AllGather],
-                        _ => &[SyncKind::ReduceScatter],
-                    };
-                    for kind in kinds {
+                    for kind in gradients(c.plan) {
                         for task in self.share(c, *kind, *group, *layers, &members, &deps) {
                             members.iter().for_each(|m| self.wait(*m, task));
                         }

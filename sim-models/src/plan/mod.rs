@@ -150,6 +150,10 @@ pub struct Plan {
     /// Whether gradients are sent while the last backward passes run, and parameters gathered while the first forward passes do.
     #[serde(default, skip_serializing_if = "is_false")]
     pub overlap_gradients: bool,
+    /// ZeRO 1 and 2 with `overlap_gradients`: parameters are gathered after the step with nothing beside it, not while the first
+    /// forward passes run.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub gather_after_step: bool,
     /// Groups of alike pipelines.
     pub pipelines: Vec<PipelineGroup>,
 }

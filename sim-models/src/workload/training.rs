@@ -105,7 +105,7 @@ pub struct Overheads {
     pub iteration_s: f64,
     /// For each transfer between stages, s: synchronising sender and receiver.
     pub transfer_s: f64,
-    /// By how much compute slows down while gradients or parameters move beside it: 0.1 is a tenth.
+    /// By how much compute slows down for as long as gradients or parameters move beside it, alone on their links: 0.1 is a tenth.
     pub slowdown: f64,
 }
 

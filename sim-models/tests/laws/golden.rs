@@ -231,10 +231,28 @@ fn sharded_updates_by_hand() {
             Plan { gradient_bucket: Some(Bytes(1)), overlap_gradients: true, ..base.clone() },
             100 * MS + 2 * MS + 512_000_000 + 3 * MS,
         ),
+        // The scatter of layer 0 is felt, and all four gathers are.
+        (
+            "gathered after the step",
+            Plan {
+                zero: 1,
+                gradient_bucket: Some(Bytes(1)),
+                overlap_gradients: true,
+                gather_after_step: true,
+                ..base.clone()
+            },
+            100 * MS + MS + 256_000_000 + 1_500_000_000 + 4 * MS + 5_368_000_000,
+        ),
     ] {
         let time = simulate(&with_batch_of(s.clone(), &p), &p, &Options::default()).expect("a plan").time;
         assert_eq!(time, SimDuration::from_ps(want), "{what}");
     }
+    // Half slower beside communication: backward passes of 25, 15, 12 and 8 ms are longer by half of 2.52, 6.852, 6.852, 2.512.
+    let p = Plan { gradient_bucket: Some(Bytes(1)), overlap_gradients: true, ..base.clone() };
+    let mut slow = with_batch_of(s.clone(), &p);
+    slow.training.overheads.slowdown = 0.5;
+    let time = simulate(&slow, &p, &Options::default()).expect("a plan").time;
+    assert_eq!(time, SimDuration::from_ps(100 * MS + 9_368_000_000 + 2_512_000_000 + 3 * MS));
     // Parameters gathered layer by layer: the first gather is felt, the others come while passes run; gradients of layer 0
     // are scattered last.
     let p = Plan { zero: 3, ..base };

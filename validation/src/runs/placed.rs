@@ -182,6 +182,7 @@ impl Placed {
             zero: if pipelines.len() > 1 { degrees.zero.min(1) } else { degrees.zero },
             gradient_bucket: bucket,
             overlap_gradients: habits.overlap_gradients,
+            gather_after_step: habits.gather_after_step,
             pipelines,
             ..Plan::default()
         })

@@ -91,6 +91,7 @@ pub(super) fn model(row: &Row, framework: &Framework) -> Result<Model, Skip> {
         heads_near(hidden, tp, if hidden < SMALL { SMALL_HEAD_WIDTH } else { HEAD_WIDTH })
     });
     let blocks = layers as u32;
+    let named = known.is_some();
     let mut model = match known {
         Some(m) => Model { blocks, hidden, seq_len, vocab, ..m },
         None if is_llama(row, framework) => Model::llama(&row.model, blocks, hidden, heads, seq_len, vocab),
@@ -120,6 +121,9 @@ pub(super) fn model(row: &Row, framework: &Framework) -> Result<Model, Skip> {
         model.positions = seq_len;
     }
     experts(row, &mut model);
+    if !named {
+        model.tied_embeddings |= model.ffn_hidden < framework.habits.tied_below;
+    }
     Ok(model)
 }
 
