@@ -180,7 +180,7 @@ impl<'a> Tree<'a> {
         let pace = |most: u32, apart: Apart, known: Option<(u64, u64)>| {
             let alone = Setting::at_best(&self.rings, template, (self.frames[f].micro_batch, recipe), apart);
             let (bottleneck, slack) =
-                known.unwrap_or_else(|| (entry.cost.bottleneck(&alone).max(1), alone.slack()));
+                known.unwrap_or_else(|| (entry.cost.bottleneck(&alone).unwrap_or(1).max(1), alone.slack()));
             Pace { most, alone, bottleneck, slack }
         };
         let near = match self.frames[f].place {
@@ -212,7 +212,7 @@ impl<'a> Tree<'a> {
             let (template, place) = (&self.templates[choice.template], self.frames[frame].place);
             let pace = choice.pace(sharers.own);
             let around = pace.alone.sharing(&self.rings, &choice.cost, template, place, &sharers);
-            Arc::new(Timed::new(choice, pace, around))
+            Arc::new(Timed::new(choice, pace, around, self.micro_batches(frame)))
         };
         Arc::clone(known.entry(sharers).or_insert_with(new))
     }
@@ -379,10 +379,10 @@ impl<'a> Tree<'a> {
         }
         let paces: Vec<&Pace> = parts.iter().zip(counts).map(|(p, n)| self.choices[*p].pace(*n)).collect();
         let alone: Vec<&Setting> = paces.iter().map(|p| &p.alone).collect();
-        let place = self.frames[root.frame].place;
+        let (place, need) = (self.frames[root.frame].place, self.micro_batches(root.frame));
         let settings = beside::settings(&self.rings, place, &of, &alone);
         let new = |((p, pace), around): ((&usize, &&Pace), Setting)| {
-            Arc::new(Timed::new(&self.choices[*p], pace, around))
+            Arc::new(Timed::new(&self.choices[*p], pace, around, need))
         };
         parts.iter().zip(&paces).zip(settings).map(new).collect()
     }

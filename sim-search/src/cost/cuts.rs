@@ -22,17 +22,23 @@ pub struct TooMany;
 /// Beyond this no time is looked into: sums of such times are still numbers; 80 hours.
 const FAR: u64 = NEVER / 16;
 
+impl View {
+    pub(super) fn line<'c>(&'c self, cost: &'c TemplateCost) -> Line<'c> {
+        Line { cost, micro_batches: self.micro_batches, around: &self.around }
+    }
+}
+
 impl TemplateCost {
     /// No plan whose pipelines are cut alike, in any way that fits, is faster: the largest of the views. `None` when no cut
     /// fits, or none is within `limit`.
     pub fn bound(&self, views: &[View], limit: u64) -> Option<u64> {
         let mut bound = 0;
         for view in views {
-            let line = Line { cost: self, view };
+            let line = view.line(self);
             let least = if limit < FAR {
                 Within::new(line, limit).least()
             } else {
-                self.unlimited(line)?.least().min(FAR)
+                self.unlimited(line, &self.even(line)?).least().min(FAR)
             };
             if least > limit || least >= NEVER {
                 return None;
@@ -45,8 +51,8 @@ impl TemplateCost {
     /// No fewer micro-batches, up to `most`, than one pipeline in these surroundings can run within `time`.
     pub fn most_within(&self, around: &Setting, time: u64, most: u32) -> u32 {
         let can = |micro_batches| {
-            let view = View { micro_batches, around: around.clone() };
-            self.bound(std::slice::from_ref(&view), time).is_some()
+            let least = Within::new(Line { cost: self, micro_batches, around }, time.min(FAR)).least();
+            least <= time && least < NEVER
         };
         let (mut low, mut high) = (0, most + 1);
         while low + 1 < high {
@@ -59,34 +65,37 @@ impl TemplateCost {
     /// The partition with the least bound of the first view, that has the most micro-batches: borders of the stages, first 0,
     /// last the number of layers.
     pub fn partition(&self, views: &[View]) -> Option<Vec<usize>> {
-        let tables = self.unlimited(Line { cost: self, view: &views[0] })?;
+        let line = views[0].line(self);
+        let tables = self.unlimited(line, &self.even(line)?);
         (tables.least() < NEVER).then(|| tables.borders())
     }
 
-    /// The same of one view, without a limit.
-    pub fn time(&self, view: &View) -> Option<u64> {
-        Some(self.unlimited(Line { cost: self, view })?.least().min(FAR))
+    /// No plan with such a pipeline is faster; `even`: some cut of it that fits, the better the nearer.
+    pub(crate) fn time(&self, around: &Setting, micro_batches: u32, even: &[usize]) -> u64 {
+        self.unlimited(Line { cost: self, micro_batches, around }, even).least().min(FAR)
     }
 
-    /// The tables in a window that holds the best cut; `None` when none fits.
-    fn unlimited<'c>(&'c self, line: Line<'c>) -> Option<Within<'c>> {
-        let n = u64::from(line.view.micro_batches);
-        let first = n.saturating_mul(self.pace().saturating_add(line.view.around.slack() / 2));
-        let mut window = first.saturating_add(first / 7).min(FAR);
-        loop {
-            let tables = Within::new(line, window);
-            match tables.least() {
-                // No cut outside of the window takes less.
-                least if least <= window || (window >= FAR && least < NEVER) => return Some(tables),
-                least if least < FAR => window = least,
-                _ if window < FAR => window = window.saturating_add(window / 2).min(FAR),
-                // It fits, but takes for ever.
-                _ => {
-                    return (self.least_excess(line.view.micro_batches, line.view.around.replicas()) <= 0)
-                        .then_some(tables);
-                }
-            }
-        }
+    /// The bound of that cut alone.
+    pub(crate) fn time_of(&self, around: &Setting, micro_batches: u32, even: &[usize]) -> u64 {
+        Line { cost: self, micro_batches, around }.window(even)
+    }
+
+    /// The cut that fits whose slowest stage is fastest; `None` when none fits.
+    pub(crate) fn even_cut(&self, around: &Setting, micro_batches: u32) -> Option<Vec<usize>> {
+        self.even(Line { cost: self, micro_batches, around })
+    }
+
+    fn even(&self, line: Line<'_>) -> Option<Vec<usize>> {
+        let in_flight: Vec<u32> =
+            (0..self.stages.len()).map(|s| self.in_flight(s, line.micro_batches)).collect();
+        let fitting = |s: usize, first| self.stages[s].fitting(first, in_flight[s], line.around.replicas());
+        self.balanced(line.around, fitting)
+    }
+
+    /// The tables in a window that holds the best cut and this one.
+    fn unlimited<'c>(&'c self, line: Line<'c>, even: &[usize]) -> Within<'c> {
+        // A cut outside of the window takes longer than it, and thus than this one.
+        Within::new(line, line.window(even))
     }
 
     /// Every cut that fits and whose bound is at most `limit`, in the order of its borders.
@@ -94,13 +103,22 @@ impl TemplateCost {
     /// # Errors
     /// [`TooMany`] when there are more than `most`.
     pub fn cuts(&self, views: &[View], limit: u64, most: usize) -> Result<Vec<Cut>, TooMany> {
-        let lines = views.iter().map(|view| Line { cost: self, view });
+        let lines = views.iter().map(|view| view.line(self));
         let tables: Vec<Within<'_>> = lines.map(|line| Within::new(line, limit.min(FAR))).collect();
         let mut walk = Walk { cost: self, views, tables: &tables, limit, most, list: Vec::new() };
         if tables.iter().all(|t| t.least() <= limit && t.least() < NEVER) {
             walk.from(&mut vec![0], &vec![Before::START; views.len()])?;
         }
         Ok(walk.list)
+    }
+}
+
+impl Line<'_> {
+    /// The bound of a cut, or [`FAR`] where it takes for ever.
+    fn window(&self, borders: &[usize]) -> u64 {
+        let all_steps =
+            u64::from(self.micro_batches).saturating_mul(self.cost.longest_step(borders, self.around));
+        if all_steps < FAR { self.end_of_cut(borders).min(FAR) } else { FAR }
     }
 }
 
@@ -118,7 +136,7 @@ impl Walk<'_> {
     fn from(&mut self, borders: &mut Vec<usize>, before: &[Before]) -> Result<(), TooMany> {
         let (s, first) = (borders.len() - 1, borders[borders.len() - 1]);
         if s == self.cost.stages.len() {
-            let of = |view| Line { cost: self.cost, view }.of_cut(borders).1;
+            let of = |view: &View| view.line(self.cost).end_of_cut(borders);
             let bound = self.views.iter().map(of).max().unwrap_or(0);
             if bound <= self.limit {
                 if self.list.len() >= self.most {

@@ -5,7 +5,6 @@ use super::beside::{self, PartOf};
 use super::cuts::{Cut, View};
 use super::rings::{Hop, OneOf, Rings};
 use super::setting::Shared;
-use super::within::Line;
 use super::{Setting, TemplateCost, floor_ps, lower};
 use crate::place::{self, Part, Place};
 use crate::rules::Rule;
@@ -150,7 +149,7 @@ impl<'t> Placed<'t> {
     pub fn value(&self, inner: &[u32]) -> u64 {
         let borders = self.borders(inner);
         let of = |(p, borders): (&PlacedPart<'_>, &Vec<usize>)| {
-            let of_view = |view| Line { cost: p.of.cost, view }.of_cut(borders).1;
+            let of_view = |view: &View| view.line(p.of.cost).end_of_cut(borders);
             p.views.iter().map(of_view).max().unwrap_or(0)
         };
         self.parts.iter().zip(&borders).map(of).max().unwrap_or(0)
@@ -213,10 +212,11 @@ impl<'t> Placed<'t> {
         let (mut most, mut released) = (0u64, vec![(0u64, 0u64); rings.len()]);
         for (p, borders) in self.parts.iter().zip(&borders) {
             let cost = &p.of.cost;
-            let of_view = |view| Line { cost, view }.of_cut(borders).0;
+            let of_view = |view: &View| view.line(cost).stages_of(borders);
             let of_views: Vec<_> = p.views.iter().map(of_view).collect();
+            let last = cost.stages.len() - 1;
             for (s, stage) in borders.windows(2).enumerate() {
-                let end = of_views.iter().map(|stages| stages[s].done).max().unwrap_or(0);
+                let end = of_views.iter().map(|stages| stages[last - s].done).max().unwrap_or(0);
                 let replicas = p.views[0].around.replicas();
                 let mut after = cost.stages[s].update(stage[0], stage[1], replicas);
                 for ((layer, time, crosses), released) in rings.iter().zip(&mut released) {

@@ -4,7 +4,7 @@ use super::stage::{Position, StageCost, Tables};
 use super::{NEVER, Setting};
 use crate::space::{Recipe, Template};
 use sim_models::plan::Schedule;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// Why a template has no costs: its layers have no times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +25,6 @@ pub struct TemplateCost {
     gradients: Vec<u64>,
     /// The least optimizer step of any stage.
     pub least_update: u64,
-    /// The least step of the slowest stage, transfers and memory aside.
-    pace: OnceLock<u64>,
 }
 
 impl TemplateCost {
@@ -50,8 +48,8 @@ impl TemplateCost {
         let least_update = updates.min().unwrap_or(0);
         let training = &tables.scenario().training;
         let gathered = training.precision.activation_bytes() as f64 / training.gradient_bytes.max(1) as f64;
-        let (recipe, pace) = (tables.recipe(), OnceLock::new());
-        Ok(TemplateCost { stages, layers, recipe, gathered, gradients, least_update, pace })
+        let recipe = tables.recipe();
+        Ok(TemplateCost { stages, layers, recipe, gathered, gradients, least_update })
     }
 
     /// The least bytes of gradients of layers that several stages hold between them.
@@ -81,42 +79,67 @@ impl TemplateCost {
         self.stages[s].work(first, end) + down + up
     }
 
-    /// No less than this is the step time of the slowest stage of any contiguous partition, memory aside.
-    pub fn bottleneck(&self, around: &Setting) -> u64 {
-        let held = |s: usize| around.holds(s).0 + around.holds(s).1;
-        self.least_step(&held)
+    /// No less than this is the step time of the slowest stage of any contiguous partition that fits with one micro-batch in
+    /// flight; `None` when none does.
+    pub fn bottleneck(&self, around: &Setting) -> Option<u64> {
+        let borders = self.balanced(around, |s, first| self.stages[s].fitting(first, 1, u64::MAX))?;
+        Some(self.longest_step(&borders, around))
     }
 
-    /// The same, transfers aside.
-    pub fn pace(&self) -> u64 {
-        *self.pace.get_or_init(|| self.least_step(&|_| 0))
+    /// The step time of the slowest stage of a partition.
+    pub(super) fn longest_step(&self, borders: &[usize], around: &Setting) -> u64 {
+        borders.windows(2).enumerate().map(|(s, b)| self.step(s, b[0], b[1], around)).max().unwrap_or(0)
     }
 
-    /// The least step of the slowest stage where each but the layers' work takes `held`: of partitions that may leave stages
-    /// empty, or of the stage that is slowest with one layer.
-    fn least_step(&self, held: &dyn Fn(usize) -> u64) -> u64 {
-        let layers = self.layers;
-        // By border: the least that the stages so far take for the layers before it. It grows with the border.
-        let mut best = vec![NEVER; layers + 1];
+    /// The contiguous partition whose slowest stage is fastest, among those where each stage's layers end no later than `last`
+    /// says for the first of them, which grows with it: borders, first 0, last the number of layers. `None` when there is none.
+    pub(super) fn balanced(
+        &self,
+        around: &Setting,
+        last: impl Fn(usize, usize) -> usize,
+    ) -> Option<Vec<usize>> {
+        const NONE: u64 = u64::MAX;
+        let (layers, stages) = (self.layers, self.stages.len());
+        if stages > layers {
+            return None;
+        }
+        // By border: the least that the stages so far take for the layers before it. Where it is known it grows with the border:
+        // without its last layers a cut takes no longer.
+        let mut best = vec![NONE; layers + 1];
         best[0] = 0;
-        let mut next = best.clone();
-        let mut slowest = 0;
-        for (s, stage) in self.stages.iter().enumerate() {
-            let held = held(s);
-            let one = |l: usize| stage.work(l, l + 1);
-            slowest = slowest.max(held + (0..layers).map(one).min().unwrap_or(0));
-            // The first border from which this stage takes no longer than those before it.
-            let mut first = 0;
-            for (end, next) in next.iter_mut().enumerate() {
-                while first < end && best[first] < stage.work(first, end) + held {
+        let mut from = vec![0u32; stages * (layers + 1)];
+        for s in 0..stages {
+            let mut next = vec![NONE; layers + 1];
+            let mut first = s;
+            for end in s + 1..=layers - (stages - 1 - s) {
+                // From the first border on from which the stage fits and takes no longer than those before it.
+                while first + 1 < end && (last(s, first) < end || best[first] < self.step(s, first, end, around)) {
                     first += 1;
                 }
-                let before = first.checked_sub(1).map_or(NEVER, |b| stage.work(b, end) + held);
-                *next = best[first].min(before);
+                let mut with = |first: usize| {
+                    if first >= s && last(s, first) >= end && best[first] < NONE {
+                        let value = best[first].max(self.step(s, first, end, around)).min(NEVER);
+                        if value < next[end] {
+                            next[end] = value;
+                            from[s * (layers + 1) + end] = first as u32;
+                        }
+                    }
+                };
+                with(first);
+                if let Some(before) = first.checked_sub(1) {
+                    with(before);
+                }
             }
-            std::mem::swap(&mut best, &mut next);
+            best = next;
         }
-        best[layers].max(slowest)
+        if best[layers] == NONE {
+            return None;
+        }
+        let mut borders = vec![layers; stages + 1];
+        for s in (0..stages).rev() {
+            borders[s] = from[s * (layers + 1) + borders[s + 1]] as usize;
+        }
+        Some(borders)
     }
 
     /// The least, over every contiguous partition, of the largest excess of memory, with that many micro-batches to run in a plan

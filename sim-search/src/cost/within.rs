@@ -1,9 +1,8 @@
 //! What a pipeline takes at least: of one cut of its layers, stage by stage, and over every cut, by passes over (stage,
 //! border) from the first layer down and from the last layer back. docs/search.md says why each step is a bound.
 
-use super::cuts::View;
 use super::setting::Shared;
-use super::{NEVER, TemplateCost};
+use super::{NEVER, Setting, TemplateCost};
 use crate::space::Recipe;
 use sim_models::plan::Schedule;
 
@@ -19,6 +18,17 @@ struct Cell {
     next: u32,
     /// The last border after stage `s`: the layers fit, and alone they are within the window.
     last: u32,
+}
+
+impl Cell {
+    /// Of nothing that is known yet.
+    const NEVER: Cell = Cell {
+        before: Before { lead: NEVER, last: NEVER },
+        after: After { both: NEVER, forward: NEVER, done: NEVER, first_done: NEVER },
+        end: NEVER,
+        next: 0,
+        last: 0,
+    };
 }
 
 /// What the stages before one do to it, at least.
@@ -64,11 +74,13 @@ pub(super) struct Own {
     end: u64,
 }
 
-/// Pipelines of a template in a view.
+/// Alike pipelines of a template, and what surrounds them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line<'c> {
     pub(super) cost: &'c TemplateCost,
-    pub(super) view: &'c View,
+    /// Micro-batches of each. At least 1.
+    pub(super) micro_batches: u32,
+    pub(super) around: &'c Setting,
 }
 
 impl Line<'_> {
@@ -79,7 +91,7 @@ impl Line<'_> {
 
     /// The end of the last forward pass of stage `s`; `both`: both passes of a micro-batch through the stages after it.
     fn last_forward(&self, s: usize, first: usize, end: usize, before: Before, both: u64) -> u64 {
-        let (n, around) = (u64::from(self.view.micro_batches), &self.view.around);
+        let (n, around) = (u64::from(self.micro_batches), self.around);
         let stage = &self.cost.stages[s];
         let (f, b) = (stage.forward(first, end), stage.backward(first, end));
         let (down, up) = around.holds(s);
@@ -98,7 +110,7 @@ impl Line<'_> {
     /// When stage `s` has done its last pass by what is before it and the way down and back. See docs/search.md for why
     /// nothing is counted twice.
     fn passes(&self, s: usize, first: usize, end: usize, lead: u64, both: u64) -> u64 {
-        let (n, around) = (u64::from(self.view.micro_batches), &self.view.around);
+        let (n, around) = (u64::from(self.micro_batches), self.around);
         let stage = &self.cost.stages[s];
         let (f, b) = (stage.forward(first, end), stage.backward(first, end));
         let warm_up = self.cost.warm_up(s).min(n - 1);
@@ -120,7 +132,7 @@ impl Line<'_> {
 
     /// Stage `s` with the layers `first .. end`, between what comes before and after.
     fn own(&self, s: usize, first: usize, end: usize, before: Before, after: After) -> Own {
-        let (cost, around) = (self.cost, &self.view.around);
+        let (cost, around) = (self.cost, self.around);
         let stage = &cost.stages[s];
         let last = s + 1 == cost.stages.len();
         let b = stage.backward(first, end);
@@ -144,7 +156,7 @@ impl Line<'_> {
 
     /// The end of the iteration by stage `s`, whose last pass ends at `done`: gradients, optimizer step, parameters.
     fn synchronised(&self, s: usize, first: usize, end: usize, done: u64) -> u64 {
-        let (cost, around, n) = (self.cost, &self.view.around, u64::from(self.view.micro_batches));
+        let (cost, around, n) = (self.cost, self.around, u64::from(self.micro_batches));
         let (stage, recipe) = (&cost.stages[s], &cost.recipe);
         let own = around.ring(s).time(cost, stage, first, end);
         // Gradients of a last pass do not leave before it begins.
@@ -196,7 +208,7 @@ impl Line<'_> {
         }
         let whole = |l: &&Shared| l.stages.start == s && l.stages.end == stages;
         let time = |l: &Shared| first_done + self.over(l, first, cost.layers);
-        self.view.around.links().iter().filter(whole).map(time).max().unwrap_or(0)
+        self.around.links().iter().filter(whole).map(time).max().unwrap_or(0)
     }
 
     /// What stage `s` adds to what it and those after it do to the stage before.
@@ -204,37 +216,51 @@ impl Line<'_> {
         let stage = &self.cost.stages[s];
         let (f, b) = (stage.forward(first, end), stage.backward(first, end));
         let last = s + 1 == self.cost.stages.len();
-        let forward = f + if last { b } else { self.view.around.sends(s).0 + after.forward };
+        let forward = f + if last { b } else { self.around.sends(s).0 + after.forward };
         After { both: after.both + f + b, forward, done: own.done, first_done: own.first_done }
     }
 
-    /// The stages of one cut: borders from 0 to the number of layers. And the end of the iteration.
-    pub(super) fn of_cut(&self, borders: &[usize]) -> (Vec<Own>, u64) {
-        let (cost, stages) = (self.cost, self.cost.stages.len());
-        let mut both = vec![0; stages + 1];
-        for s in (0..stages).rev() {
-            both[s] = both[s + 1] + cost.stages[s].both(borders[s], borders[s + 1]);
-        }
-        let mut before = vec![Before::START];
-        for s in 0..stages {
-            before.push(self.pass_on(s, borders[s], borders[s + 1], before[s], both[s + 1]));
-        }
-        let mut after = After::NONE;
-        let (mut list, mut value) = (Vec::with_capacity(stages), 0);
-        for s in (0..stages).rev() {
-            let (first, end) = (borders[s], borders[s + 1]);
-            let own = self.own(s, first, end, before[s], after);
-            value = value.max(own.end).max(self.shared(s, first, own.first_done));
-            after = self.onto(s, first, end, &own, after);
-            list.push(own);
-        }
-        list.reverse();
-        (list, value)
+    /// The stages of one cut, the last one first: borders from 0 to the number of layers.
+    pub(super) fn stages_of(&self, borders: &[usize]) -> Vec<Own> {
+        let mut list = Vec::with_capacity(borders.len() - 1);
+        self.of_cut(borders, &mut |own| list.push(own));
+        list
+    }
+
+    /// The end of the iteration with one cut.
+    pub(super) fn end_of_cut(&self, borders: &[usize]) -> u64 {
+        self.of_cut(borders, &mut |_| {})
+    }
+
+    fn of_cut(&self, borders: &[usize], each: &mut dyn FnMut(Own)) -> u64 {
+        let both = borders.windows(2).zip(&self.cost.stages).map(|(b, stage)| stage.both(b[0], b[1])).sum();
+        self.of_cut_from(0, borders, Before::START, both, each).1
+    }
+
+    /// The same of the stages from `s` on, through which both passes of a micro-batch take `both`; and what they do to the stage
+    /// before.
+    fn of_cut_from(
+        &self,
+        s: usize,
+        borders: &[usize],
+        before: Before,
+        both: u64,
+        each: &mut dyn FnMut(Own),
+    ) -> (After, u64) {
+        let [first, end, ..] = borders[s..] else { return (After::NONE, 0) };
+        let both = both - self.cost.stages[s].both(first, end);
+        let next = self.pass_on(s, first, end, before, both);
+        let (after, value) = self.of_cut_from(s + 1, borders, next, both, each);
+        let own = self.own(s, first, end, before, after);
+        let value = value.max(own.end).max(self.shared(s, first, own.first_done));
+        let onto = self.onto(s, first, end, &own, after);
+        each(own);
+        (onto, value)
     }
 
     /// What the stage after `s` finds, which the stages up to `s` do to it.
     fn pass_on(&self, s: usize, first: usize, end: usize, before: Before, both: u64) -> Before {
-        let down = self.view.around.sends(s).0;
+        let down = self.around.sends(s).0;
         let last = self.last_forward(s, first, end, before, both) + down;
         Before { lead: before.lead + self.cost.stages[s].forward(first, end) + down, last }
     }
@@ -244,44 +270,93 @@ impl Line<'_> {
 #[derive(Debug)]
 pub(super) struct Within<'c> {
     line: Line<'c>,
-    /// By stage and border.
+    /// Stage by stage, of the borders before it that a cut within the window may have.
     cells: Vec<Cell>,
-    /// By stage: the first border from which it and those after it can hold the layers.
-    first: Vec<usize>,
+    /// By stage, and past the last: the first of these borders, the one past them, and where their cells begin.
+    reach: Vec<Reach>,
+}
+
+/// Borders `first .. end` before a stage, whose cells begin at `at`.
+#[derive(Clone, Copy, Debug)]
+struct Reach {
+    first: usize,
+    end: usize,
+    at: usize,
 }
 
 impl<'c> Within<'c> {
     /// The tables for cuts no stage of which takes longer than `window` alone.
     pub(super) fn new(line: Line<'c>, window: u64) -> Within<'c> {
-        let (stages, layers) = (line.cost.stages.len(), line.cost.layers);
-        let never = Cell {
-            before: Before { lead: NEVER, last: NEVER },
-            after: After { both: NEVER, forward: NEVER, done: NEVER, first_done: NEVER },
-            end: NEVER,
-            next: 0,
-            last: 0,
-        };
-        let cells = vec![never; (stages + 1) * (layers + 1)];
-        let mut tables = Within { line, cells, first: vec![layers; stages + 1] };
-        tables.sums(window);
-        if tables.cell(0, 0).after.both < NEVER {
+        let mut tables = Within { line, cells: Vec::new(), reach: Vec::new() };
+        if tables.borders_within(window) {
+            tables.sums();
             tables.down();
             tables.back();
         }
         tables
     }
 
+    /// Finds the borders that a cut within the window may have, and the last border of each stage; whether there is such a cut.
+    fn borders_within(&mut self, window: u64) -> bool {
+        let Line { cost, micro_batches, around } = self.line;
+        let (stages, layers, n) = (cost.stages.len(), cost.layers, u64::from(micro_batches));
+        // Down: as far as the stages can get. The last border moves on with the first.
+        let mut lasts: Vec<Vec<u32>> = Vec::with_capacity(stages);
+        let mut far = 0;
+        for (s, stage) in cost.stages.iter().enumerate() {
+            let (down, up) = around.holds(s);
+            let each = window.saturating_sub((n - 1).saturating_mul(down + up)) / n;
+            let in_flight = cost.in_flight(s, micro_batches);
+            let most = layers.saturating_sub(stages - 1 - s);
+            let mut last = s;
+            let mut until = |first: usize| {
+                last = last.max(first);
+                while last < most && stage.work(first, last + 1) <= each {
+                    last += 1;
+                }
+                stage.fitting(first, in_flight, around.replicas()).min(last) as u32
+            };
+            lasts.push((s..=far).map(&mut until).collect());
+            far = lasts[s].last().map_or(0, |last| *last as usize);
+            if far <= s {
+                return false;
+            }
+        }
+        // Back: from which of them the layers after fit into the stages after.
+        let mut ends = vec![far; stages + 1];
+        for s in (0..stages).rev() {
+            ends[s] = s + lasts[s].partition_point(|last| (*last as usize) < ends[s + 1].max(s + 1));
+        }
+        if far < layers || ends[0] > 0 {
+            return false;
+        }
+        lasts.push(vec![layers as u32]);
+        for (s, first) in ends.into_iter().enumerate() {
+            let list = if s < stages { &lasts[s][first - s..] } else { &lasts[s] };
+            self.reach.push(Reach { first, end: first + list.len(), at: self.cells.len() });
+            self.cells.extend(list.iter().map(|last| Cell { last: *last, ..Cell::NEVER }));
+        }
+        true
+    }
+
     fn cell(&self, s: usize, l: usize) -> &Cell {
-        &self.cells[s * (self.line.cost.layers + 1) + l]
+        let Reach { first, at, .. } = self.reach[s];
+        &self.cells[at + l - first]
     }
 
     fn cell_mut(&mut self, s: usize, l: usize) -> &mut Cell {
-        &mut self.cells[s * (self.line.cost.layers + 1) + l]
+        let Reach { first, at, .. } = self.reach[s];
+        &mut self.cells[at + l - first]
+    }
+
+    /// The borders before stage `s`.
+    fn firsts(&self, s: usize) -> std::ops::Range<usize> {
+        self.reach[s].first..self.reach[s].end
     }
 
     /// No cut within the window takes less; there is none when it is [`NEVER`].
     pub(super) fn least(&self) -> u64 {
-        self.cell(0, 0).end
+        self.cells.first().map_or(NEVER, |cell| cell.end)
     }
 
     /// The cut that gives it: borders of the stages, first 0, last the number of layers.
@@ -293,36 +368,21 @@ impl<'c> Within<'c> {
         borders
     }
 
-    /// Borders after stage `s` with layers from `first` on, among them all that are within the window.
+    /// Borders after stage `s` with layers from `first` on, of cuts that are within the window.
     fn ends(&self, s: usize, first: usize) -> std::ops::RangeInclusive<usize> {
-        self.first[s + 1].max(first + 1)..=self.cell(s, first).last as usize
+        self.reach[s + 1].first.max(first + 1)..=self.cell(s, first).last as usize
     }
 
     /// Both passes through the stages from `s` on.
-    fn sums(&mut self, window: u64) {
-        let (cost, view) = (self.line.cost, self.line.view);
-        let (stages, n) = (cost.stages.len(), u64::from(view.micro_batches));
+    fn sums(&mut self) {
+        let cost = self.line.cost;
+        let stages = cost.stages.len();
         self.cell_mut(stages, cost.layers).after.both = 0;
-        for s in (0..stages).rev() {
-            let (stage, (down, up)) = (&cost.stages[s], view.around.holds(s));
-            let each = window.saturating_sub((n - 1).saturating_mul(down + up)) / n;
-            let in_flight = cost.in_flight(s, view.micro_batches);
-            // Fewer layers end no later: the last border moves back with the first.
-            let mut last = cost.layers - (stages - 1 - s);
-            for first in (s..last).rev() {
-                while last > first && stage.work(first, last) > each {
-                    last -= 1;
-                }
-                let fitting = stage.fitting(first, in_flight, view.around.replicas()).min(last);
+        for (s, stage) in cost.stages.iter().enumerate().rev() {
+            for first in self.firsts(s) {
                 let through = |end: usize| stage.both(first, end) + self.cell(s + 1, end).after.both;
-                let ends = self.first[s + 1].max(first + 1)..=fitting;
-                let least = ends.map(through).min().unwrap_or(NEVER);
-                if least < NEVER {
-                    self.first[s] = first;
-                }
-                let cell = self.cell_mut(s, first);
-                cell.last = fitting as u32;
-                cell.after.both = least.min(NEVER);
+                let least = self.ends(s, first).map(through).min().unwrap_or(NEVER);
+                self.cell_mut(s, first).after.both = least.min(NEVER);
             }
         }
     }
@@ -332,7 +392,7 @@ impl<'c> Within<'c> {
         let line = self.line;
         self.cell_mut(0, 0).before = Before::START;
         for s in 0..line.cost.stages.len() {
-            for first in self.first[s]..line.cost.layers {
+            for first in self.firsts(s) {
                 let Cell { before, after, .. } = *self.cell(s, first);
                 if before.lead >= NEVER || after.both >= NEVER {
                     continue;
@@ -356,7 +416,7 @@ impl<'c> Within<'c> {
         let end = self.cell_mut(stages, layers);
         (end.after, end.end) = (After::NONE, 0);
         for s in (0..stages).rev() {
-            for first in self.first[s]..layers {
+            for first in self.firsts(s) {
                 let Cell { before, after, .. } = *self.cell(s, first);
                 if before.lead >= NEVER || after.both >= NEVER {
                     continue;

@@ -266,6 +266,10 @@ fn least_time(enough: impl Fn(u64) -> bool, least: u64, limit: u64) -> u64 {
     }
     let (mut low, mut high) = (grid::of(least), grid::of(least));
     let (end, mut step) = (grid::of(limit), 1);
+    // Most are past the limit.
+    if limit < u64::MAX / 4 && !enough(grid::time(end)) {
+        return limit.saturating_add(1);
+    }
     loop {
         high = (high + step).min(end);
         step *= 2;

@@ -4,7 +4,6 @@
 //! the fewest, whose gradient rings are the shortest.
 
 use crate::cost::beside::runs;
-use crate::cost::cuts::View;
 use crate::cost::setting::Sharers;
 use crate::cost::{Setting, TemplateCost, higher};
 use std::collections::BTreeMap;
@@ -119,47 +118,64 @@ pub(crate) struct Timed {
     around: Setting,
     bottleneck: u64,
     slack: u64,
+    /// The most micro-batches of one pipeline that fit into memory.
+    fit: u32,
+    /// A cut that fits with as many.
+    even: OnceLock<Vec<usize>>,
     /// Bounds by micro-batches.
-    known: Mutex<BTreeMap<u32, Option<u64>>>,
+    known: Mutex<BTreeMap<u32, u64>>,
 }
 
 impl Timed {
-    pub(crate) fn new(choice: &Choice, pace: &Pace, around: Setting) -> Timed {
-        let cost = Arc::clone(&choice.cost);
-        Timed { cost, around, bottleneck: pace.bottleneck, slack: pace.slack, known: Mutex::default() }
+    /// Of plans of `need` micro-batches.
+    pub(crate) fn new(choice: &Choice, pace: &Pace, around: Setting, need: u32) -> Timed {
+        let (cost, fit) = (Arc::clone(&choice.cost), choice.most_that_fit(need));
+        let (even, known) = Default::default();
+        Timed { cost, around, bottleneck: pace.bottleneck, slack: pace.slack, fit, even, known }
+    }
+
+    fn even(&self) -> &[usize] {
+        self.even.get_or_init(|| self.cost.even_cut(&self.around, self.fit).unwrap_or_default())
     }
 
     /// A lower bound of an iteration in which one of the pipelines runs so many micro-batches; `None` when no cut fits.
     pub(crate) fn time(&self, micro_batches: u32) -> Option<u64> {
-        if let Some(time) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&micro_batches) {
-            return *time;
+        if micro_batches > self.fit {
+            return None;
         }
-        let view = View { micro_batches, around: self.around.clone() };
-        let time = self.cost.time(&view);
+        if let Some(time) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&micro_batches) {
+            return Some(*time);
+        }
+        let time = self.cost.time(&self.around, micro_batches, self.even());
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(micro_batches, time);
-        time
+        Some(time)
     }
 
     /// The most micro-batches, up to `most`, that one pipeline can run within `limit`.
     pub(crate) fn capacity(&self, limit: u64, most: u32) -> u32 {
-        let within = |n: u32| self.time(n).is_some_and(|t| t <= limit);
         let at_most = limit.saturating_add(self.slack) / self.bottleneck;
-        let mut high = u32::try_from(at_most).unwrap_or(u32::MAX).min(most);
-        if high == 0 || within(high) {
-            return high;
+        let most = u32::try_from(at_most).unwrap_or(u32::MAX).min(most).min(self.fit);
+        // No fewer than with one cut; near the end each micro-batch more takes about a bottleneck more.
+        let of_cut = |n: u32| self.cost.time_of(&self.around, n, self.even());
+        let mut low = most;
+        while low > 0 {
+            let time = of_cut(low);
+            if time <= limit {
+                break;
+            }
+            let over = u32::try_from((time - limit) / self.bottleneck).unwrap_or(u32::MAX);
+            low = low.saturating_sub(over.max(1));
         }
-        // Near the end each micro-batch more takes about a bottleneck more.
-        let over = self.time(high).map_or(0, |t| (t - limit) / self.bottleneck);
-        let mut low = high.saturating_sub(u32::try_from(over).unwrap_or(u32::MAX)).saturating_sub(1);
+        let within = |n: u32| self.time(n).is_some_and(|t| t <= limit);
         let mut step = 1;
-        while low > 0 && !within(low) {
-            high = low;
-            low = low.saturating_sub(step);
-            step *= 2;
-        }
+        let mut high = most + 1;
         while low + 1 < high {
-            let middle = low + (high - low) / 2;
-            if within(middle) { low = middle } else { high = middle }
+            let next = (low + step).min(high - 1);
+            if within(next) {
+                (low, step) = (next, step * 2);
+            } else {
+                (high, step) = (next, 1);
+            }
         }
         low
     }
