@@ -32,14 +32,6 @@ impl Kind {
         list.dedup();
         list
     }
-
-    /// Zones of its devices.
-    pub fn zones<'s>(&self, scenario: &'s Scenario) -> Vec<&'s str> {
-        let mut zones: Vec<&str> = self.groups().iter().map(|g| scenario.groups[*g].zone.as_str()).collect();
-        zones.sort_unstable();
-        zones.dedup();
-        zones
-    }
 }
 
 /// The kinds of a scenario. Groups whose GPU, node size, memory or layer times differ are different kinds.
@@ -119,6 +111,11 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// Whether stages run their passes by 1F1B and send gradients after the last of them.
+    pub fn waits(&self) -> bool {
+        self.schedule == Schedule::OneFOneB && self.zero <= 1 && self.overlap.is_none()
+    }
+
     /// In words, where it is not the usual one.
     pub fn words(&self) -> String {
         let mut list = Vec::new();

@@ -15,11 +15,13 @@
 //!
 //! A prefix of a key is a partial plan. Keys order plans: of two equally fast plans the one with the smaller key is better.
 
+mod cases;
 mod choice;
 mod menu;
 mod under;
 
-pub(crate) use choice::{Band, Choice, Pace, Timed};
+pub(crate) use cases::Case;
+pub(crate) use choice::{Band, Busy, Choice, Pace, Timed};
 pub(crate) use menu::{Beside, Menu, at_least};
 pub(crate) use under::Under;
 
@@ -27,7 +29,7 @@ use crate::cost::Setting;
 use crate::cost::beside::{self, PartOf};
 use crate::cost::placed::Placed;
 use crate::cost::rings::Rings;
-use crate::cost::setting::{Apart, Sharers, kind_bit};
+use crate::cost::setting::{Apart, Sharers};
 use crate::frame::{Frame, Priced, Space};
 use crate::place::Place;
 use crate::rules::Rule;
@@ -74,7 +76,6 @@ pub(crate) struct Tree<'a> {
     pub(crate) considered: u64,
     pub(crate) expanded: u64,
     pub(crate) pruned: BTreeMap<Rule, u64>,
-    several_zones: bool,
 }
 
 impl<'a> Tree<'a> {
@@ -94,7 +95,6 @@ impl<'a> Tree<'a> {
             considered: 0,
             expanded: 0,
             pruned: BTreeMap::new(),
-            several_zones: scenario.groups.iter().any(|g| g.zone != scenario.groups[0].zone),
         };
         let sizes = space.dividing();
         let others = space.sizes().len() - sizes.len();
@@ -215,26 +215,6 @@ impl<'a> Tree<'a> {
             Arc::new(Timed::new(choice, pace, around, self.micro_batches(frame)))
         };
         Arc::clone(known.entry(sharers).or_insert_with(new))
-    }
-
-    /// With whom one pipeline of each of these parts shares gradients, when others may come; and what a menu of each kind is
-    /// beside.
-    pub(crate) fn sharers(&self, parts: &[usize]) -> (Vec<Sharers>, Vec<Beside>) {
-        let of = self.parts_of(parts, &[]);
-        // Few cases, that menus need not be looked into again and again.
-        let pipelines = match of.iter().map(|p| p.pipelines).sum::<u32>() {
-            0 => 0,
-            1..4 => 1,
-            _ => 4,
-        };
-        let beside = |k: usize| {
-            let without = of.iter().any(|p| p.template.devices(k) == 0);
-            Beside {
-                pipelines: if of.is_empty() { 0 } else { pipelines },
-                apart: if without { kind_bit(k) } else { 0 },
-            }
-        };
-        (beside::sharers(&self.rings, &of), (0..self.kinds.len()).map(beside).collect())
     }
 
     /// Complete plans under all roots.
@@ -373,7 +353,7 @@ impl<'a> Tree<'a> {
     /// What the parts of a combination can do at best beside each other, with so many pipelines each.
     pub(crate) fn together(&self, root: &Root, parts: &[usize], counts: &[u32]) -> Vec<Arc<Timed>> {
         let of = self.parts_of(parts, counts);
-        if !self.several_zones {
+        if !self.rings.zones().several() {
             let sharers = beside::sharers(&self.rings, &of);
             return parts.iter().zip(sharers).map(|(c, s)| self.timed(root.frame, *c, s)).collect();
         }

@@ -187,7 +187,7 @@ impl<'r> Root<'r> {
         let best = |(k, menu): (usize, &Vec<_>)| {
             let apart = if parts.iter().any(|p| p.template.devices(k) == 0) { kind_bit(k) } else { 0 };
             let of = |&(t, pipelines): &(usize, u32)| {
-                let sharers = Sharers { own: 0, all: others, across: false, apart };
+                let sharers = Sharers { own: 0, all: others, across: None, apart };
                 most(self.run(t, pipelines, sharers, time))
             };
             menu.iter().map(of).max().unwrap_or(0)

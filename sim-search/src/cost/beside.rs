@@ -2,12 +2,11 @@
 
 use super::rings::{Hop, Rings};
 use super::setting::{self, Shared, Sharers, kind_bit};
+use super::zones::{Cut, ZoneSet};
 use super::{Setting, TemplateCost};
 use crate::place::Place;
 use crate::space::{Kind, StageShape, Template};
-use sim_models::scenario::Scenario;
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 /// So many pipelines of a template.
 #[derive(Clone, Copy, Debug)]
@@ -42,22 +41,15 @@ pub fn most_near(kinds: &[Kind], template: &Template) -> u32 {
     template.stages.iter().map(far).max().unwrap_or(1) - 1
 }
 
-/// Zones of a stage's kind.
-fn zones<'s>(rings: &Rings<'s>, stage: &StageShape) -> Vec<&'s str> {
-    rings.kinds()[stage.kind as usize].zones(rings.scenario())
-}
-
-/// Whether some other part lies wholly in other zones, for each part.
-pub fn across(rings: &Rings<'_>, parts: &[PartOf<'_>]) -> Vec<bool> {
-    let groups = &rings.scenario().groups;
-    if groups.iter().all(|g| g.zone == groups[0].zone) {
-        return vec![false; parts.len()];
+/// For each part, what its rings go over if some other part lies wholly in other zones; the narrowest such cut.
+pub fn across(rings: &Rings<'_>, parts: &[PartOf<'_>]) -> Vec<Option<Cut>> {
+    let zones = rings.zones();
+    if !zones.several() {
+        return vec![None; parts.len()];
     }
-    let of = |p: &PartOf<'_>| -> BTreeSet<&str> {
-        p.template.stages.iter().flat_map(|s| zones(rings, s)).collect()
-    };
-    let of: Vec<BTreeSet<&str>> = parts.iter().map(of).collect();
-    of.iter().map(|mine| of.iter().any(|other| mine.is_disjoint(other))).collect()
+    let of: Vec<ZoneSet> = parts.iter().map(|p| zones.of(p.template)).collect();
+    let cut = |mine: &ZoneSet| of.iter().filter_map(|other| zones.between(*mine, *other)).min();
+    of.iter().map(cut).collect()
 }
 
 /// With whom each part shares gradients, when others may come.
@@ -74,30 +66,27 @@ pub fn sharers(rings: &Rings<'_>, parts: &[PartOf<'_>]) -> Vec<Sharers> {
     (0..parts.len()).map(of).collect()
 }
 
-/// Rate in bytes/s and latency in s of the one link between two zones, if there are two and it is there.
-pub fn zone_link(scenario: &Scenario) -> Option<(f64, f64)> {
-    let first = &scenario.groups[0].zone;
-    let other = &scenario.groups.iter().find(|g| g.zone != *first)?.zone;
-    if scenario.groups.iter().any(|g| g.zone != *first && g.zone != *other) {
-        return None;
+/// Neighbouring stages of part `i`, from the first on or up to the last, whose rings all go to the zones of some other part, and
+/// what they go over.
+pub fn crossing(rings: &Rings<'_>, parts: &[PartOf<'_>], i: usize) -> BTreeSet<(usize, usize, Cut)> {
+    let (zones, mut list) = (rings.zones(), BTreeSet::new());
+    if !zones.several() {
+        return list;
     }
-    let (_, link) = scenario.zone_link(first, other)?;
-    Some((link.capacity.highest().as_bytes_per_s(), link.latency.as_secs_f64()))
-}
-
-/// Neighbouring stages of part `i` whose rings go to other zones, because some other part lies wholly there.
-pub fn crossing(rings: &Rings<'_>, parts: &[PartOf<'_>], i: usize) -> Option<Range<usize>> {
-    let apart = |s: &StageShape| {
-        let mine = zones(rings, s);
-        let elsewhere = |p: &PartOf<'_>| {
-            p.template.stages.iter().flat_map(|s| zones(rings, s)).all(|z| !mine.contains(&z))
-        };
-        parts.iter().any(elsewhere)
-    };
-    let crosses: Vec<bool> = parts[i].template.stages.iter().map(apart).collect();
-    let first = crosses.iter().position(|c| *c)?;
-    let count = crosses[first..].iter().take_while(|c| **c).count();
-    Some(first..first + count)
+    let stages: Vec<ZoneSet> =
+        parts[i].template.stages.iter().map(|s| zones.of_kind(s.kind as usize)).collect();
+    for other in parts.iter().map(|p| zones.of(p.template)) {
+        let mut first = 0;
+        for run in stages.chunk_by(|a, b| (a & other > 0) == (b & other > 0)) {
+            let end = first + run.len();
+            let all = run.iter().fold(0, |all, zones| all | zones);
+            if let Some(cut) = zones.between(all, other).filter(|_| first == 0 || end == stages.len()) {
+                list.insert((first, end, cut));
+            }
+            first = end;
+        }
+    }
+    list
 }
 
 /// What surrounds the pipelines of each part at best beside the others: rings have as many ranks, and where a part has no
@@ -111,7 +100,7 @@ pub fn settings(rings: &Rings<'_>, place: Place, parts: &[PartOf<'_>], alone: &[
     let groups: Vec<BTreeSet<u32>> = parts.iter().map(of).collect();
     let all: BTreeSet<u32> = groups.iter().flatten().copied().collect();
     let pipelines: u32 = parts.iter().map(|p| p.pipelines).sum();
-    let (across, link) = (across(rings, parts), zone_link(rings.scenario()));
+    let across = across(rings, parts);
     let setting = |(i, (part, alone)): (usize, (&PartOf<'_>, &&Setting))| {
         // Some other part is in none of the groups of a stage's kind: from one of them the ring goes elsewhere.
         let elsewhere = |s: usize| {
@@ -123,7 +112,7 @@ pub fn settings(rings: &Rings<'_>, place: Place, parts: &[PartOf<'_>], alone: &[
         };
         let ring = |s: usize| {
             let stage = &part.cost.stages[s];
-            let mut hops = rings.hops(stage, part.pipelines, across[i]);
+            let mut hops = rings.hops(stage, part.pipelines, across[i].is_some());
             let mine: Vec<u32> = kinds[stage.kind].groups().iter().map(|g| *g as u32).collect();
             if elsewhere(s) {
                 let leave = |a: &u32| {
@@ -136,8 +125,8 @@ pub fn settings(rings: &Rings<'_>, place: Place, parts: &[PartOf<'_>], alone: &[
         };
         let around = alone.with_rings((0..part.cost.stages.len()).map(ring).collect());
         let nics = setting::nics(rings, part.template, place, part.pipelines, pipelines, &elsewhere);
-        let crossing = link.zip(crossing(rings, parts, i));
-        let crossing = crossing.map(|(link, stages)| Shared::new(stages, pipelines, link));
+        let crossing = crossing(rings, parts, i).into_iter();
+        let crossing = crossing.map(|(first, end, cut)| Shared::new(first..end, pipelines, cut.into()));
         around.with_links(nics.into_iter().chain(crossing))
     };
     parts.iter().zip(alone).enumerate().map(setting).collect()

@@ -13,6 +13,7 @@ pub mod setting;
 pub mod stage;
 pub mod template;
 mod within;
+pub mod zones;
 
 pub use setting::Setting;
 pub use stage::Tables;

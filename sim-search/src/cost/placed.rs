@@ -88,13 +88,13 @@ impl<'t> Placed<'t> {
         let folding = Folding::of(&layout);
         let hops = Hops::new(&layout, &owners, parts.len());
         let pipelines = layout.pipelines.len() as u32;
-        let link = beside::zone_link(scenario);
-        let mut placed = Placed { rings, micro_batch, parts: Vec::new(), one_link: link.is_some() };
+        let one_link = rings.zones().two();
+        let mut placed = Placed { rings, micro_batch, parts: Vec::new(), one_link };
         for (p, part) in parts.iter().enumerate() {
             let ring = |s: usize| rings.ring(&part.cost.stages[s], pipelines, hops.of(p, s));
             let own: Vec<_> = (0..part.cost.stages.len()).map(ring).collect();
-            let crossing = link.zip(beside::crossing(rings, parts, p));
-            let crossing = crossing.map(|(link, stages)| Shared::new(stages, pipelines, link));
+            let crossing = beside::crossing(rings, parts, p).into_iter();
+            let crossing = crossing.map(|(first, end, cut)| Shared::new(first..end, pipelines, cut.into()));
             let nics = hops.nics(p).into_iter().map(|(stages, group)| {
                 let rate = scenario.groups[group as usize].nic.highest().as_bytes_per_s();
                 Shared::new(stages, pipelines, (rate, 0.0))

@@ -2,6 +2,7 @@
 
 use super::setting::{Sharers, kind_bit};
 use super::stage::StageCost;
+use super::zones::Zones;
 use super::{TemplateCost, floor_ps, higher, lower};
 use crate::space::Kind;
 use sim_models::link::LinkModel;
@@ -92,13 +93,14 @@ type Known = BTreeMap<(usize, u32, u32, Vec<OneOf>), Arc<Ring>>;
 pub struct Rings<'a> {
     scenario: &'a Scenario,
     kinds: &'a [Kind],
+    zones: Zones,
     known: Mutex<Known>,
 }
 
 impl<'a> Rings<'a> {
     /// For plans on these kinds.
     pub fn new(scenario: &'a Scenario, kinds: &'a [Kind]) -> Self {
-        Rings { scenario, kinds, known: Mutex::default() }
+        Rings { scenario, kinds, zones: Zones::new(scenario, kinds), known: Mutex::default() }
     }
 
     /// The scenario.
@@ -111,10 +113,15 @@ impl<'a> Rings<'a> {
         self.kinds
     }
 
+    /// Its zones.
+    pub fn zones(&self) -> &Zones {
+        &self.zones
+    }
+
     /// The ring of a stage of a part, whatever else other parts hold.
     pub fn at_best(&self, cost: &TemplateCost, s: usize, sharers: &Sharers) -> Arc<Ring> {
         let stage = &cost.stages[s];
-        let mut hops = self.hops(stage, sharers.own, sharers.across);
+        let mut hops = self.hops(stage, sharers.own, sharers.across.is_some());
         if sharers.apart & kind_bit(stage.kind) > 0 {
             let all = 0..self.scenario.groups.len() as u32;
             let mine = self.kinds[stage.kind].groups().into_iter().map(|g| g as u32);

@@ -1,6 +1,7 @@
 //! What surrounds the stages of a pipeline: the least time of each boundary transfer, and the rings of each stage.
 
 use super::rings::{Exchange, Ring, Rings};
+use super::zones::Cut;
 use super::{TemplateCost, floor_ps, higher, lower};
 use crate::place::Place;
 use crate::space::{Kind, Recipe, Template};
@@ -51,6 +52,12 @@ impl Shared {
         Shared { stages, a_byte, latency: floor_ps(2.0 * (n - 1.0) * latency_s) }
     }
 
+    /// How long all gradients, and the parameters that are gathered after the step, keep it busy.
+    pub fn whole(&self, cost: &TemplateCost) -> u64 {
+        let Exchange { reduce, gather } = self.time(cost, 0, cost.layers);
+        reduce + gather
+    }
+
     /// How long the rings of layers `first .. end` keep it busy.
     pub fn time(&self, cost: &TemplateCost, first: usize, end: usize) -> Exchange {
         Exchange::of_link(cost, cost.gradients(first, end), end - first, (self.latency, self.a_byte))
@@ -64,8 +71,8 @@ pub struct Sharers {
     pub own: u32,
     /// Pipelines of the plan, at least.
     pub all: u32,
-    /// Whether some other part lies wholly in other zones, so that every ring crosses zones.
-    pub across: bool,
+    /// What every ring goes over, if some other part lies wholly in other zones.
+    pub across: Option<Cut>,
     /// A bit for each kind of which some other part has no devices, so that rings of stages of that kind leave their nodes.
     pub apart: u64,
 }
@@ -73,7 +80,7 @@ pub struct Sharers {
 impl Sharers {
     /// So many pipelines that share gradients with nobody else.
     pub fn by_itself(pipelines: u32) -> Sharers {
-        Sharers { own: pipelines, all: pipelines, across: false, apart: 0 }
+        Sharers { own: pipelines, all: pipelines, across: None, apart: 0 }
     }
 }
 
@@ -144,9 +151,10 @@ impl Setting {
         sharers: &Sharers,
     ) -> Setting {
         let ring = |s| rings.at_best(cost, s, sharers);
-        let elsewhere = |s: usize| sharers.across || sharers.apart & kind_bit(cost.stages[s].kind) > 0;
+        let elsewhere = |s: usize| sharers.across.is_some() || sharers.apart & kind_bit(cost.stages[s].kind) > 0;
         let nics = nics(rings, template, place, sharers.own, sharers.all, &elsewhere);
-        self.with_rings((0..cost.stages.len()).map(ring).collect()).with_links(nics)
+        let crossing = sharers.across.map(|cut| Shared::new(0..cost.stages.len(), sharers.all, cut.into()));
+        self.with_rings((0..cost.stages.len()).map(ring).collect()).with_links(nics.into_iter().chain(crossing))
     }
 
     /// Of a pipeline that is simulated for its class in a plan laid out: alike pipelines transfer at the same time, so each

@@ -13,7 +13,7 @@ fn tiny(model: (u32, u32), batch: u32, wan: bool) -> Scenario {
     Tiny {
         model,
         batch: (batch, vec![2]),
-        groups: vec![("A100-40", 2, 4, false), ("V100-16", 2, 4, wan)],
+        groups: vec![("A100-40", 2, 4, 'a'), ("V100-16", 2, 4, if wan { 'b' } else { 'a' })],
         memory: None,
         network: (100, 10),
         wan: (8000, 5),

@@ -73,7 +73,7 @@ fn way_down<'t>(tree: &'t Tree<'t>, picks: &Picks) -> Option<Vec<(u64, Key)>> {
     if !tree.is_new_with(root, &parts, &counts) {
         return None;
     }
-    let (sharers, _) = tree.sharers(&parts);
+    let sharers = tree.sharers(&parts);
     let together = tree.together(root, &parts, &counts);
     let timed: Vec<_> = together.iter().map(|t| &**t).collect();
     way.push((bounds.busy(root, &parts, &counts), key.clone()));

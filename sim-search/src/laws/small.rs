@@ -5,6 +5,7 @@
 use proptest::prelude::*;
 use scenarios::{Overrides, load_text};
 use sim_models::scenario::Scenario;
+use std::collections::BTreeSet;
 
 /// A model with measured layer times on one or two kinds of node, four GPUs each.
 #[derive(Clone, Debug)]
@@ -26,15 +27,15 @@ pub struct Tiny {
     pub model: (u32, u32),
     /// Samples of an iteration, and micro-batch sizes.
     pub batch: (u32, Vec<u32>),
-    /// Groups: GPU, nodes, GPUs of a node, whether it is in the second zone.
-    pub groups: Vec<(&'static str, u32, u32, bool)>,
+    /// Groups: GPU, nodes, GPUs of a node, zone.
+    pub groups: Vec<(&'static str, u32, u32, char)>,
     /// Memory of every GPU, in MiB; missing: the catalogue's.
     pub memory: Option<u32>,
     /// Between nodes, Gbps and us.
     pub network: (u32, u32),
-    /// Between the zones: Mbps and ms.
+    /// Between two zones, Mbps and ms; between the next two as much more.
     pub wan: (u32, u32),
-    /// Milliseconds after which that link halves, and again until it is back; 0: it does not.
+    /// Milliseconds after which these links halve, and again until they are back; 0: they do not.
     pub changing: u32,
     /// Nodes below a leaf switch, by how many tenths its uplinks are oversubscribed, and whether there is a leaf a rail.
     pub leaves: Option<(u32, u32, bool)>,
@@ -42,14 +43,14 @@ pub struct Tiny {
     pub ways: Vec<&'static str>,
 }
 
-fn wan(text: &mut String, capacity: u64, latency_ms: u32, every_ms: u32) {
+fn wan(text: &mut String, (a, b): (char, char), capacity: u64, latency_ms: u32, every_ms: u32) {
     *text += &format!(
-        "[[network.links]]\nname = \"wan\"\nbetween = [\"a\", \"b\"]\ncapacity = \"{capacity} Mbps\"\nlatency = \"{latency_ms} ms\"\n"
+        "[[network.links]]\nname = \"wan-{a}{b}\"\nbetween = [\"{a}\", \"{b}\"]\ncapacity = \"{capacity} Mbps\"\nlatency = \"{latency_ms} ms\"\n"
     );
     for i in 1..40 * u32::from(every_ms > 0) {
         let now = if i % 2 == 0 { capacity } else { capacity / 2 + 1 };
         *text +=
-            &format!("[[events]]\nat = \"{} ms\"\nlink = \"wan\"\ncapacity = \"{now} Mbps\"\n", i * every_ms);
+            &format!("[[events]]\nat = \"{} ms\"\nlink = \"wan-{a}{b}\"\ncapacity = \"{now} Mbps\"\n", i * every_ms);
     }
 }
 
@@ -81,7 +82,7 @@ impl Small {
             }
         }
         if let Some((gbps, ms)) = self.wan.filter(|_| self.nodes.0 > 0 && self.nodes.1 > 0) {
-            wan(&mut text, u64::from(gbps) * 1000, ms, if self.changing { 1000 } else { 0 });
+            wan(&mut text, ('a', 'b'), u64::from(gbps) * 1000, ms, if self.changing { 1000 } else { 0 });
         }
         load(&text)
     }
@@ -107,12 +108,12 @@ impl Tiny {
                 "fabric = {{ leaf_nodes = {nodes}, oversubscription = {times:.1}, rails = {rails} }}\n"
             );
         }
-        let zones: std::collections::BTreeSet<bool> = self.groups.iter().map(|g| g.3).collect();
-        if zones.len() > 1 {
-            wan(&mut text, u64::from(self.wan.0), self.wan.1, self.changing);
+        let zones: BTreeSet<char> = self.groups.iter().map(|g| g.3).collect();
+        let pairs = zones.iter().flat_map(|a| zones.range(*a..).skip(1).map(|b| (*a, *b)));
+        for (i, pair) in pairs.enumerate() {
+            wan(&mut text, pair, u64::from(self.wan.0) * (i as u64 + 1), self.wan.1, self.changing);
         }
-        for (i, (gpu, nodes, gpus, second)) in self.groups.iter().enumerate() {
-            let zone = if *second { "b" } else { "a" };
+        for (i, (gpu, nodes, gpus, zone)) in self.groups.iter().enumerate() {
             text += &format!(
                 "[[nodes]]\nname = \"g{i}\"\ncount = {nodes}\ngpus_per_node = {gpus}\ngpu = \"{gpu}\"\nzone = \"{zone}\"\n"
             );
@@ -139,7 +140,8 @@ pub fn any_small() -> impl Strategy<Value = Small> {
 /// Any tiny one.
 pub fn any_tiny() -> impl Strategy<Value = Tiny> {
     let gpu = || prop_oneof![Just("A100-40"), Just("V100-16"), Just("T4"), Just("H100")];
-    let group = || (gpu(), 1u32..3, prop_oneof![Just(1u32), Just(2), Just(4)], any::<bool>());
+    let zone = || prop_oneof![3 => Just('a'), 2 => Just('b'), 1 => Just('c')];
+    let group = || (gpu(), 1u32..3, prop_oneof![Just(1u32), Just(2), Just(4)], zone());
     let groups = prop::collection::vec(group(), 1..4).prop_map(|mut groups| {
         // At most eight GPUs in all: later groups shrink and vanish.
         let mut left = 8;

@@ -1,10 +1,9 @@
 //! Bounds of partial combinations, before shares and cuts are known.
 
-use crate::cost::setting::Sharers;
+use crate::cost::setting::{Shared, Sharers};
 use crate::cost::{higher, lower};
-use crate::tree::{Band, Menu, Root, Timed, Tree, at_least};
+use crate::tree::{Band, Busy, Case, Root, Timed, Tree, at_least};
 use sim_models::cost;
-use std::sync::Arc;
 
 /// See the head of this file.
 #[derive(Clone, Copy)]
@@ -13,21 +12,40 @@ pub(crate) struct Bounds<'t> {
 }
 
 impl Bounds<'_> {
-    /// A bound of a partial combination whose kinds up to `next` are decided, in O(1) a part: every pipeline busy all the time.
+    /// A bound of a partial combination whose kinds up to `next` are decided, in O(1) a part: every pipeline busy all the time,
+    /// and then gradients that cross zones.
     pub(crate) fn quick(&self, root: &Root, parts: &[usize], next: usize) -> u64 {
+        let of = |case: &Case| self.quick_case(root, parts, case);
+        self.tree.cases(root, parts, next).iter().map(of).min().unwrap_or(u64::MAX)
+    }
+
+    fn quick_case(&self, root: &Root, parts: &[usize], case: &Case) -> u64 {
         let need = f64::from(self.tree.micro_batches(root.frame));
-        let (mut rate, mut early) = (0.0, 0.0);
-        for p in parts {
-            let (more, sooner) = self.tree.choices[*p].busy();
-            rate += more;
-            early += sooner;
+        let (mut all, mut one) = (Busy::default(), Busy::default());
+        let chosen = parts.iter().map(|p| self.tree.choices[*p].busy());
+        let menus = case.open.iter().map(|(k, _)| root.menus[*k].busy(self.tree));
+        for busy in chosen.chain(menus) {
+            all.rate += busy.rate;
+            all.early += busy.early;
+            all.stages += busy.stages;
+            one = one.most(busy);
         }
-        for menu in &root.menus[self.tree.open_kinds(root, parts, next)] {
-            let (more, sooner) = menu.busy(self.tree);
-            rate += more;
-            early += sooner;
+        if all.rate <= 0.0 {
+            return u64::MAX;
         }
-        if rate > 0.0 { ((need - early) / rate * (1.0 - 1e-9)) as u64 } else { u64::MAX }
+        let time = |early: f64| ((need - early) / all.rate * (1.0 - 1e-9)) as u64;
+        let recipe = &self.tree.frames[root.frame].recipe;
+        let Some((cut, lead)) = case.across.zip(parts.first()).filter(|_| recipe.waits()) else {
+            return time(all.early);
+        };
+        // Nothing crosses before some stage has done its last pass, which is at most as many micro-batches sooner as there are
+        // stages. The more pipelines, the more crosses; so many there are if it takes no longer than this.
+        let cost = &self.tree.choices[*lead].cost;
+        let crosses = |pipelines: u32| Shared::new(0..1, pipelines, cut.into()).whole(cost);
+        let done = time(all.stages);
+        let longest = done.saturating_add(crosses(self.tree.micro_batches(root.frame)));
+        let pipelines = (need / ((longest as f64 + 1.0) * one.each + one.sooner)) as u32;
+        time(all.early).max(done.saturating_add(crosses(pipelines.max(2))))
     }
 
     /// The same of a combination with so many pipelines of each part.
@@ -67,62 +85,62 @@ impl Bounds<'_> {
     /// that is the batch; `limit + 1` when it is above that.
     pub(crate) fn combined(&self, root: &Root, parts: &[usize], next: usize, least: u64, limit: u64) -> u64 {
         let tree = self.tree;
-        let (sharers, beside) = tree.sharers(parts);
-        let (need, open) = (tree.micro_batches(root.frame), tree.open_kinds(root, parts, next));
-        let batch = u64::from(need);
-        let run = |i: usize, band: &Band, time: u64| {
-            let timed = tree.timed(root.frame, parts[i], at_least(sharers[i], band.fewest));
+        let (need, cases) = (tree.micro_batches(root.frame), tree.cases(root, parts, next));
+        let enough = |time: u64| cases.iter().any(|case| self.can(root, parts, case, time, need));
+        least_time(enough, least, limit)
+    }
+
+    /// Whether the parts, with the best of what may come in a case, can run the batch of `need` micro-batches within a time.
+    fn can(&self, root: &Root, parts: &[usize], case: &Case, time: u64, need: u32) -> bool {
+        let (tree, batch) = (self.tree, u64::from(need));
+        let run = |i: usize, band: &Band| {
+            let timed = tree.timed(root.frame, parts[i], at_least(case.sharers[i], band.fewest));
             u64::from(timed.capacity(time, need)) * u64::from(band.most)
         };
-        let enough = |time: u64| {
-            let at_most = |p: &usize| tree.choices[*p].at_most(time, need);
-            let busy = |menu: &Arc<Menu>| menu.iter().map(|(_, c)| at_most(c)).max().unwrap_or(0);
-            let uppers: Vec<u64> = parts.iter().map(at_most).collect();
-            let mut rest: u64 = root.menus[open.clone()].iter().map(busy).sum();
-            if uppers.iter().sum::<u64>() + rest < batch {
+        let at_most = |p: &usize| tree.choices[*p].at_most(time, need);
+        let busy = |k: usize| root.menus[k].iter().map(|(_, c)| at_most(c)).max().unwrap_or(0);
+        let uppers: Vec<u64> = parts.iter().map(at_most).collect();
+        let mut rest: u64 = case.open.iter().map(|(k, _)| busy(*k)).sum();
+        if uppers.iter().sum::<u64>() + rest < batch {
+            return false;
+        }
+        // What as many pipelines as fit run; other numbers are looked at where those may not be enough.
+        let tops: Vec<u64> = (0..parts.len()).map(|i| run(i, &tree.choices[parts[i]].bands[0])).collect();
+        let others = |rest: u64| {
+            let mut uppers = uppers.clone();
+            for (i, p) in parts.iter().enumerate() {
+                let others = rest + uppers.iter().sum::<u64>() - uppers[i];
+                let mut most = tops[i];
+                for band in &tree.choices[*p].bands[1..] {
+                    let upper = tree.choices[*p].band_at_most(band, time, need);
+                    if upper > most && upper + others >= batch {
+                        most = most.max(run(i, band));
+                    }
+                }
+                if most == 0 {
+                    return 0;
+                }
+                uppers[i] = most;
+            }
+            uppers.iter().sum()
+        };
+        let mut sum: u64 = if tops.contains(&0) { 0 } else { tops.iter().sum() };
+        let mut looked = false;
+        let mut falls_short = |sum: &mut u64, rest: u64| {
+            if (*sum == 0 || *sum + rest < batch) && !looked && !parts.is_empty() {
+                looked = true;
+                *sum = others(rest);
+            }
+            *sum + rest < batch || (*sum == 0 && !parts.is_empty())
+        };
+        // The menus are the costliest to look into.
+        for (k, beside) in &case.open {
+            if falls_short(&mut sum, rest) {
                 return false;
             }
-            // What as many pipelines as fit run; other numbers are looked at where those may not be enough.
-            let tops: Vec<u64> =
-                (0..parts.len()).map(|i| run(i, &tree.choices[parts[i]].bands[0], time)).collect();
-            let others = |rest: u64| {
-                let mut uppers = uppers.clone();
-                for (i, p) in parts.iter().enumerate() {
-                    let others = rest + uppers.iter().sum::<u64>() - uppers[i];
-                    let mut most = tops[i];
-                    for band in &tree.choices[*p].bands[1..] {
-                        let upper = tree.choices[*p].band_at_most(band, time, need);
-                        if upper > most && upper + others >= batch {
-                            most = most.max(run(i, band, time));
-                        }
-                    }
-                    if most == 0 {
-                        return 0;
-                    }
-                    uppers[i] = most;
-                }
-                uppers.iter().sum()
-            };
-            let mut sum: u64 = if tops.contains(&0) { 0 } else { tops.iter().sum() };
-            let mut looked = false;
-            let mut falls_short = |sum: &mut u64, rest: u64| {
-                if (*sum == 0 || *sum + rest < batch) && !looked && !parts.is_empty() {
-                    looked = true;
-                    *sum = others(rest);
-                }
-                *sum + rest < batch || (*sum == 0 && !parts.is_empty())
-            };
-            // The menus are the costliest to look into.
-            for k in open.clone() {
-                let menu = &root.menus[k];
-                if falls_short(&mut sum, rest) {
-                    return false;
-                }
-                rest = rest - busy(menu) + menu.most(tree, root.frame, beside[k], time, need);
-            }
-            !falls_short(&mut sum, rest)
-        };
-        least_time(enough, least, limit)
+            rest = rest - busy(*k) + root.menus[*k].most(tree, root.frame, *beside, time, need);
+        }
+        !falls_short(&mut sum, rest)
     }
 
     /// The same of a combination with so many pipelines of each part, that are timed in surroundings of theirs.
@@ -160,7 +178,7 @@ impl Bounds<'_> {
         give: &mut dyn FnMut(&[u32]) -> bool,
     ) -> (bool, bool) {
         let need = self.tree.micro_batches(root.frame);
-        let (sharers, _) = self.tree.sharers(parts);
+        let sharers = self.tree.sharers(parts);
         // No more than so many, whatever surrounds them: what falls short with that is not looked at closely.
         let most = |p: &usize| self.tree.choices[*p].at_most(band.1, need);
         let all: u64 = parts.iter().map(most).sum();

@@ -50,6 +50,32 @@ impl Pace {
     }
 }
 
+/// What pipelines run at most when all are busy, whatever their number.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Busy {
+    /// Micro-batches a ps, and what they run more than that in any time.
+    pub(crate) rate: f64,
+    pub(crate) early: f64,
+    /// The same of one pipeline.
+    pub(crate) each: f64,
+    pub(crate) sooner: f64,
+    /// Stages of all pipelines.
+    pub(crate) stages: f64,
+}
+
+impl Busy {
+    /// No less than either.
+    pub(crate) fn most(self, other: Busy) -> Busy {
+        Busy {
+            rate: higher(self.rate, other.rate),
+            early: higher(self.early, other.early),
+            each: higher(self.each, other.each),
+            sooner: higher(self.sooner, other.sooner),
+            stages: higher(self.stages, other.stages),
+        }
+    }
+}
+
 /// Numbers of pipelines that are looked at together.
 pub(crate) struct Band {
     pub(crate) fewest: u32,
@@ -87,12 +113,14 @@ impl Choice {
         *self.fit.get_or_init(|| self.cost.most_that_fit(all))
     }
 
-    /// Pipelines a ps at most, when all are busy, and what they run more than that in any time.
-    pub(crate) fn busy(&self) -> (f64, f64) {
-        let more = |(rate, early): (f64, f64), pace: &Pace| {
-            (higher(rate, pace.rate()), higher(early, pace.rate() * pace.slack as f64))
+    /// What they run at most when all are busy.
+    pub(crate) fn busy(&self) -> Busy {
+        let stages = f64::from(self.pipelines()) * self.cost.stages.len() as f64;
+        let of = |pace: &Pace| {
+            let (rate, each, slack) = (pace.rate(), 1.0 / pace.bottleneck as f64, pace.slack as f64);
+            Busy { rate, early: rate * slack, each, sooner: each * slack, stages }
         };
-        self.paces.iter().fold((0.0, 0.0), more)
+        self.paces.iter().map(of).fold(Busy::default(), Busy::most)
     }
 
     /// The pace of so many pipelines.

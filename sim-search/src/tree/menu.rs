@@ -1,9 +1,9 @@
 //! Templates of one kind for what is left of its devices.
 
 use super::Tree;
-use super::choice::Band;
-use crate::cost::higher;
+use super::choice::{Band, Busy};
 use crate::cost::setting::Sharers;
+use crate::cost::zones::Cut;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -13,7 +13,7 @@ pub(crate) struct Menu {
     /// The most micro-batches that any of them runs, by the time and what they are beside.
     most: Mutex<BTreeMap<(u64, Beside), u64>>,
     /// See [`Menu::busy`].
-    busy: OnceLock<(f64, f64)>,
+    busy: OnceLock<Busy>,
 }
 
 /// The parts that are decided, as a menu sees them: their pipelines, at least, and the bit of its kind if one of them has none
@@ -22,6 +22,8 @@ pub(crate) struct Menu {
 pub(crate) struct Beside {
     pub(super) pipelines: u32,
     pub(super) apart: u64,
+    /// What their rings go over, if one of them lies wholly in other zones.
+    pub(super) across: Option<Cut>,
 }
 
 impl Menu {
@@ -29,13 +31,10 @@ impl Menu {
         Menu { options, most: Mutex::default(), busy: OnceLock::new() }
     }
 
-    /// Pipelines a ps of any of them at most, and what they run more than that in any time.
-    pub(crate) fn busy(&self, tree: &Tree<'_>) -> (f64, f64) {
-        let best = |(a, b): (f64, f64), (_, c): &(u32, usize)| {
-            let (more, sooner) = tree.choices[*c].busy();
-            (higher(a, more), higher(b, sooner))
-        };
-        *self.busy.get_or_init(|| self.options.iter().fold((0.0, 0.0), best))
+    /// What any of them runs at most when all its pipelines are busy.
+    pub(crate) fn busy(&self, tree: &Tree<'_>) -> Busy {
+        let of = |(_, c): &(u32, usize)| tree.choices[*c].busy();
+        *self.busy.get_or_init(|| self.options.iter().map(of).fold(Busy::default(), Busy::most))
     }
 
     /// No fewer micro-batches, each pipeline up to `need`, than any number of pipelines of any of these runs within `time`.
@@ -51,7 +50,7 @@ impl Menu {
             list.extend(choice.bands.iter().map(|b| (choice.band_at_most(b, time, need), *c, b)));
         }
         list.sort_by_key(|(at_most, ..)| std::cmp::Reverse(*at_most));
-        let sharers = Sharers { own: 0, all: beside.pipelines, across: false, apart: beside.apart };
+        let sharers = Sharers { own: 0, all: beside.pipelines, across: beside.across, apart: beside.apart };
         let mut most = 0;
         for (at_most, c, band) in list {
             if at_most <= most {
