@@ -75,7 +75,7 @@ impl<'a> Space<'a> {
         let (recipes, listed) = recipes(scenario);
         let pair = |p: &[StageShape]| {
             let kind = &kinds[p[0].kind as usize];
-            (p[0] == p[1] && p[0].tp < kind.gpus_per_node) || kind.groups().len() > 1
+            (p[0] == p[1] && p[0].tp < kind.gpus_per_node) || kind.groups.len() > 1
         };
         let differs = templates.iter().map(|t| t.stages.windows(2).any(pair)).collect();
         Space { scenario, kinds, templates, differs, again, recipes, listed }

@@ -27,7 +27,7 @@ pub use session::{Fate, Saved, Watch, merge};
 use crate::cost::placed::Placed;
 use crate::rules::Rule;
 use crate::space::kinds;
-use crate::tree::{Key, Tree};
+use crate::tree::{Key, Root, Tree};
 use expand::{State, Step};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -534,16 +534,18 @@ impl<'t> Search<'t> {
         search.counts.considered = tree.considered;
         search.counts.pruned.clone_from(&tree.pruned);
         search.counts.expanded = tree.expanded;
-        for root in &tree.roots {
+        let bound = |root: &Root| {
             let lead: Vec<usize> = root.lead.map(|l| l.1).into_iter().collect();
-            let least = search.bounds().quick(root, &lead, 0);
+            let bounds = Bounds { tree };
+            let least = bounds.quick(root, &lead, 0);
             let bound = match options.objective {
-                Objective::Cost => search.bounds().cost(root, &lead, 0, least),
+                Objective::Cost => bounds.cost(root, &lead, 0, least),
                 _ => least,
             };
-            search.counts.considered += 1;
-            search.queue.insert((bound, root.key()), State::default());
-        }
+            ((bound, root.key()), State::default())
+        };
+        search.queue = tree.roots.par_iter().map(bound).collect();
+        search.counts.considered += tree.roots.len() as u64;
         if let Some(shard) = options.shard {
             search.share_out(Share::new(shard));
         }

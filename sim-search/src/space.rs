@@ -21,17 +21,10 @@ pub struct Kind {
     pub gpus_per_node: u32,
     /// A group of that kind: its layer times, memory and inner links are those of all.
     pub group: usize,
+    /// Groups of the scenario that its devices are in.
+    pub groups: Vec<usize>,
     /// All its devices, group by group, node by node.
     pub devices: Vec<DeviceId>,
-}
-
-impl Kind {
-    /// Groups of the scenario that its devices are in.
-    pub fn groups(&self) -> Vec<usize> {
-        let mut list: Vec<usize> = self.devices.iter().map(|d| d.group as usize).collect();
-        list.dedup();
-        list
-    }
 }
 
 /// The kinds of a scenario. Groups whose GPU, node size, memory or layer times differ are different kinds.
@@ -46,11 +39,15 @@ pub fn kinds(scenario: &Scenario) -> Vec<Kind> {
                 && other.layers == group.layers
         };
         match kinds.iter_mut().find(alike) {
-            Some(kind) => kind.devices.extend(devices),
+            Some(kind) => {
+                kind.groups.push(g);
+                kind.devices.extend(devices);
+            }
             None => kinds.push(Kind {
                 gpu: group.gpu.name.clone(),
                 gpus_per_node: group.gpus_per_node,
                 group: g,
+                groups: vec![g],
                 devices: devices.collect(),
             }),
         }
@@ -297,7 +294,7 @@ mod tests {
 
     fn kind(gpus_per_node: u32, devices: u32) -> Kind {
         let devices = (0..devices).map(|index| DeviceId { group: 0, index }).collect();
-        Kind { gpu: "x".into(), gpus_per_node, group: 0, devices }
+        Kind { gpu: "x".into(), gpus_per_node, group: 0, groups: vec![0], devices }
     }
 
     fn shape(kind: u32, tp: u32) -> StageShape {

@@ -25,7 +25,7 @@ pub(crate) use choice::{Band, Busy, Choice, Pace, Timed};
 pub(crate) use menu::{Beside, Menu, at_least};
 pub(crate) use under::Under;
 
-use crate::cost::Setting;
+use crate::cost::{Beat, Setting};
 use crate::cost::beside::{self, PartOf};
 use crate::cost::placed::Placed;
 use crate::cost::rings::Rings;
@@ -177,11 +177,14 @@ impl<'a> Tree<'a> {
         let numbers = numbers(self.scenario, self.kinds, template, pipelines, self.micro_batches(f), recipe);
         let pipelines = numbers[0];
         let Some(Ok(entry)) = &priced[t] else { unreachable!("only priced templates are chosen") };
-        let pace = |most: u32, apart: Apart, known: Option<(u64, u64)>| {
+        let pace = |most: u32, apart: Apart, known: Option<Beat>| {
             let alone = Setting::at_best(&self.rings, template, (self.frames[f].micro_batch, recipe), apart);
-            let (bottleneck, slack) =
-                known.unwrap_or_else(|| (entry.cost.bottleneck(&alone).unwrap_or(1).max(1), alone.slack()));
-            Pace { most, alone, bottleneck, slack }
+            let new = || Beat {
+                bottleneck: entry.cost.bottleneck(&alone).unwrap_or(1).max(1),
+                slack: alone.slack(),
+            };
+            let beat = known.unwrap_or_else(new);
+            Pace { most, alone, beat }
         };
         let near = match self.frames[f].place {
             Place::Stages => beside::most_near(self.kinds, template).min(pipelines),
@@ -195,9 +198,9 @@ impl<'a> Tree<'a> {
             // Nearer to each other they have the same passes: they are no faster than without their transfers. That is
             // near enough where all pipelines together run more.
             let known = paces.first().and_then(|p| {
-                let bottleneck = p.bottleneck.checked_sub(p.slack).filter(|b| *b > 0)?;
+                let bottleneck = p.beat.bottleneck.checked_sub(p.beat.slack).filter(|b| *b > 0)?;
                 let less = f64::from(near) / (bottleneck as f64) < p.rate();
-                less.then_some((bottleneck, p.slack))
+                less.then_some(Beat { bottleneck, ..p.beat })
             });
             paces.push(pace(near, Apart::Maybe, known));
         }
@@ -234,7 +237,8 @@ impl<'a> Tree<'a> {
         for choice in &self.choices {
             digest.add(choice.template as u64, u64::from(choice.pipelines()));
             choice.numbers.iter().for_each(|n| digest.add(u64::from(*n), 0));
-            digest.add(choice.paces[0].bottleneck, choice.paces[0].slack);
+            let Beat { bottleneck, slack } = choice.paces[0].beat;
+            digest.add(bottleneck, slack);
             for stage in &choice.cost.stages {
                 let all = choice.cost.layers;
                 digest.add(stage.work(0, all), stage.update(0, all, u64::MAX));
@@ -328,7 +332,7 @@ impl<'a> Tree<'a> {
     }
 
     fn node_price(&self, kind: &Kind) -> u64 {
-        kind.groups().into_iter().map(|g| self.scenario.cost.node(g)).min().unwrap_or(0)
+        kind.groups.iter().copied().map(|g| self.scenario.cost.node(g)).min().unwrap_or(0)
     }
 
     /// The least price of the devices of one pipeline, 10^-6 dollars an hour.

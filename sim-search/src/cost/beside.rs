@@ -94,7 +94,7 @@ pub fn crossing(rings: &Rings<'_>, parts: &[PartOf<'_>], i: usize) -> BTreeSet<(
 pub fn settings(rings: &Rings<'_>, place: Place, parts: &[PartOf<'_>], alone: &[&Setting]) -> Vec<Setting> {
     let kinds = rings.kinds();
     let of = |p: &PartOf<'_>| -> BTreeSet<u32> {
-        let groups = |s: &StageShape| kinds[s.kind as usize].groups();
+        let groups = |s: &StageShape| kinds[s.kind as usize].groups.iter().copied();
         p.template.stages.iter().flat_map(groups).map(|g| g as u32).collect()
     };
     let groups: Vec<BTreeSet<u32>> = parts.iter().map(of).collect();
@@ -104,7 +104,7 @@ pub fn settings(rings: &Rings<'_>, place: Place, parts: &[PartOf<'_>], alone: &[
     let setting = |(i, (part, alone)): (usize, (&PartOf<'_>, &&Setting))| {
         // Some other part is in none of the groups of a stage's kind: from one of them the ring goes elsewhere.
         let elsewhere = |s: usize| {
-            let mine = kinds[part.cost.stages[s].kind].groups();
+            let mine = &kinds[part.cost.stages[s].kind].groups;
             let none = |(q, other): (usize, &BTreeSet<u32>)| {
                 q != i && mine.iter().all(|g| !other.contains(&(*g as u32)))
             };
@@ -113,7 +113,7 @@ pub fn settings(rings: &Rings<'_>, place: Place, parts: &[PartOf<'_>], alone: &[
         let ring = |s: usize| {
             let stage = &part.cost.stages[s];
             let mut hops = rings.hops(stage, part.pipelines, across[i].is_some());
-            let mine: Vec<u32> = kinds[stage.kind].groups().iter().map(|g| *g as u32).collect();
+            let mine: Vec<u32> = kinds[stage.kind].groups.iter().map(|g| *g as u32).collect();
             if elsewhere(s) {
                 let leave = |a: &u32| {
                     let a = *a;

@@ -7,6 +7,7 @@
 
 pub mod beside;
 pub mod cuts;
+mod fill;
 pub mod placed;
 pub mod rings;
 pub mod setting;
@@ -15,6 +16,7 @@ pub mod template;
 mod within;
 pub mod zones;
 
+pub(crate) use fill::Beat;
 pub use setting::Setting;
 pub use stage::Tables;
 pub use template::{NotMeasured, TemplateCost};

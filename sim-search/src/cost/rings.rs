@@ -124,7 +124,7 @@ impl<'a> Rings<'a> {
         let mut hops = self.hops(stage, sharers.own, sharers.across.is_some());
         if sharers.apart & kind_bit(stage.kind) > 0 {
             let all = 0..self.scenario.groups.len() as u32;
-            let mine = self.kinds[stage.kind].groups().into_iter().map(|g| g as u32);
+            let mine = self.kinds[stage.kind].groups.iter().copied().map(|g| g as u32);
             let leave = |a: u32| all.clone().filter(move |b| *b != a).map(move |b| Hop::Nodes(a, b));
             hops.push(mine.flat_map(leave).collect());
         }
@@ -136,7 +136,7 @@ impl<'a> Rings<'a> {
         let kind = &self.kinds[stage.kind];
         let all = 0..self.scenario.groups.len() as u32;
         let mut hops = Vec::new();
-        let mine: Vec<u32> = kind.groups().iter().map(|g| *g as u32).collect();
+        let mine: Vec<u32> = kind.groups.iter().map(|g| *g as u32).collect();
         if own > kind.gpus_per_node / stage.tp {
             // On several nodes.
             hops.push(mine.iter().flat_map(|a| mine.iter().map(|b| Hop::Nodes(*a, *b))).collect());

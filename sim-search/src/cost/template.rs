@@ -1,10 +1,11 @@
 //! A template at a micro-batch size: its stages' costs, and what is known of them over every cut.
 
+use super::fill::Fill;
 use super::stage::{Position, StageCost, Tables};
 use super::{NEVER, Setting};
 use crate::space::{Recipe, Template};
 use sim_models::plan::Schedule;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Why a template has no costs: its layers have no times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct TemplateCost {
     gradients: Vec<u64>,
     /// The least optimizer step of any stage.
     pub least_update: u64,
+    /// How its layers may be shared out between its kinds.
+    pub(super) fills: OnceLock<Vec<Fill>>,
 }
 
 impl TemplateCost {
@@ -49,7 +52,7 @@ impl TemplateCost {
         let training = &tables.scenario().training;
         let gathered = training.precision.activation_bytes() as f64 / training.gradient_bytes.max(1) as f64;
         let recipe = tables.recipe();
-        Ok(TemplateCost { stages, layers, recipe, gathered, gradients, least_update })
+        Ok(TemplateCost { stages, layers, recipe, gathered, gradients, least_update, fills: OnceLock::new() })
     }
 
     /// The least bytes of gradients of layers that several stages hold between them.

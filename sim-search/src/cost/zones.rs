@@ -42,7 +42,7 @@ impl Zones {
         }
         let bit = |name: &str| names.get(name).map_or(0, |at| 1u64.checked_shl(*at).unwrap_or(0));
         let of = |kind: &Kind| match names.len() {
-            0..=64 => kind.groups().iter().fold(0, |set, g| set | bit(&scenario.groups[*g].zone)),
+            0..=64 => kind.groups.iter().fold(0, |set, g| set | bit(&scenario.groups[*g].zone)),
             _ => ZoneSet::MAX,
         };
         let links = scenario.zone_links.iter().map(|link| {

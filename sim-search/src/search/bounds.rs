@@ -12,40 +12,49 @@ pub(crate) struct Bounds<'t> {
 }
 
 impl Bounds<'_> {
-    /// A bound of a partial combination whose kinds up to `next` are decided, in O(1) a part: every pipeline busy all the time,
-    /// and then gradients that cross zones.
+    /// A bound of a partial combination whose kinds up to `next` are decided, without dynamic programs: every pipeline filled, busy
+    /// all the time and emptied, and then gradients that cross zones.
     pub(crate) fn quick(&self, root: &Root, parts: &[usize], next: usize) -> u64 {
         let of = |case: &Case| self.quick_case(root, parts, case);
         self.tree.cases(root, parts, next).iter().map(of).min().unwrap_or(u64::MAX)
     }
 
     fn quick_case(&self, root: &Root, parts: &[usize], case: &Case) -> u64 {
-        let need = f64::from(self.tree.micro_batches(root.frame));
+        let (tree, need) = (self.tree, self.tree.micro_batches(root.frame));
         let (mut all, mut one) = (Busy::default(), Busy::default());
-        let chosen = parts.iter().map(|p| self.tree.choices[*p].busy());
-        let menus = case.open.iter().map(|(k, _)| root.menus[*k].busy(self.tree));
+        let chosen = parts.iter().map(|p| tree.choices[*p].busy());
+        let menus = case.open.iter().map(|(k, _)| root.menus[*k].busy(tree));
         for busy in chosen.chain(menus) {
             all.rate += busy.rate;
             all.early += busy.early;
-            all.stages += busy.stages;
             one = one.most(busy);
         }
         if all.rate <= 0.0 {
             return u64::MAX;
         }
-        let time = |early: f64| ((need - early) / all.rate * (1.0 - 1e-9)) as u64;
-        let recipe = &self.tree.frames[root.frame].recipe;
-        let Some((cut, lead)) = case.across.zip(parts.first()).filter(|_| recipe.waits()) else {
-            return time(all.early);
+        let least = ((f64::from(need) - all.early) / all.rate * (1.0 - 1e-9)) as u64;
+        let waits = tree.frames[root.frame].recipe.waits();
+        let crossing = case.across.zip(parts.first()).filter(|_| waits);
+        // What is left of a time before gradients cross zones: the more pipelines, the more crosses, and so many there are.
+        let before = |time: u64| {
+            crossing.map(|(cut, lead)| {
+                let pipelines = f64::from(need) / ((time as f64 + 1.0) * one.each + one.sooner);
+                let link = Shared::new(0..1, (pipelines as u32).max(2), cut.into());
+                grid::up(time.saturating_sub(link.whole(&tree.choices[*lead].cost)))
+            })
         };
-        // Nothing crosses before some stage has done its last pass, which is at most as many micro-batches sooner as there are
-        // stages. The more pipelines, the more crosses; so many there are if it takes no longer than this.
-        let cost = &self.tree.choices[*lead].cost;
-        let crosses = |pipelines: u32| Shared::new(0..1, pipelines, cut.into()).whole(cost);
-        let done = time(all.stages);
-        let longest = done.saturating_add(crosses(self.tree.micro_batches(root.frame)));
-        let pipelines = (need / ((longest as f64 + 1.0) * one.each + one.sooner)) as u32;
-        time(all.early).max(done.saturating_add(crosses(pipelines.max(2))))
+        let enough = |time: u64| {
+            let before = before(time);
+            let of = |p: &usize| {
+                let choice = &tree.choices[*p];
+                let done = before.map_or(u64::MAX, |before| choice.done_by(before, need));
+                choice.at_most(time, need).min(done)
+            };
+            let sum: u64 = parts.iter().map(of).sum();
+            let menu = |(k, _): &(usize, _)| root.menus[*k].at_most(tree, time, before, need);
+            sum >= u64::from(need) || sum + case.open.iter().map(menu).sum::<u64>() >= u64::from(need)
+        };
+        least_time(enough, least, u64::MAX, 1)
     }
 
     /// The same of a combination with so many pipelines of each part.
@@ -53,9 +62,9 @@ impl Bounds<'_> {
         let (mut rate, mut early) = (0.0, 0.0);
         for (p, n) in parts.iter().zip(counts) {
             let pace = self.tree.choices[*p].pace(*n);
-            let each = f64::from(*n) / pace.bottleneck as f64;
+            let each = f64::from(*n) / pace.beat.bottleneck as f64;
             rate += each;
-            early += each * pace.slack as f64;
+            early += each * pace.beat.slack as f64;
         }
         let need = f64::from(self.tree.micro_batches(root.frame));
         ((need - early) / rate * (1.0 - 1e-9)) as u64
@@ -69,8 +78,8 @@ impl Bounds<'_> {
         let menus = root.menus[open].iter().flat_map(|menu| menu.iter().map(|(_, c)| c));
         for p in parts.iter().chain(menus) {
             for pace in &self.tree.choices[*p].paces {
-                least = lower(least, self.tree.pipeline_price(*p) * pace.bottleneck as f64);
-                slack = higher(slack, pace.slack as f64);
+                least = lower(least, self.tree.pipeline_price(*p) * pace.beat.bottleneck as f64);
+                slack = higher(slack, pace.beat.slack as f64);
             }
         }
         let need = f64::from(self.tree.micro_batches(root.frame));
@@ -87,7 +96,9 @@ impl Bounds<'_> {
         let tree = self.tree;
         let (need, cases) = (tree.micro_batches(root.frame), tree.cases(root, parts, next));
         let enough = |time: u64| cases.iter().any(|case| self.can(root, parts, case, time, need));
-        least_time(enough, least, limit)
+        // What comes next has bounds of its own.
+        let steps = if next < root.menus.len() { ROUGHLY } else { 1 };
+        least_time(enough, least, limit, steps)
     }
 
     /// Whether the parts, with the best of what may come in a case, can run the batch of `need` micro-batches within a time.
@@ -98,7 +109,7 @@ impl Bounds<'_> {
             u64::from(timed.capacity(time, need)) * u64::from(band.most)
         };
         let at_most = |p: &usize| tree.choices[*p].at_most(time, need);
-        let busy = |k: usize| root.menus[k].iter().map(|(_, c)| at_most(c)).max().unwrap_or(0);
+        let busy = |k: usize| root.menus[k].at_most(tree, time, None, need);
         let uppers: Vec<u64> = parts.iter().map(at_most).collect();
         let mut rest: u64 = case.open.iter().map(|(k, _)| busy(*k)).sum();
         if uppers.iter().sum::<u64>() + rest < batch {
@@ -163,7 +174,7 @@ impl Bounds<'_> {
             }
             sum >= u64::from(need)
         };
-        least_time(enough, least, limit)
+        least_time(enough, least, limit, 1)
     }
 
     /// Gives, in the order of keys and after the numbers of `after`, the numbers of pipelines with which a combination may run the
@@ -276,14 +287,17 @@ impl Numbers<'_> {
     }
 }
 
-/// The least time, to a five-hundredth, that is `enough`, from `least` on; `limit + 1` when it is above that.
-fn least_time(enough: impl Fn(u64) -> bool, least: u64, limit: u64) -> u64 {
+/// Times of the grid that the bound of a partial combination is known to.
+const ROUGHLY: u32 = 8;
+
+/// The least time, to so many times of the grid, that is `enough`, from `least` on; `limit + 1` when it is above that.
+fn least_time(enough: impl Fn(u64) -> bool, least: u64, limit: u64, to: u32) -> u64 {
     // `low` is not enough, `high` is: on a grid that all nodes share, so that what a menu runs is looked into once.
     if enough(grid::up(least)) {
         return least;
     }
     let (mut low, mut high) = (grid::of(least), grid::of(least));
-    let (end, mut step) = (grid::of(limit), 1);
+    let (end, mut step) = (grid::of(limit), to);
     // Most are past the limit.
     if limit < u64::MAX / 4 && !enough(grid::time(end)) {
         return limit.saturating_add(1);
@@ -300,7 +314,7 @@ fn least_time(enough: impl Fn(u64) -> bool, least: u64, limit: u64) -> u64 {
         }
         low = high;
     }
-    while high - low > 1 {
+    while high - low > to {
         let middle = low + (high - low) / 2;
         if enough(grid::time(middle)) { high = middle } else { low = middle }
     }

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 const A_ROOT: usize = 600;
 
 /// Roots that are looked at, of usual recipes and of others: those whose bounds are least.
-const USUAL_ROOTS: usize = 1 << 14;
+const USUAL_ROOTS: usize = 1 << 12;
 const OTHER_ROOTS: usize = 1024;
 
 /// Combinations whose plans are estimated, by family: of one template and of several, of usual recipes and of others.
@@ -113,7 +113,7 @@ impl Search<'_> {
     fn of_root(&self, root: &Root) -> Vec<(u64, Key, bool)> {
         let rate = |c: &usize| {
             let pace = &self.tree.choices[*c].paces[0];
-            u64::from(pace.most).saturating_mul(1 << 50) / pace.bottleneck
+            u64::from(pace.most).saturating_mul(1 << 50) / pace.beat.bottleneck
         };
         let start = vec![root.frame as u32, root.lead.map_or(0, |l| l.0)];
         // The fastest options of each kind, as many as give about so many combinations.
@@ -171,7 +171,7 @@ impl Search<'_> {
             return None;
         }
         let total = self.tree.micro_batches(root.frame);
-        let pace = |(p, n): (&usize, &u32)| (self.tree.choices[*p].pace(*n).bottleneck, *n);
+        let pace = |(p, n): (&usize, &u32)| (self.tree.choices[*p].pace(*n).beat.bottleneck, *n);
         let paces: Vec<(u64, u32)> = parts.iter().zip(&counts).map(pace).collect();
         let all: f64 = paces.iter().map(|(bottleneck, n)| f64::from(*n) / *bottleneck as f64).sum();
         let mut sharers = Vec::new();

@@ -5,7 +5,7 @@
 
 use crate::cost::beside::runs;
 use crate::cost::setting::Sharers;
-use crate::cost::{Setting, TemplateCost, higher};
+use crate::cost::{Beat, Setting, TemplateCost, higher};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -27,26 +27,20 @@ pub(crate) struct Choice {
     fit: OnceLock<u32>,
 }
 
-/// What one pipeline does at best, memory and rings aside.
+/// What one pipeline does at best, rings aside.
 pub(crate) struct Pace {
     /// The most pipelines of which this holds.
     pub(crate) most: u32,
     /// The least transfers.
     pub(crate) alone: Setting,
-    /// The least step of the slowest stage, and the longest transfers of a stage for one micro-batch; ps.
-    pub(crate) bottleneck: u64,
-    pub(crate) slack: u64,
+    /// What limits it.
+    pub(crate) beat: Beat,
 }
 
 impl Pace {
-    /// No fewer micro-batches than one pipeline can run within `time`.
-    pub(crate) fn at_most(&self, time: u64) -> u64 {
-        time.saturating_add(self.slack) / self.bottleneck
-    }
-
-    /// Pipelines a ps, when all are busy.
+    /// Micro-batches a ps, when all pipelines are busy.
     pub(crate) fn rate(&self) -> f64 {
-        f64::from(self.most) / self.bottleneck as f64
+        f64::from(self.most) / self.beat.bottleneck as f64
     }
 }
 
@@ -59,8 +53,6 @@ pub(crate) struct Busy {
     /// The same of one pipeline.
     pub(crate) each: f64,
     pub(crate) sooner: f64,
-    /// Stages of all pipelines.
-    pub(crate) stages: f64,
 }
 
 impl Busy {
@@ -71,7 +63,6 @@ impl Busy {
             early: higher(self.early, other.early),
             each: higher(self.each, other.each),
             sooner: higher(self.sooner, other.sooner),
-            stages: higher(self.stages, other.stages),
         }
     }
 }
@@ -115,10 +106,10 @@ impl Choice {
 
     /// What they run at most when all are busy.
     pub(crate) fn busy(&self) -> Busy {
-        let stages = f64::from(self.pipelines()) * self.cost.stages.len() as f64;
         let of = |pace: &Pace| {
-            let (rate, each, slack) = (pace.rate(), 1.0 / pace.bottleneck as f64, pace.slack as f64);
-            Busy { rate, early: rate * slack, each, sooner: each * slack, stages }
+            let Beat { bottleneck, slack } = pace.beat;
+            let (rate, each, slack) = (pace.rate(), 1.0 / bottleneck as f64, slack as f64);
+            Busy { rate, early: rate * slack, each, sooner: each * slack }
         };
         self.paces.iter().map(of).fold(Busy::default(), Busy::most)
     }
@@ -130,13 +121,22 @@ impl Choice {
 
     /// No fewer micro-batches, up to `most` a pipeline, than all of them together can run within `time`.
     pub(crate) fn at_most(&self, time: u64, most: u32) -> u64 {
-        let of = |p: &Pace| p.at_most(time).min(u64::from(most)) * u64::from(p.most);
+        self.most_of(most, |beat| beat.at_most(&self.cost, time))
+    }
+
+    /// The same if some stage of each is done by `time`.
+    pub(crate) fn done_by(&self, time: u64, most: u32) -> u64 {
+        self.most_of(most, |beat| beat.done_by(&self.cost, time))
+    }
+
+    fn most_of(&self, most: u32, each: impl Fn(&Beat) -> u64) -> u64 {
+        let of = |p: &Pace| each(&p.beat).min(u64::from(most)) * u64::from(p.most);
         self.paces.iter().map(of).max().unwrap_or(0)
     }
 
     /// The same of the numbers of one band.
     pub(crate) fn band_at_most(&self, band: &Band, time: u64, most: u32) -> u64 {
-        self.paces[band.pace].at_most(time).min(u64::from(most)) * u64::from(band.most)
+        self.paces[band.pace].beat.at_most(&self.cost, time).min(u64::from(most)) * u64::from(band.most)
     }
 }
 
@@ -144,8 +144,7 @@ impl Choice {
 pub(crate) struct Timed {
     cost: Arc<TemplateCost>,
     around: Setting,
-    bottleneck: u64,
-    slack: u64,
+    beat: Beat,
     /// The most micro-batches of one pipeline that fit into memory.
     fit: u32,
     /// A cut that fits with as many.
@@ -159,7 +158,7 @@ impl Timed {
     pub(crate) fn new(choice: &Choice, pace: &Pace, around: Setting, need: u32) -> Timed {
         let (cost, fit) = (Arc::clone(&choice.cost), choice.most_that_fit(need));
         let (even, known) = Default::default();
-        Timed { cost, around, bottleneck: pace.bottleneck, slack: pace.slack, fit, even, known }
+        Timed { cost, around, beat: pace.beat, fit, even, known }
     }
 
     fn even(&self) -> &[usize] {
@@ -181,7 +180,7 @@ impl Timed {
 
     /// The most micro-batches, up to `most`, that one pipeline can run within `limit`.
     pub(crate) fn capacity(&self, limit: u64, most: u32) -> u32 {
-        let at_most = limit.saturating_add(self.slack) / self.bottleneck;
+        let at_most = self.beat.at_most(&self.cost, limit);
         let most = u32::try_from(at_most).unwrap_or(u32::MAX).min(most).min(self.fit);
         // No fewer than with one cut; near the end each micro-batch more takes about a bottleneck more.
         let of_cut = |n: u32| self.cost.time_of(&self.around, n, self.even());
@@ -191,7 +190,7 @@ impl Timed {
             if time <= limit {
                 break;
             }
-            let over = u32::try_from((time - limit) / self.bottleneck).unwrap_or(u32::MAX);
+            let over = u32::try_from((time - limit) / self.beat.bottleneck).unwrap_or(u32::MAX);
             low = low.saturating_sub(over.max(1));
         }
         let within = |n: u32| self.time(n).is_some_and(|t| t <= limit);

@@ -14,6 +14,8 @@ pub(crate) struct Menu {
     most: Mutex<BTreeMap<(u64, Beside), u64>>,
     /// See [`Menu::busy`].
     busy: OnceLock<Busy>,
+    /// See [`Menu::at_most`].
+    at_most: Mutex<BTreeMap<(u64, Option<u64>), u64>>,
 }
 
 /// The parts that are decided, as a menu sees them: their pipelines, at least, and the bit of its kind if one of them has none
@@ -28,13 +30,31 @@ pub(crate) struct Beside {
 
 impl Menu {
     pub(super) fn new(options: Vec<(u32, usize)>) -> Menu {
-        Menu { options, most: Mutex::default(), busy: OnceLock::new() }
+        let (most, busy, at_most) = Default::default();
+        Menu { options, most, busy, at_most }
     }
 
     /// What any of them runs at most when all its pipelines are busy.
     pub(crate) fn busy(&self, tree: &Tree<'_>) -> Busy {
         let of = |(_, c): &(u32, usize)| tree.choices[*c].busy();
         *self.busy.get_or_init(|| self.options.iter().map(of).fold(Busy::default(), Busy::most))
+    }
+
+    /// No fewer micro-batches, each pipeline up to `need`, than those of any of them run within `time` by themselves, if some stage
+    /// of each is done `before`.
+    pub(crate) fn at_most(&self, tree: &Tree<'_>, time: u64, before: Option<u64>, need: u32) -> u64 {
+        let key = (time, before);
+        if let Some(most) = self.at_most.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return *most;
+        }
+        let of = |(_, c): &(u32, usize)| {
+            let choice = &tree.choices[*c];
+            let done = before.map_or(u64::MAX, |before| choice.done_by(before, need));
+            choice.at_most(time, need).min(done)
+        };
+        let most = self.options.iter().map(of).max().unwrap_or(0);
+        self.at_most.lock().unwrap_or_else(PoisonError::into_inner).insert(key, most);
+        most
     }
 
     /// No fewer micro-batches, each pipeline up to `need`, than any number of pipelines of any of these runs within `time`.
