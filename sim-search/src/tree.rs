@@ -25,11 +25,11 @@ pub(crate) use choice::{Band, Busy, Choice, Pace, Timed};
 pub(crate) use menu::{Beside, Menu, at_least};
 pub(crate) use under::Under;
 
-use crate::cost::{Beat, Setting};
 use crate::cost::beside::{self, PartOf};
 use crate::cost::placed::Placed;
 use crate::cost::rings::Rings;
 use crate::cost::setting::{Apart, Sharers};
+use crate::cost::{Beat, Setting};
 use crate::frame::{Frame, Priced, Space};
 use crate::place::Place;
 use crate::rules::Rule;

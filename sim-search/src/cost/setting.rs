@@ -151,10 +151,12 @@ impl Setting {
         sharers: &Sharers,
     ) -> Setting {
         let ring = |s| rings.at_best(cost, s, sharers);
-        let elsewhere = |s: usize| sharers.across.is_some() || sharers.apart & kind_bit(cost.stages[s].kind) > 0;
+        let elsewhere =
+            |s: usize| sharers.across.is_some() || sharers.apart & kind_bit(cost.stages[s].kind) > 0;
         let nics = nics(rings, template, place, sharers.own, sharers.all, &elsewhere);
         let crossing = sharers.across.map(|cut| Shared::new(0..cost.stages.len(), sharers.all, cut.into()));
-        self.with_rings((0..cost.stages.len()).map(ring).collect()).with_links(nics.into_iter().chain(crossing))
+        self.with_rings((0..cost.stages.len()).map(ring).collect())
+            .with_links(nics.into_iter().chain(crossing))
     }
 
     /// Of a pipeline that is simulated for its class in a plan laid out: alike pipelines transfer at the same time, so each

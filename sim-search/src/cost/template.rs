@@ -116,7 +116,9 @@ impl TemplateCost {
             let mut first = s;
             for end in s + 1..=layers - (stages - 1 - s) {
                 // From the first border on from which the stage fits and takes no longer than those before it.
-                while first + 1 < end && (last(s, first) < end || best[first] < self.step(s, first, end, around)) {
+                while first + 1 < end
+                    && (last(s, first) < end || best[first] < self.step(s, first, end, around))
+                {
                     first += 1;
                 }
                 let mut with = |first: usize| {

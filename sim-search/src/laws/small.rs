@@ -49,8 +49,10 @@ fn wan(text: &mut String, (a, b): (char, char), capacity: u64, latency_ms: u32, 
     );
     for i in 1..40 * u32::from(every_ms > 0) {
         let now = if i % 2 == 0 { capacity } else { capacity / 2 + 1 };
-        *text +=
-            &format!("[[events]]\nat = \"{} ms\"\nlink = \"wan-{a}{b}\"\ncapacity = \"{now} Mbps\"\n", i * every_ms);
+        *text += &format!(
+            "[[events]]\nat = \"{} ms\"\nlink = \"wan-{a}{b}\"\ncapacity = \"{now} Mbps\"\n",
+            i * every_ms
+        );
     }
 }
 
