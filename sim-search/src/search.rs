@@ -377,6 +377,8 @@ struct Search<'t> {
     tree: &'t Tree<'t>,
     options: &'t Options,
     workers: Vec<Mutex<Worker<'t>>>,
+    /// The least time of a plan under each root by what is known without dynamic programs, ps.
+    least: Vec<u64>,
     /// Nodes that wait, by bound.
     queue: BTreeMap<(u64, Key), State>,
     /// Nodes that hold more than can be listed, with their bounds.
@@ -519,6 +521,7 @@ impl<'t> Search<'t> {
             tree,
             options,
             workers: workers(tree, fabric, options),
+            least: Vec::new(),
             queue: BTreeMap::new(),
             stuck: Vec::new(),
             log: options.log.then(Vec::new),
@@ -534,17 +537,18 @@ impl<'t> Search<'t> {
         search.counts.considered = tree.considered;
         search.counts.pruned.clone_from(&tree.pruned);
         search.counts.expanded = tree.expanded;
-        let bound = |root: &Root| {
-            let lead: Vec<usize> = root.lead.map(|l| l.1).into_iter().collect();
-            let bounds = Bounds { tree };
-            let least = bounds.quick(root, &lead, 0);
+        let bounds = Bounds { tree };
+        let lead = |root: &Root| -> Vec<usize> { root.lead.map(|l| l.1).into_iter().collect() };
+        let least = |root: &Root| bounds.quick(root, &lead(root), 0);
+        search.least = tree.roots.par_iter().map(least).collect();
+        let node = |(root, least): (&Root, &u64)| {
             let bound = match options.objective {
-                Objective::Cost => bounds.cost(root, &lead, 0, least),
-                _ => least,
+                Objective::Cost => bounds.cost(root, &lead(root), 0, *least),
+                _ => *least,
             };
             ((bound, root.key()), State::default())
         };
-        search.queue = tree.roots.par_iter().map(bound).collect();
+        search.queue = tree.roots.par_iter().zip(&search.least).map(node).collect();
         search.counts.considered += tree.roots.len() as u64;
         if let Some(shard) = options.shard {
             search.share_out(Share::new(shard));

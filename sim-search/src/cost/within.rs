@@ -18,6 +18,8 @@ struct Cell {
     next: u32,
     /// The last border after stage `s`: the layers fit, and alone they are within the window.
     last: u32,
+    /// Where the last forward passes with each border after stage `s` stand.
+    forward: u32,
 }
 
 impl Cell {
@@ -28,6 +30,7 @@ impl Cell {
         end: NEVER,
         next: 0,
         last: 0,
+        forward: 0,
     };
 }
 
@@ -132,11 +135,24 @@ impl Line<'_> {
 
     /// Stage `s` with the layers `first .. end`, between what comes before and after.
     fn own(&self, s: usize, first: usize, end: usize, before: Before, after: After) -> Own {
+        let forward = self.last_forward(s, first, end, before, after.both);
+        self.own_with(s, first, end, before, after, forward)
+    }
+
+    /// The same when the end of its last forward pass is known.
+    fn own_with(
+        &self,
+        s: usize,
+        first: usize,
+        end: usize,
+        before: Before,
+        after: After,
+        forward: u64,
+    ) -> Own {
         let (cost, around) = (self.cost, self.around);
         let stage = &cost.stages[s];
         let last = s + 1 == cost.stages.len();
         let b = stage.backward(first, end);
-        let forward = self.last_forward(s, first, end, before, after.both);
         // Its last micro-batch goes down and back.
         let mut done = forward + after.both + around.there_and_back(s) + stage.work(first, end)
             - stage.forward(first, end);
@@ -260,9 +276,13 @@ impl Line<'_> {
 
     /// What the stage after `s` finds, which the stages up to `s` do to it.
     fn pass_on(&self, s: usize, first: usize, end: usize, before: Before, both: u64) -> Before {
+        self.pass_on_with(s, first, end, before, self.last_forward(s, first, end, before, both))
+    }
+
+    /// The same when the end of its last forward pass is known.
+    fn pass_on_with(&self, s: usize, first: usize, end: usize, before: Before, forward: u64) -> Before {
         let down = self.around.sends(s).0;
-        let last = self.last_forward(s, first, end, before, both) + down;
-        Before { lead: before.lead + self.cost.stages[s].forward(first, end) + down, last }
+        Before { lead: before.lead + self.cost.stages[s].forward(first, end) + down, last: forward + down }
     }
 }
 
@@ -272,6 +292,8 @@ pub(super) struct Within<'c> {
     line: Line<'c>,
     /// Stage by stage, of the borders before it that a cut within the window may have.
     cells: Vec<Cell>,
+    /// Cell by cell, the ends of last forward passes.
+    forward: Vec<u64>,
     /// By stage, and past the last: the first of these borders, the one past them, and where their cells begin.
     reach: Vec<Reach>,
 }
@@ -287,7 +309,7 @@ struct Reach {
 impl<'c> Within<'c> {
     /// The tables for cuts no stage of which takes longer than `window` alone.
     pub(super) fn new(line: Line<'c>, window: u64) -> Within<'c> {
-        let mut tables = Within { line, cells: Vec::new(), reach: Vec::new() };
+        let mut tables = Within { line, cells: Vec::new(), forward: Vec::new(), reach: Vec::new() };
         if tables.borders_within(window) {
             tables.sums();
             tables.down();
@@ -397,10 +419,14 @@ impl<'c> Within<'c> {
                 if before.lead >= NEVER || after.both >= NEVER {
                     continue;
                 }
+                self.cell_mut(s, first).forward = self.forward.len() as u32;
                 for end in self.ends(s, first) {
-                    let next = self.cell_mut(s + 1, end);
-                    if next.after.both < NEVER {
-                        let found = line.pass_on(s, first, end, before, next.after.both);
+                    let both = self.cell(s + 1, end).after.both;
+                    let forward = line.last_forward(s, first, end, before, both);
+                    self.forward.push(forward);
+                    if both < NEVER {
+                        let found = line.pass_on_with(s, first, end, before, forward);
+                        let next = self.cell_mut(s + 1, end);
                         next.before.lead = next.before.lead.min(found.lead);
                         next.before.last = next.before.last.min(found.last);
                     }
@@ -417,18 +443,18 @@ impl<'c> Within<'c> {
         (end.after, end.end) = (After::NONE, 0);
         for s in (0..stages).rev() {
             for first in self.firsts(s) {
-                let Cell { before, after, .. } = *self.cell(s, first);
+                let Cell { before, after, forward, .. } = *self.cell(s, first);
                 if before.lead >= NEVER || after.both >= NEVER {
                     continue;
                 }
                 let mut least = After { both: after.both, forward: NEVER, done: NEVER, first_done: NEVER };
                 let (mut value, mut next) = (NEVER, 0);
-                for end in self.ends(s, first) {
+                for (end, forward) in self.ends(s, first).zip(&self.forward[forward as usize..]) {
                     let cell = self.cell(s + 1, end);
                     if cell.after.done >= NEVER {
                         continue;
                     }
-                    let own = line.own(s, first, end, before, cell.after);
+                    let own = line.own_with(s, first, end, before, cell.after, *forward);
                     let onto = line.onto(s, first, end, &own, cell.after);
                     least.forward = least.forward.min(onto.forward);
                     least.done = least.done.min(onto.done);

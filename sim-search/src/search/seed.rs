@@ -89,17 +89,14 @@ impl Search<'_> {
     /// Combinations with shares, by an estimate of their time: of one template and of several, by usual recipes; the same by
     /// others.
     fn families(&self) -> [Vec<(u64, Key)>; 4] {
-        let bound = |root: &&Root| {
-            let lead: Vec<usize> = root.lead.map(|l| l.1).into_iter().collect();
-            (self.bounds().quick(root, &lead, 0), root.key())
-        };
         let other = |root: &&Root| self.tree.frames[root.frame].fresh;
-        let (mut others, mut roots): (Vec<&Root>, Vec<&Root>) = self.tree.roots.iter().partition(other);
-        for (list, most) in [(&mut roots, USUAL_ROOTS), (&mut others, OTHER_ROOTS)] {
-            list.sort_by_cached_key(bound);
+        let all = self.least.iter().zip(&self.tree.roots);
+        let (mut others, mut usual): (Vec<(&u64, &Root)>, Vec<_>) = all.partition(|(_, root)| other(root));
+        for (list, most) in [(&mut usual, USUAL_ROOTS), (&mut others, OTHER_ROOTS)] {
+            list.sort_by_key(|(least, _)| *least);
             list.truncate(most);
         }
-        roots.extend(others);
+        let roots: Vec<&Root> = usual.into_iter().chain(others).map(|(_, root)| root).collect();
         let found: Vec<Vec<(u64, Key, bool)>> = roots.par_iter().map(|r| self.of_root(r)).collect();
         let mut families = [const { Vec::new() }; 4];
         for (root, found) in roots.iter().zip(found) {
