@@ -163,7 +163,8 @@ impl<'a> Tree<'a> {
         let make = |(t, pipelines): &(usize, u32)| self.choice(priced, f, *t, *pipelines);
         let made: Vec<Choice> = wanted.par_iter().map(make).collect();
         self.choices.extend(made);
-        let counted = roots.into_par_iter().map(|root| Root { plans: self.represented(&root, priced), ..root });
+        let counted =
+            roots.into_par_iter().map(|root| Root { plans: self.represented(&root, priced), ..root });
         // In the second placement, a root without a lead may hold nothing new.
         let counted: Vec<Root> = counted.filter(|root| root.plans > 0).collect();
         self.roots.extend(counted);

@@ -73,8 +73,6 @@ pub(super) struct Own {
     pub(super) done: u64,
     /// When the first of it and the stages after it has done its last pass.
     first_done: u64,
-    /// The end of the iteration, by what it does.
-    end: u64,
 }
 
 /// Alike pipelines of a template, and what surrounds them.
@@ -167,7 +165,7 @@ impl Line<'_> {
             }
             (true, _) => done,
         };
-        Own { done, first_done, end: self.synchronised(s, first, end, done) }
+        Own { done, first_done }
     }
 
     /// The end of the iteration by stage `s`, whose last pass ends at `done`: gradients, optimizer step, parameters.
@@ -268,7 +266,8 @@ impl Line<'_> {
         let next = self.pass_on(s, first, end, before, both);
         let (after, value) = self.of_cut_from(s + 1, borders, next, both, each);
         let own = self.own(s, first, end, before, after);
-        let value = value.max(own.end).max(self.shared(s, first, own.first_done));
+        let value = value.max(self.synchronised(s, first, end, own.done));
+        let value = value.max(self.shared(s, first, own.first_done));
         let onto = self.onto(s, first, end, &own, after);
         each(own);
         (onto, value)
@@ -459,9 +458,12 @@ impl<'c> Within<'c> {
                     least.forward = least.forward.min(onto.forward);
                     least.done = least.done.min(onto.done);
                     least.first_done = least.first_done.min(onto.first_done);
-                    let with = own.end.max(cell.end);
-                    if with < value {
-                        (value, next) = (with, end as u32);
+                    // Gradients only come after that.
+                    if own.done.max(cell.end) < value {
+                        let with = line.synchronised(s, first, end, own.done).max(cell.end);
+                        if with < value {
+                            (value, next) = (with, end as u32);
+                        }
                     }
                 }
                 if value < NEVER {
@@ -482,7 +484,7 @@ impl<'c> Within<'c> {
                 return None;
             }
             let own = self.line.own(s, first, end, before, cell.after);
-            let value = own.end.max(cell.end);
+            let value = self.line.synchronised(s, first, end, own.done).max(cell.end);
             (value <= limit).then(|| (end, self.line.pass_on(s, first, end, before, cell.after.both)))
         };
         self.ends(s, first).filter_map(within).collect()
