@@ -140,47 +140,51 @@ impl<'a> Space<'a> {
 
     /// Templates that a rule threw out.
     pub(crate) fn thrown_out(&self) -> Vec<ThrownOut> {
-        let (mut list, mut usual) = (Vec::new(), Vec::new());
+        let mut list = Vec::new();
         let all: Vec<u32> = self.kinds.iter().map(|k| k.devices.len() as u32).collect();
-        for recipe in 0..self.recipes.len() {
-            for (i, micro_batch) in self.dividing().into_iter().enumerate() {
-                let priced = self.priced(recipe, micro_batch, usual.get(i).map_or(&[], |u: &Vec<_>| u), true);
-                let tables = Tables::new(self.scenario, self.kinds, micro_batch, self.recipes[recipe]);
-                let lacks = |t: usize, rule: Rule| {
-                    let cost = (rule == Rule::Memory).then(|| TemplateCost::new(&tables, &self.templates[t]));
-                    // By itself, with as many pipelines as fit and as many micro-batches in flight as the schedule has.
-                    let (template, need) =
-                        (&self.templates[t], self.scenario.training.global_batch / micro_batch);
-                    let pipelines = template.most(&all).clamp(1, need);
-                    let in_flight = need.div_ceil(pipelines).min(template.stages.len() as u32);
-                    Some(cost?.ok()?.least_excess(in_flight, pipelines.into()))
-                };
-                let of = |(t, priced): (usize, &Priced)| match priced {
-                    Some(Err(rule)) => {
-                        let (recipe, lacks) = (self.recipes[recipe], lacks(t, *rule));
-                        Some(ThrownOut { micro_batch, recipe, template: t, rule: *rule, lacks })
-                    }
-                    _ => None,
-                };
-                let thrown: Vec<_> = priced.par_iter().enumerate().filter_map(of).collect();
-                list.extend(thrown);
-                if recipe == 0 {
-                    usual.push(priced);
+        for (recipe, micro_batch, priced) in self.all_priced(true) {
+            let recipe = self.recipes[recipe];
+            let tables = Tables::new(self.scenario, self.kinds, micro_batch, recipe);
+            let lacks = |t: usize, rule: Rule| {
+                let cost = (rule == Rule::Memory).then(|| TemplateCost::new(&tables, &self.templates[t]));
+                // By itself, with as many pipelines as fit and as many micro-batches in flight as the schedule has.
+                let (template, need) =
+                    (&self.templates[t], self.scenario.training.global_batch / micro_batch);
+                let pipelines = template.most(&all).clamp(1, need);
+                let in_flight = need.div_ceil(pipelines).min(template.stages.len() as u32);
+                Some(cost?.ok()?.least_excess(in_flight, pipelines.into()))
+            };
+            let of = |(t, priced): (usize, &Priced)| match priced {
+                Some(Err(rule)) => {
+                    Some(ThrownOut { micro_batch, recipe, template: t, rule: *rule, lacks: lacks(t, *rule) })
                 }
-            }
+                _ => None,
+            };
+            list.par_extend(priced.par_iter().enumerate().filter_map(of));
         }
         list
     }
 
-    /// Every template at a micro-batch size under a recipe, by its index; `usual`: under the first one. Without `bounds`, none is
-    /// thrown out because a dynamic program says that none of its cuts fits into memory.
-    pub(crate) fn priced(
-        &self,
-        recipe: usize,
-        micro_batch: u32,
-        usual: &[Priced],
-        bounds: bool,
-    ) -> Vec<Priced> {
+    /// Recipe by recipe and size by size, every template by its index. Without `bounds`, none is thrown out because a dynamic
+    /// program says that none of its cuts fits into memory.
+    pub(crate) fn all_priced(&self, bounds: bool) -> impl Iterator<Item = (usize, u32, Arc<Vec<Priced>>)> {
+        let sizes = self.dividing();
+        let pairs = (0..self.recipes.len()).flat_map(move |recipe| {
+            sizes.clone().into_iter().enumerate().map(move |(i, size)| (recipe, i, size))
+        });
+        let mut usual: Vec<Arc<Vec<Priced>>> = Vec::new();
+        pairs.map(move |(recipe, i, micro_batch)| {
+            let known = usual.get(i).map_or(&[][..], |usual| usual);
+            let priced = Arc::new(self.priced(recipe, micro_batch, known, bounds));
+            if recipe == 0 {
+                usual.push(Arc::clone(&priced));
+            }
+            (recipe, micro_batch, priced)
+        })
+    }
+
+    /// Every template at a micro-batch size under a recipe; `usual`: under the first one.
+    fn priced(&self, recipe: usize, micro_batch: u32, usual: &[Priced], bounds: bool) -> Vec<Priced> {
         let tables = Tables::new(self.scenario, self.kinds, micro_batch, self.recipes[recipe]);
         let lacks = |priced: &Priced| match priced {
             Some(Ok(entry)) => entry.cost.lacks_memory(),

@@ -96,23 +96,15 @@ impl<'a> Tree<'a> {
             expanded: 0,
             pruned: BTreeMap::new(),
         };
-        let sizes = space.dividing();
-        let others = space.sizes().len() - sizes.len();
+        let others = space.sizes().len() - space.dividing().len();
         if others > 0 {
             tree.considered += others as u64;
             tree.pruned.insert(Rule::BatchNotDivisible, others as u64);
         }
-        let mut usual: Vec<Vec<Priced>> = Vec::new();
-        for recipe in 0..space.recipes.len() {
-            for (i, micro_batch) in sizes.iter().copied().enumerate() {
-                let priced = space.priced(recipe, micro_batch, usual.get(i).map_or(&[], |u| u), bounds);
-                tree.count(&priced);
-                for place in [Place::Stages, Place::Pipelines] {
-                    tree.open_frame(&space, &priced, space.frame(recipe, micro_batch, place));
-                }
-                if recipe == 0 {
-                    usual.push(priced);
-                }
+        for (recipe, micro_batch, priced) in space.all_priced(bounds) {
+            tree.count(&priced);
+            for place in [Place::Stages, Place::Pipelines] {
+                tree.open_frame(&space, &priced, space.frame(recipe, micro_batch, place));
             }
         }
         tree

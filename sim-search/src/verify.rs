@@ -202,32 +202,21 @@ impl<'a> Checker<'a> {
     fn space(&mut self, rings: &Rings<'_>) -> Result<(), Flaw> {
         let (scenario, kinds) = (self.scenario, self.kinds);
         let space = Space::new(scenario, kinds);
-        let sizes = space.dividing();
-        let (mut frame, mut usual) = (0, Vec::new());
-        for recipe in 0..space.recipes.len() {
-            for (i, micro_batch) in sizes.iter().copied().enumerate() {
-                let priced =
-                    space.priced(recipe, micro_batch, usual.get(i).map_or(&[], |u: &Vec<_>| u), true);
-                for place in [Place::Stages, Place::Pipelines] {
-                    let of = space.frame(recipe, micro_batch, place);
-                    let need = scenario.training.global_batch / micro_batch;
-                    let known = RefCell::default();
-                    let root = Root {
-                        rings,
-                        space: &space,
-                        priced: &priced,
-                        frame: of,
-                        need,
-                        known: &known,
-                        lead: None,
-                        menus: Vec::new(),
-                    };
-                    self.frame(&root, frame)?;
-                    frame += 1;
-                }
-                if recipe == 0 {
-                    usual.push(priced);
-                }
+        let mut frame = 0;
+        for (recipe, micro_batch, priced) in space.all_priced(true) {
+            for place in [Place::Stages, Place::Pipelines] {
+                let root = Root {
+                    rings,
+                    space: &space,
+                    priced: &priced,
+                    frame: space.frame(recipe, micro_batch, place),
+                    need: scenario.training.global_batch / micro_batch,
+                    known: &RefCell::default(),
+                    lead: None,
+                    menus: Vec::new(),
+                };
+                self.frame(&root, frame)?;
+                frame += 1;
             }
         }
         Ok(())
