@@ -538,12 +538,11 @@ impl<'t> Search<'t> {
         search.counts.pruned.clone_from(&tree.pruned);
         search.counts.expanded = tree.expanded;
         let bounds = Bounds { tree };
-        let lead = |root: &Root| -> Vec<usize> { root.lead.map(|l| l.1).into_iter().collect() };
-        let least = |root: &Root| bounds.quick(root, &lead(root), 0);
+        let least = |root: &Root| bounds.quick(root, &tree.parts(root, &root.key()), 0);
         search.least = tree.roots.par_iter().map(least).collect();
         let node = |(root, least): (&Root, &u64)| {
             let bound = match options.objective {
-                Objective::Cost => bounds.cost(root, &lead(root), 0, *least),
+                Objective::Cost => bounds.cost(root, &tree.parts(root, &root.key()), 0, *least),
                 _ => *least,
             };
             ((bound, root.key()), State::default())

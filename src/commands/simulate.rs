@@ -90,9 +90,12 @@ fn cut<'a>(
     options: &Options,
 ) -> Option<Cut<'a>> {
     // What does not fit runs on no nodes whatever.
+    if !iteration.fits() {
+        return None;
+    }
     let scenario = simulator.scenario();
     let start = options.at.as_ps() / 1_000;
-    let found = Some(()).filter(|()| iteration.fits()).and_then(|()| interrupted(scenario, plan, start))?;
+    let found = interrupted(scenario, plan, start)?;
     let first = found.losses.first().filter(|_| found.away.is_empty());
     let computed = first.map(|(at, _)| {
         let folding = if options.fold { Folding::of(layout) } else { Folding::none(layout) };

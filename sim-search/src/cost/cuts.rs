@@ -38,7 +38,7 @@ impl TemplateCost {
             let least = if limit < FAR {
                 Within::new(line, limit).least()
             } else {
-                self.unlimited(line, &self.even(line)?).least().min(FAR)
+                self.unlimited(line, &self.even_cut(line.around, line.micro_batches)?).least().min(FAR)
             };
             if least > limit || least >= NEVER {
                 return None;
@@ -66,7 +66,7 @@ impl TemplateCost {
     /// last the number of layers.
     pub fn partition(&self, views: &[View]) -> Option<Vec<usize>> {
         let line = views[0].line(self);
-        let tables = self.unlimited(line, &self.even(line)?);
+        let tables = self.unlimited(line, &self.even_cut(line.around, line.micro_batches)?);
         (tables.least() < NEVER).then(|| tables.borders())
     }
 
@@ -82,14 +82,9 @@ impl TemplateCost {
 
     /// The cut that fits whose slowest stage is fastest; `None` when none fits.
     pub(crate) fn even_cut(&self, around: &Setting, micro_batches: u32) -> Option<Vec<usize>> {
-        self.even(Line { cost: self, micro_batches, around })
-    }
-
-    fn even(&self, line: Line<'_>) -> Option<Vec<usize>> {
-        let in_flight: Vec<u32> =
-            (0..self.stages.len()).map(|s| self.in_flight(s, line.micro_batches)).collect();
-        let fitting = |s: usize, first| self.stages[s].fitting(first, in_flight[s], line.around.replicas());
-        self.balanced(line.around, fitting)
+        let in_flight: Vec<u32> = (0..self.stages.len()).map(|s| self.in_flight(s, micro_batches)).collect();
+        let fitting = |s: usize, first| self.stages[s].fitting(first, in_flight[s], around.replicas());
+        self.balanced(around, fitting)
     }
 
     /// The tables in a window that holds the best cut and this one.

@@ -124,7 +124,7 @@ impl<'a> Rings<'a> {
         let mut hops = self.hops(stage, sharers.own, sharers.across.is_some());
         if sharers.apart & kind_bit(stage.kind) > 0 {
             let all = 0..self.scenario.groups.len() as u32;
-            let mine = self.kinds[stage.kind].groups.iter().copied().map(|g| g as u32);
+            let mine = self.kinds[stage.kind].groups.iter().map(|g| *g as u32);
             let leave = |a: u32| all.clone().filter(move |b| *b != a).map(move |b| Hop::Nodes(a, b));
             hops.push(mine.flat_map(leave).collect());
         }

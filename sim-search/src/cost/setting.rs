@@ -285,7 +285,7 @@ pub(super) fn nics(
         // as a pipeline has: each stage once. None has a stage more often than `slots / stages`, rounded up.
         let leaves = own as usize > slots.div_ceil(run.len()) || stages.clone().all(elsewhere);
         if place == Place::Pipelines && alike && run.len() > 1 && run.len() <= slots && own > 1 && leaves {
-            let groups = kind.groups.iter().copied().map(|g| rings.scenario().groups[g].nic.highest());
+            let groups = kind.groups.iter().map(|g| rings.scenario().groups[*g].nic.highest());
             let rate = groups.map(|r| r.as_bytes_per_s()).fold(0.0, higher);
             list.push(Shared::new(stages, pipelines, (rate, 0.0)));
         }

@@ -45,11 +45,7 @@ impl Bounds<'_> {
         };
         let enough = |time: u64| {
             let before = before(time);
-            let of = |p: &usize| {
-                let choice = &tree.choices[*p];
-                let done = before.map_or(u64::MAX, |before| choice.done_by(before, need));
-                choice.at_most(time, need).min(done)
-            };
+            let of = |p: &usize| tree.choices[*p].at_most(time, before, need);
             let sum: u64 = parts.iter().map(of).sum();
             let menu = |(k, _): &(usize, _)| root.menus[*k].at_most(tree, time, before, need);
             sum >= u64::from(need) || sum + case.open.iter().map(menu).sum::<u64>() >= u64::from(need)
@@ -108,7 +104,7 @@ impl Bounds<'_> {
             let timed = tree.timed(root.frame, parts[i], at_least(case.sharers[i], band.fewest));
             u64::from(timed.capacity(time, need)) * u64::from(band.most)
         };
-        let at_most = |p: &usize| tree.choices[*p].at_most(time, need);
+        let at_most = |p: &usize| tree.choices[*p].at_most(time, None, need);
         let busy = |k: usize| root.menus[k].at_most(tree, time, None, need);
         let uppers: Vec<u64> = parts.iter().map(at_most).collect();
         let mut rest: u64 = case.open.iter().map(|(k, _)| busy(*k)).sum();
@@ -191,7 +187,7 @@ impl Bounds<'_> {
         let need = self.tree.micro_batches(root.frame);
         let sharers = self.tree.sharers(parts);
         // No more than so many, whatever surrounds them: what falls short with that is not looked at closely.
-        let most = |p: &usize| self.tree.choices[*p].at_most(band.1, need);
+        let most = |p: &usize| self.tree.choices[*p].at_most(band.1, None, need);
         let all: u64 = parts.iter().map(most).sum();
         let runs = |(p, sharers): (&usize, &Sharers)| -> Vec<Run> {
             let choice = &self.tree.choices[*p];

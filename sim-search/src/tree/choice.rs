@@ -119,19 +119,15 @@ impl Choice {
         self.paces.iter().rev().find(|p| pipelines <= p.most).unwrap_or(&self.paces[0])
     }
 
-    /// No fewer micro-batches, up to `most` a pipeline, than all of them together can run within `time`.
-    pub(crate) fn at_most(&self, time: u64, most: u32) -> u64 {
-        self.most_of(most, |beat| beat.at_most(&self.cost, time))
-    }
-
-    /// The same if some stage of each is done by `time`.
-    pub(crate) fn done_by(&self, time: u64, most: u32) -> u64 {
-        self.most_of(most, |beat| beat.done_by(&self.cost, time))
-    }
-
-    fn most_of(&self, most: u32, each: impl Fn(&Beat) -> u64) -> u64 {
-        let of = |p: &Pace| each(&p.beat).min(u64::from(most)) * u64::from(p.most);
-        self.paces.iter().map(of).max().unwrap_or(0)
+    /// No fewer micro-batches, up to `most` a pipeline, than all of them together can run within `time`, if some stage of each is
+    /// done `before`.
+    pub(crate) fn at_most(&self, time: u64, before: Option<u64>, most: u32) -> u64 {
+        let most_of = |each: &dyn Fn(&Beat) -> u64| {
+            let of = |p: &Pace| each(&p.beat).min(u64::from(most)) * u64::from(p.most);
+            self.paces.iter().map(of).max().unwrap_or(0)
+        };
+        let done = before.map_or(u64::MAX, |before| most_of(&|beat| beat.done_by(&self.cost, before)));
+        most_of(&|beat| beat.at_most(&self.cost, time)).min(done)
     }
 
     /// The same of the numbers of one band.

@@ -47,11 +47,7 @@ impl Menu {
         if let Some(most) = self.at_most.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return *most;
         }
-        let of = |(_, c): &(u32, usize)| {
-            let choice = &tree.choices[*c];
-            let done = before.map_or(u64::MAX, |before| choice.done_by(before, need));
-            choice.at_most(time, need).min(done)
-        };
+        let of = |(_, c): &(u32, usize)| tree.choices[*c].at_most(time, before, need);
         let most = self.options.iter().map(of).max().unwrap_or(0);
         self.at_most.lock().unwrap_or_else(PoisonError::into_inner).insert(key, most);
         most
