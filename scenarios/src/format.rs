@@ -508,6 +508,8 @@ table! {
         schedule: optional Vec<At<Schedule>> = "[\"1f1b\", \"zero-bubble\"]",
         /// What backward passes may do again; when missing, nothing unless a pipeline does not fit into memory otherwise.
         recompute: optional Vec<At<Recompute>> = "[\"none\", \"full\"]",
+        /// Degrees of context parallelism to try, of those that divide the sequence and, times the TP, a node's GPUs; `[1]` when missing.
+        cp: optional Vec<At<Int<1, 65536>>> = "[1, 2, 4]",
         /// What replicas may share out (ZeRO stages); when missing, nothing unless a pipeline does not fit into memory otherwise.
         zero: optional Vec<At<Int<0, 3>>> = "[0, 1]",
         /// Whether norms and dropouts are split over the tensor-parallel ranks: which of both to try; when missing, with ZeRO alone.

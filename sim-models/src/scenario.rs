@@ -182,6 +182,8 @@ pub struct Ways {
     pub schedule: Vec<Schedule>,
     /// What backward passes do again.
     pub recompute: Vec<Recompute>,
+    /// Degrees of context parallelism.
+    pub cp: Vec<u32>,
     /// What replicas share out.
     pub zero: Vec<u8>,
     /// Whether norms and dropouts are split over tensor-parallel ranks.

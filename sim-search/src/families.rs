@@ -1,14 +1,13 @@
 //! What a search threw out, by families of plans: which rule did it, how many plans that were, and how near the best of each
 //! came.
 //!
-//! A family is what a root of the tree decides: the micro-batch, how plans train, and which kinds of GPU pipelines join at which tensor
-//! parallelism, or that each kind forms pipelines of its own. Every plan of the space is in one. What became of it is read off
+//! A family is what a root of the tree decides: the micro-batch, how plans train, and which kinds of GPU pipelines join, split how, or that each kind forms pipelines of its own. Every plan of the space is in one. What became of it is read off
 //! the log that a search keeps ([`crate::Options::log`]).
 
 use crate::frame::ThrownOut;
 use crate::rules::Rule;
 use crate::search::{Fate, Found};
-use crate::space::{Recipe, kinds};
+use crate::space::{Recipe, Split, kinds};
 use crate::tree::{Key, Tree, Under};
 use sim_models::scenario::Scenario;
 use std::collections::BTreeMap;
@@ -56,8 +55,8 @@ pub struct Common {
     pub micro_batch: u32,
     /// How they train, where that is not the usual way: `ZeRO 1, sequence parallelism`.
     pub recipe: String,
-    /// (GPU, TP) of the kinds that one pipeline joins, first stages first; empty where each kind forms pipelines of its own.
-    pub joined: Vec<(String, u32)>,
+    /// GPU and split of the kinds that one pipeline joins, first stages first; empty where each kind forms pipelines of its own.
+    pub joined: Vec<(String, Split)>,
 }
 
 /// Plans of one kind, and what became of them.
@@ -80,7 +79,7 @@ pub struct Family {
 /// Templates that a rule threw out before any plan of them was counted, by kinds and micro-batch.
 #[derive(Clone, Debug)]
 pub struct Thrown {
-    /// Micro-batch, and the kinds that they join with their TP.
+    /// Micro-batch, and the kinds that they join with their splits.
     pub common: Common,
     /// Which rule.
     pub rule: Rule,
@@ -109,9 +108,9 @@ pub fn rejected(scenario: &Scenario, found: &Found) -> Rejected {
     // Below this value a node was left; from it on, nothing under it is better than the best.
     let best = found.ranked.first().map_or(u64::MAX, |best| best.value);
     let common = |micro_batch: u32, recipe: &Recipe, template: Option<usize>| {
-        let mut joined: Vec<(String, u32)> = Vec::new();
+        let mut joined: Vec<(String, Split)> = Vec::new();
         for stage in template.iter().flat_map(|t| &tree.templates[*t].stages) {
-            let of = (kinds[stage.kind as usize].gpu.clone(), stage.tp);
+            let of = (kinds[stage.kind as usize].gpu.clone(), stage.split);
             if joined.last() != Some(&of) {
                 joined.push(of);
             }

@@ -75,7 +75,7 @@ impl<'a> Space<'a> {
         let (recipes, listed) = recipes(scenario);
         let pair = |p: &[StageShape]| {
             let kind = &kinds[p[0].kind as usize];
-            (p[0] == p[1] && p[0].tp < kind.gpus_per_node) || kind.groups.len() > 1
+            (p[0] == p[1] && p[0].split.width() < kind.gpus_per_node) || kind.groups.len() > 1
         };
         let differs = templates.iter().map(|t| t.stages.windows(2).any(pair)).collect();
         Space { scenario, kinds, templates, differs, again, recipes, listed }
@@ -152,7 +152,8 @@ impl<'a> Space<'a> {
                     (&self.templates[t], self.scenario.training.global_batch / micro_batch);
                 let pipelines = template.most(&all).clamp(1, need);
                 let in_flight = need.div_ceil(pipelines).min(template.stages.len() as u32);
-                Some(cost?.ok()?.least_excess(in_flight, pipelines.into()))
+                let copies = template.stages.iter().map(|s| s.split.cp).max().unwrap_or(1);
+                Some(cost?.ok()?.least_excess(in_flight, u64::from(pipelines) * u64::from(copies)))
             };
             let of = |(t, priced): (usize, &Priced)| match priced {
                 Some(Err(rule)) => {

@@ -26,32 +26,32 @@ pub struct Part<'a> {
     pub micro_batches: u32,
 }
 
-/// Devices of all replicas of each stage, replica by replica, for each part: wider TP first so that groups stay whole in
+/// Devices of all replicas of each stage, replica by replica, for each part: wider replicas first so that they stay whole in
 /// their nodes; `None` when the devices do not suffice.
 pub fn devices(kinds: &[Kind], parts: &[(&Template, u32)], how: Place) -> Option<Vec<Vec<Vec<DeviceId>>>> {
     let mut next = vec![0usize; kinds.len()];
-    let mut take = |kind: usize, tp: u32| -> Option<Vec<DeviceId>> {
+    let mut take = |kind: usize, width: u32| -> Option<Vec<DeviceId>> {
         let (list, at) = (&kinds[kind].devices, &mut next[kind]);
         // A node's devices are neighbours in the list, so a group that starts at a multiple of its size stays in one.
         let in_node = |d: &DeviceId| d.index % kinds[kind].gpus_per_node;
-        while *at < list.len() && !in_node(&list[*at]).is_multiple_of(tp) {
+        while *at < list.len() && !in_node(&list[*at]).is_multiple_of(width) {
             *at += 1;
         }
-        let group = list.get(*at..*at + tp as usize)?;
-        *at += tp as usize;
+        let group = list.get(*at..*at + width as usize)?;
+        *at += width as usize;
         Some(group.to_vec())
     };
     // devices[part][stage]: replica by replica.
     let mut devices: Vec<Vec<Vec<DeviceId>>> =
         parts.iter().map(|(template, _)| vec![Vec::new(); template.stages.len()]).collect();
     let mut widths: Vec<u32> =
-        parts.iter().flat_map(|(template, _)| &template.stages).map(|s| s.tp).collect();
+        parts.iter().flat_map(|(template, _)| &template.stages).map(|s| s.split.width()).collect();
     widths.sort_unstable_by(|a, b| b.cmp(a));
     widths.dedup();
     for width in widths {
         for (p, (template, replicas)) in parts.iter().enumerate() {
             let stages: Vec<usize> =
-                (0..template.stages.len()).filter(|s| template.stages[*s].tp == width).collect();
+                (0..template.stages.len()).filter(|s| template.stages[*s].split.width() == width).collect();
             let replicas = *replicas as usize;
             let order: Vec<usize> = match how {
                 Place::Stages => stages.iter().flat_map(|s| std::iter::repeat_n(*s, replicas)).collect(),
@@ -82,7 +82,8 @@ pub fn place(
 pub fn group(scenario: &Scenario, part: &Part<'_>, devices: &[Vec<DeviceId>]) -> PipelineGroup {
     let stage = |(s, list): (usize, &Vec<DeviceId>)| Stage {
         layers: LayerRange { first: part.borders[s] as u32, last: part.borders[s + 1] as u32 - 1 }.into(),
-        tp: part.template.stages[s].tp,
+        tp: part.template.stages[s].split.tp,
+        cp: part.template.stages[s].split.cp,
         recompute: part.template.stages[s].recompute,
         devices: ranges(scenario, list),
         ..Stage::default()

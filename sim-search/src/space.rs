@@ -1,7 +1,7 @@
 //! What is searched, from the top: kinds of device, templates of pipelines, combinations of templates.
 //!
 //! A *kind* is the devices of one GPU in nodes of one size, in the order of the scenario. A *template* is a pipeline
-//! without its layers: which kind and TP each stage has; it joins at most two kinds, and its stages of one kind stand
+//! without its layers: which kind, TP and CP each stage has; it joins at most two kinds, and its stages of one kind stand
 //! together. A *combination* is a
 //! number of pipelines of each of a few templates: either each kind forms pipelines of its own, or pipelines that join
 //! kinds come first and each kind's devices left over form pipelines of their own, or stay out. A *plan* adds the layers
@@ -10,6 +10,7 @@
 use sim_models::plan::{Recompute, Schedule};
 use sim_models::scenario::{DeviceId, Scenario};
 use sim_models::units::Bytes;
+use std::fmt;
 use std::ops::Range;
 
 /// Devices that cannot be told apart but by place.
@@ -55,13 +56,41 @@ pub fn kinds(scenario: &Scenario) -> Vec<Kind> {
     kinds
 }
 
+/// How the layers of a stage are split over devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Split {
+    /// Tensor parallelism.
+    pub tp: u32,
+    /// Context parallelism.
+    pub cp: u32,
+}
+
+impl Split {
+    /// Tensor parallelism alone.
+    pub fn tp(tp: u32) -> Split {
+        Split { tp, cp: 1 }
+    }
+
+    /// Devices of one replica.
+    pub fn width(self) -> u32 {
+        self.tp * self.cp
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tp {}", self.tp)?;
+        if self.cp > 1 { write!(f, " cp {}", self.cp) } else { Ok(()) }
+    }
+}
+
 /// A stage without its layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StageShape {
     /// Index of its kind.
     pub kind: u32,
-    /// Tensor parallelism.
-    pub tp: u32,
+    /// How its layers are split.
+    pub split: Split,
     /// What its backward passes do again.
     pub recompute: Recompute,
 }
@@ -76,7 +105,7 @@ pub struct Template {
 impl Template {
     /// Devices of `kind` that one pipeline takes.
     pub fn devices(&self, kind: usize) -> u32 {
-        self.stages.iter().filter(|s| s.kind as usize == kind).map(|s| s.tp).sum()
+        self.stages.iter().filter(|s| s.kind as usize == kind).map(|s| s.split.width()).sum()
     }
 
     /// The kind of all its stages, where they are of one.
@@ -206,9 +235,22 @@ pub fn numbers(
     list
 }
 
-/// TP degrees that fit a kind: divisors of its node, so that groups never straddle two nodes.
-pub fn tp_degrees(kind: &Kind) -> impl Iterator<Item = u32> {
-    tp_degrees_of(kind.gpus_per_node)
+/// How stages of a kind are split: TP and CP whose product divides its node, so that replicas never straddle two nodes.
+fn splits(scenario: &Scenario, kind: &Kind) -> Vec<Split> {
+    let (gpus, cp_degrees) = (kind.gpus_per_node, cp_degrees(scenario));
+    let of = |tp: u32| cp_degrees.iter().map(move |cp| Split { tp, cp: *cp });
+    let fits = |s: &Split| s.tp.checked_mul(s.cp).is_some_and(|width| gpus.is_multiple_of(width));
+    tp_degrees_of(gpus).flat_map(of).filter(fits).collect()
+}
+
+/// CP degrees that are tried, of which ranks have alike parts of a sequence.
+pub fn cp_degrees(scenario: &Scenario) -> Vec<u32> {
+    let listed = match &scenario.search.ways.cp[..] {
+        [] => &[1],
+        given => given,
+    };
+    let divides = |cp: &&u32| scenario.model.seq_len.is_multiple_of(u64::from(**cp));
+    listed.iter().filter(divides).copied().collect()
 }
 
 /// TP degrees that fit a node of so many GPUs.
@@ -219,7 +261,7 @@ pub fn tp_degrees_of(gpus: u32) -> impl Iterator<Item = u32> {
 /// Kinds that one pipeline joins at most.
 pub const MOST_KINDS: usize = 2;
 
-/// Every template, those of one kind first: up to `max_stages` stages of up to [`MOST_KINDS`] kinds, one TP a kind, kinds
+/// Every template, those of one kind first: up to `max_stages` stages of up to [`MOST_KINDS`] kinds, split alike in a kind, kinds
 /// in every order. Those after them recompute: each of these again with the other choices of the scenario's for each kind, what is
 /// done again least first. And, for each of these, where those are.
 pub fn templates(scenario: &Scenario, kinds: &[Kind]) -> (Vec<Template>, Vec<Range<usize>>) {
@@ -227,7 +269,8 @@ pub fn templates(scenario: &Scenario, kinds: &[Kind]) -> (Vec<Template>, Vec<Ran
         [] => &[Recompute::None, Recompute::Selective, Recompute::Full],
         given => given,
     };
-    let mut list = plain(kinds, scenario.search.max_stages, ways[0]);
+    let splits: Vec<Vec<Split>> = kinds.iter().map(|kind| splits(scenario, kind)).collect();
+    let mut list = plain(kinds, scenario.search.max_stages, &splits, ways[0]);
     let mut again = Vec::with_capacity(list.len());
     for t in 0..list.len() {
         let first = list.len();
@@ -248,19 +291,20 @@ pub fn templates(scenario: &Scenario, kinds: &[Kind]) -> (Vec<Template>, Vec<Ran
     (list, again)
 }
 
-/// Those that all recompute alike.
-fn plain(kinds: &[Kind], max_stages: u32, recompute: Recompute) -> Vec<Template> {
+/// Those that all recompute alike; `splits` are those of each kind.
+fn plain(kinds: &[Kind], max_stages: u32, splits: &[Vec<Split>], recompute: Recompute) -> Vec<Template> {
     let mut list = Vec::new();
     let mut chosen = vec![false; kinds.len()];
     // Fewer kinds first, so that plain pipelines come before joined ones.
     for depth in 1..=kinds.len().min(MOST_KINDS) {
-        extend(kinds, (max_stages, recompute), depth, &mut chosen, &mut Vec::new(), &mut list);
+        extend(kinds, splits, (max_stages, recompute), depth, &mut chosen, &mut Vec::new(), &mut list);
     }
     list
 }
 
 fn extend(
     kinds: &[Kind],
+    splits: &[Vec<Split>],
     (stages_left, recompute): (u32, Recompute),
     depth: usize,
     chosen: &mut [bool],
@@ -275,12 +319,12 @@ fn extend(
         if std::mem::replace(&mut chosen[k], true) {
             continue;
         }
-        for tp in tp_degrees(kind) {
-            let most = stages_left.min(kind.devices.len() as u32 / tp);
+        for &split in &splits[k] {
+            let most = stages_left.min(kind.devices.len() as u32 / split.width());
             for _ in 0..most {
-                stages.push(StageShape { kind: k as u32, tp, recompute });
+                stages.push(StageShape { kind: k as u32, split, recompute });
                 let used = stages.iter().filter(|s| s.kind as usize == k).count() as u32;
-                extend(kinds, (stages_left - used, recompute), depth - 1, chosen, stages, list);
+                extend(kinds, splits, (stages_left - used, recompute), depth - 1, chosen, stages, list);
             }
             stages.retain(|s| s.kind as usize != k);
         }
@@ -298,13 +342,14 @@ mod tests {
     }
 
     fn shape(kind: u32, tp: u32) -> StageShape {
-        StageShape { kind, tp, recompute: Recompute::None }
+        StageShape { kind, split: Split::tp(tp), recompute: Recompute::None }
     }
 
     #[test]
     fn templates_are_each_generated_once_and_no_longer_than_allowed() {
         let kinds = [kind(4, 8), kind(2, 4)];
-        let list = plain(&kinds, 4, Recompute::None);
+        let tp = |kind: &Kind| tp_degrees_of(kind.gpus_per_node).map(Split::tp).collect();
+        let list = plain(&kinds, 4, &[tp(&kinds[0]), tp(&kinds[1])], Recompute::None);
         let mut sorted = list.clone();
         sorted.sort();
         sorted.dedup();

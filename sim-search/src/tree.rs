@@ -465,7 +465,7 @@ impl<'a> Tree<'a> {
                 Recompute::None => String::new(),
                 some => format!(" recomputing {some}"),
             };
-            parts.push(format!("{} x {gpu} at tp {}{again}", alike.len(), alike[0].tp));
+            parts.push(format!("{} x {gpu} at {}{again}", alike.len(), alike[0].split));
         }
         let plural = if stages.len() == 1 { "stage" } else { "stages" };
         format!("{} {plural} ({}), micro-batch {micro_batch}", stages.len(), parts.join(", "))

@@ -14,6 +14,7 @@ use sim_models::plan::Plan;
 use sim_models::scenario::Scenario;
 use sim_models::units::Bytes;
 use sim_search::families::{Common, Family, Plans, Rejected, Thrown, rejected};
+use sim_search::space::Split;
 use sim_search::{Found, Objective, Rule};
 use std::fmt::Write;
 
@@ -281,7 +282,14 @@ fn numbers(value: &mut Value, plans: &Plans) {
 }
 
 fn common(of: &Common) -> Value {
-    let joined: Vec<Value> = of.joined.iter().map(|(gpu, tp)| json!({ "gpu": gpu, "tp": tp })).collect();
+    let kind = |(gpu, split): &(String, Split)| {
+        let mut value = json!({ "gpu": gpu, "tp": split.tp });
+        if split.cp > 1 {
+            value["cp"] = json!(split.cp);
+        }
+        value
+    };
+    let joined: Vec<Value> = of.joined.iter().map(kind).collect();
     json!({ "micro_batch": of.micro_batch, "recipe": of.recipe, "joined": joined })
 }
 
@@ -295,7 +303,7 @@ fn template(thrown: &Thrown) -> Value {
 
 /// `A100-40 tp 4 > V100-16 tp 2`, or that kinds are apart.
 fn words(of: &Common) -> String {
-    let stages: Vec<String> = of.joined.iter().map(|(gpu, tp)| format!("{gpu} tp {tp}")).collect();
+    let stages: Vec<String> = of.joined.iter().map(|(gpu, split)| format!("{gpu} {split}")).collect();
     let pipelines = if stages.is_empty() { "of each kind by itself".into() } else { stages.join(" > ") };
     if of.recipe.is_empty() { pipelines } else { format!("{pipelines}, with {}", of.recipe) }
 }

@@ -225,3 +225,52 @@ fn what_was_thrown_out_is_explained_and_adds_up() {
         assert!(error.contains("goes with the planner `tideplan` alone"), "{error}");
     }
 }
+
+/// A model of long sequences, of which a batch has fewer than there are GPUs.
+const LONG: &str = r#"
+schema_version = 1
+[model]
+name = "long"
+blocks = 6
+hidden = 2048
+heads = 4
+seq_len = 65536
+vocab = 32000
+gated = true
+tied_embeddings = false
+[training]
+global_batch = 4
+precision = "bf16"
+[[nodes]]
+name = "h100"
+count = 2
+gpus_per_node = 8
+gpu = "H100"
+nic = "400 Gbps"
+[network]
+rate = "400 Gbps"
+latency = "5 us"
+[search]
+cp = [1, 2, 4]
+max_stages = 4
+"#;
+
+#[test]
+fn long_sequences_are_cut_where_that_pays() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("long.toml"), LONG).unwrap();
+    let args = ["plan", "long.toml", "--json", "--explain", "--certificate", "c.json"];
+    let answer = run(folder.path(), &args);
+    assert_eq!(answer["proven_optimal"], true);
+    let stages = answer["best"]["plan"]["pipelines"][0]["stages"].as_array().unwrap();
+    assert!(stages.iter().all(|s| s["cp"].as_u64() > Some(1)), "{stages:?}");
+    let whole = run(folder.path(), &["plan", "long.toml", "--json", "--set", "search.cp=[1]"]);
+    let time = |answer: &Value| number(&answer["best"], "iteration_time_s");
+    assert!(time(&answer) < 0.95 * time(&whole), "{} {}", time(&answer), time(&whole));
+    assert_eq!(run(folder.path(), &["verify", "c.json", "--json"])["holds"], true);
+    for (cp, part) in [("[3]", "cp 3 does not divide the sequence"), ("[0]", "is not from 1 to")] {
+        let output = tideplan_in(folder.path(), &["plan", "long.toml", "--set", &format!("search.cp={cp}")]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && error.contains(part), "{error}");
+    }
+}

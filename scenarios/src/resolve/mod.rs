@@ -20,12 +20,12 @@ use crate::fault::{At, Faults, Place, Source};
 use crate::files;
 use crate::format::{ModelTable, SCHEMA_VERSION, ScenarioFile, SearchTable, TrainingTable};
 use crate::nearest::suggestion;
-use crate::read::Time;
+use crate::read::{Int, Time};
 use sim_models::framework::{self, Calibration, Framework};
 use sim_models::plan::Schedule;
 use sim_models::scenario::{Scenario, SearchOptions, Ways};
 use sim_models::units::Bytes;
-use sim_models::workload::{Optimizer, Overheads, Precision, Training};
+use sim_models::workload::{Model, Optimizer, Overheads, Precision, Training};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -96,6 +96,9 @@ pub(crate) fn scenario(file: &ScenarioFile, name: &str, cx: &mut Context<'_>) ->
     };
     if !cx.overrides.without_plan {
         scenario.plan = file.plan.as_ref().and_then(|p| plan::resolve(&p.value, &scenario, cx));
+    }
+    if let (Some(table), None) = (search_table, &file.jobs) {
+        degrees(table, &scenario.model, cx.faults);
     }
     scenario.jobs = jobs::jobs(file, &scenario, extrapolate, cx);
     Some(scenario)
@@ -178,12 +181,22 @@ fn search(t: &SearchTable, faults: &mut Faults) -> SearchOptions {
         ways: Ways {
             schedule: each(&t.schedule, |s| *s),
             recompute: each(&t.recompute, |r| *r),
+            cp: each(&t.cp, |d| d.u32()),
             zero: each(&t.zero, |z| z.u32() as u8),
             sequence_parallel: each(&t.sequence_parallel, |b| *b),
             overlap_p2p: each(&t.overlap_p2p, |b| *b),
             overlap_gradients: each(&t.overlap_gradients, |b| *b),
             gradient_bucket: t.gradient_bucket.as_ref().map(|b| b.value.0),
         },
+    }
+}
+
+/// Degrees to search that no stage of the model can have.
+fn degrees(t: &SearchTable, model: &Model, faults: &mut Faults) {
+    let divides = |cp: &&At<Int<1, 65536>>| !model.seq_len.is_multiple_of(cp.value.0);
+    for cp in t.cp.iter().flat_map(|list| &list.value).filter(divides) {
+        let message = format!("cp {} does not divide the sequence of {} tokens", cp.value.0, model.seq_len);
+        faults.push(cp.place, "T0213", message, "parts of a sequence are alike");
     }
 }
 

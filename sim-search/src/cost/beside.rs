@@ -37,7 +37,7 @@ pub fn runs(numbers: &[u32]) -> impl Iterator<Item = &[u32]> {
 /// Pipelines of a template, placed stage by stage, of which there may be so many and still neighbouring stages of one on one
 /// node: a replica's next stage is as many devices further on as the stage has in all.
 pub fn most_near(kinds: &[Kind], template: &Template) -> u32 {
-    let far = |s: &StageShape| kinds[s.kind as usize].gpus_per_node.div_ceil(s.tp);
+    let far = |s: &StageShape| kinds[s.kind as usize].gpus_per_node.div_ceil(s.split.width());
     template.stages.iter().map(far).max().unwrap_or(1) - 1
 }
 
@@ -121,7 +121,7 @@ pub fn settings(rings: &Rings<'_>, place: Place, parts: &[PartOf<'_>], alone: &[
                 };
                 hops.push(mine.iter().flat_map(leave).collect());
             }
-            rings.ring(stage, pipelines, hops)
+            rings.ring(stage, stage.members(part.pipelines, pipelines), hops)
         };
         let around = alone.with_rings((0..part.cost.stages.len()).map(ring).collect());
         let nics = setting::nics(rings, part.template, place, part.pipelines, pipelines, &elsewhere);

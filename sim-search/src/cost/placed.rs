@@ -78,7 +78,8 @@ impl<'t> Placed<'t> {
                 owners.push(p);
                 counts.push((replicas, micro_batches));
                 let of = |(stage, list): (&StageShape, &Vec<DeviceId>)| {
-                    list[(first * stage.tp) as usize..((first + replicas) * stage.tp) as usize].to_vec()
+                    let width = stage.split.width();
+                    list[(first * width) as usize..((first + replicas) * width) as usize].to_vec()
                 };
                 devices.push(part.template.stages.iter().zip(&of_parts[p]).map(of).collect::<Vec<_>>());
                 first += replicas;
@@ -91,7 +92,10 @@ impl<'t> Placed<'t> {
         let one_link = rings.zones().two();
         let mut placed = Placed { rings, micro_batch, parts: Vec::new(), one_link };
         for (p, part) in parts.iter().enumerate() {
-            let ring = |s: usize| rings.ring(&part.cost.stages[s], pipelines, hops.of(p, s));
+            let ring = |s: usize| {
+                let stage = &part.cost.stages[s];
+                rings.ring(stage, stage.members(part.pipelines, pipelines), hops.of(p, s))
+            };
             let own: Vec<_> = (0..part.cost.stages.len()).map(ring).collect();
             let crossing = beside::crossing(rings, parts, p).into_iter();
             let crossing = crossing.map(|(first, end, cut)| Shared::new(first..end, pipelines, cut.into()));
@@ -235,22 +239,24 @@ impl<'t> Placed<'t> {
     /// crosses zones.
     fn likely_ring(&self, layers: (usize, usize), borders: &[Vec<usize>]) -> (u64, bool) {
         let scenario = self.rings.scenario();
-        let (mut ranks, mut whole) = (Vec::new(), 0);
+        let (mut ranks, mut members, mut whole) = (Vec::new(), 0, 0);
         for (p, borders) in self.parts.iter().zip(borders) {
             let s = borders.partition_point(|b| *b <= layers.0) - 1;
             let stage = &p.of.cost.stages[s];
             whole = whole.max(stage.gradients(layers.0, layers.1));
             for g in &p.groups {
-                let nodes = g.devices[s].chunks(stage.tp as usize).map(|d| (scenario.node(d[0]), stage.tp));
+                let nodes = g.devices[s].chunks(stage.split.width() as usize);
+                let nodes = nodes.map(|d| (scenario.node(d[0]), stage.split.tp));
+                members += g.replicas * stage.split.cp;
                 ranks.extend(nodes);
             }
         }
-        if ranks.len() < 2 {
+        if members < 2 {
             return (0, false);
         }
         ranks.sort_unstable();
-        let n = ranks.len() as f64;
-        let chunk = Bytes((whole / ranks.len() as u64).max(1));
+        let n = f64::from(members);
+        let chunk = Bytes((whole / u64::from(members)).max(1));
         let mut hops = BTreeSet::new();
         for (i, (from, tp)) in ranks.iter().enumerate() {
             let (to, other) = ranks[(i + 1) % ranks.len()];
@@ -309,14 +315,14 @@ fn lay_out(
         for replica in 0..*replicas as usize {
             let first = layout.ranks.len();
             for (s, shape) in template.stages.iter().enumerate() {
-                let tp = shape.tp as usize;
-                let devices = devices[s][replica * tp..(replica + 1) * tp].to_vec();
+                let width = shape.split.width() as usize;
+                let devices = devices[s][replica * width..(replica + 1) * width].to_vec();
                 layout.ranks.push(Rank {
                     pipeline: layout.pipelines.len(),
                     stage: s as u32,
                     layers: LayerRange { first: s as u32, last: s as u32 }.into(),
-                    tp: shape.tp,
-                    cp: 1,
+                    tp: shape.split.tp,
+                    cp: shape.split.cp,
                     ep: 1,
                     recompute: shape.recompute,
                     nodes: vec![scenario.node(devices[0])],
@@ -431,6 +437,12 @@ impl Hops {
                 let leave = |h: &u32| Hop::Nodes(*g, *h);
                 hops.push(all.iter().filter(|h| *h != g).map(leave).collect());
             }
+        }
+        if let ([one], [stages]) = (&mine[..], &self.nodes[..])
+            && stages[stage].len() == 1
+        {
+            // The ring of a rank that holds its parameters several times.
+            hops.push(vec![Hop::Inside(one.group)]);
         }
         hops
     }

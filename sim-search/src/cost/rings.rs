@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The ring all-reduce of a stage's layers, at best.
 #[derive(Debug)]
 pub struct Ring {
-    /// Ranks, at least.
-    pipelines: u32,
+    /// Devices around it, at least: ranks, each as often as it has the same parameters.
+    members: u32,
     /// Latencies of one ring, ps.
     latency: u64,
     /// The least time of a byte of gradients in ps, in rings of at most so many layers: the index.
@@ -25,7 +25,7 @@ pub struct Ring {
 impl Ring {
     /// How long layers `first .. end` of a stage keep their rings busy; they come one after another.
     pub fn time(&self, cost: &TemplateCost, stage: &StageCost, first: usize, end: usize) -> Exchange {
-        if self.pipelines < 2 {
+        if self.members < 2 {
             return Exchange::default();
         }
         Exchange::of_ring(
@@ -128,7 +128,7 @@ impl<'a> Rings<'a> {
             let leave = |a: u32| all.clone().filter(move |b| *b != a).map(move |b| Hop::Nodes(a, b));
             hops.push(mine.flat_map(leave).collect());
         }
-        self.ring(stage, sharers.all, hops)
+        self.ring(stage, stage.members(sharers.own, sharers.all), hops)
     }
 
     /// Hops that the rings of a stage have of which there are `own` replicas; `across` as above.
@@ -137,10 +137,10 @@ impl<'a> Rings<'a> {
         let all = 0..self.scenario.groups.len() as u32;
         let mut hops = Vec::new();
         let mine: Vec<u32> = kind.groups.iter().map(|g| *g as u32).collect();
-        if own > kind.gpus_per_node / stage.tp {
+        if own > kind.gpus_per_node / stage.split.width() {
             // On several nodes.
             hops.push(mine.iter().flat_map(|a| mine.iter().map(|b| Hop::Nodes(*a, *b))).collect());
-        } else if own > 1 {
+        } else if own > 1 || stage.split.cp > 1 {
             let beside = mine.iter().flat_map(|a| all.clone().map(|b| Hop::Nodes(*a, b)));
             hops.push(mine.iter().map(|a| Hop::Inside(*a)).chain(beside).collect());
         }
@@ -153,23 +153,23 @@ impl<'a> Rings<'a> {
         hops
     }
 
-    /// A ring of at least `pipelines` ranks, one of them of `stage`, with these hops.
-    pub fn ring(&self, stage: &StageCost, pipelines: u32, hops: Vec<OneOf>) -> Arc<Ring> {
-        let key = (stage.kind, stage.tp, pipelines, hops);
+    /// A ring of at least `members` devices, some of them of `stage`, with these hops.
+    pub fn ring(&self, stage: &StageCost, members: u32, hops: Vec<OneOf>) -> Arc<Ring> {
+        let key = (stage.kind, stage.split.tp, members, hops);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(ring) = known.get(&key) {
             return Arc::clone(ring);
         }
-        let ring = Arc::new(self.make(stage, pipelines, &key.3));
+        let ring = Arc::new(self.make(stage, members, &key.3));
         known.insert(key, Arc::clone(&ring));
         ring
     }
 
-    fn make(&self, stage: &StageCost, pipelines: u32, hops: &[OneOf]) -> Ring {
+    fn make(&self, stage: &StageCost, members: u32, hops: &[OneOf]) -> Ring {
         let layers = self.scenario.model.layers() as usize;
         let least = |one: &OneOf| one.iter().map(|h| self.hop(*h).2).fold(f64::INFINITY, lower);
         let latency = hops.iter().map(least).filter(|l| l.is_finite()).fold(0.0, higher);
-        let steps = 2.0 * f64::from(pipelines.saturating_sub(1));
+        let steps = 2.0 * f64::from(members.saturating_sub(1));
         // What is gathered may be larger than what is reduced, and go faster.
         let training = &self.scenario.training;
         let gradient = training.gradient_bytes.max(1);
@@ -179,17 +179,17 @@ impl<'a> Rings<'a> {
             let most = (0..=layers - count).map(window).max().unwrap_or(0);
             // An eighth more: other pipelines may pad and replicate more at their TP.
             let most = (most + most / 8).saturating_mul(element) / gradient;
-            let chunk = Bytes(most / u64::from(pipelines.max(1)) + 1);
+            let chunk = Bytes(most / u64::from(members.max(1)) + 1);
             let rate = |hop: &Hop| {
                 let (link, most, _) = self.hop(*hop);
-                lower(link.rate_up_to(chunk, stage.tp), most)
+                lower(link.rate_up_to(chunk, stage.split.tp), most)
             };
             let best = |one: &OneOf| one.iter().map(rate).fold(0.0, higher);
             let rate = hops.iter().filter(|one| !one.is_empty()).map(best).fold(f64::INFINITY, lower);
-            let n = f64::from(pipelines.max(1));
+            let n = f64::from(members.max(1));
             if rate > 0.0 { 2.0 * (n - 1.0) / n / rate * 1e12 * (1.0 - 1e-9) } else { 0.0 }
         });
-        Ring { pipelines, latency: floor_ps(steps * latency), a_byte: a_byte.collect() }
+        Ring { members, latency: floor_ps(steps * latency), a_byte: a_byte.collect() }
     }
 
     /// The link of a hop, the most that what it shares can carry in bytes/s, and its latency in s.

@@ -6,7 +6,7 @@ use super::{TemplateCost, floor_ps, higher, lower};
 use crate::place::Place;
 use crate::space::{Kind, Recipe, Template};
 use sim_models::fold::Class;
-use sim_models::layout::{Layout, Rank};
+use sim_models::layout::{Layout, Pipeline, Rank};
 use sim_models::scenario::Scenario;
 use sim_models::units::Bytes;
 use std::ops::Range;
@@ -28,7 +28,7 @@ pub struct Setting {
     tied: u64,
     /// Whether a transfer holds the stage that sends it.
     holds: bool,
-    /// Pipelines of the plan, at most.
+    /// Devices with the same parameters in the plan, at most.
     replicas: u64,
 }
 
@@ -129,8 +129,8 @@ impl Setting {
         for pair in template.stages.windows(2) {
             let (a, b) = (pair[0], pair[1]);
             let (from, to) = (&kinds[a.kind as usize], &kinds[b.kind as usize]);
-            let streams = a.tp.min(b.tp);
-            let together = a == b && a.tp < from.gpus_per_node && apart == Apart::Maybe;
+            let streams = a.split.width().min(b.split.width());
+            let together = a == b && a.split.width() < from.gpus_per_node && apart == Apart::Maybe;
             let each = floor_ps(scenario.training.overheads.transfer_s);
             down.push(least_transfer(scenario, from, to, (bytes, bytes), streams, together) + each);
             up.push(least_transfer(scenario, to, from, (bytes, bytes), streams, together) + each);
@@ -172,7 +172,7 @@ impl Setting {
         let ranks = &layout.ranks[layout.pipelines[class.pipeline].stages.clone()];
         // `bytes` at the rate of a message of `chunk`.
         let exchange = |from: &Rank, to: &Rank, chunk: Bytes, bytes: Bytes| {
-            let streams = from.tp.min(to.tp);
+            let streams = (from.tp * from.cp).min(to.tp * to.cp);
             let (a, b) =
                 (&scenario.groups[from.node().group as usize], &scenario.groups[to.node().group as usize]);
             if from.node() == to.node() {
@@ -199,7 +199,12 @@ impl Setting {
         let down = ranks.windows(2).map(|r| transfer(&r[0], &r[1])).collect();
         let up = ranks.windows(2).map(|r| transfer(&r[1], &r[0])).collect();
         let mut around = Setting::new(down, up, rings);
-        (around.holds, around.replicas) = (!recipe.overlap_p2p, layout.pipelines.len() as u64);
+        let holders = |p: &Pipeline| {
+            let ranks = layout.ranks[p.stages.clone()].iter();
+            u64::from(ranks.map(|r| r.cp).max().unwrap_or(1))
+        };
+        let replicas = layout.pipelines.iter().map(holders).sum();
+        (around.holds, around.replicas) = (!recipe.overlap_p2p, replicas);
         if let ([first, .., last], true) = (ranks, scenario.model.tied_embeddings) {
             // A ring of two: it goes there and back as fast as the slower way allows.
             let bytes = tied_bytes(scenario, first.tp.max(last.tp));
@@ -231,7 +236,7 @@ impl Setting {
         if self.holds { self.sends(s) } else { (0, 0) }
     }
 
-    /// Pipelines of the plan, at most.
+    /// Devices with the same parameters in the plan, at most.
     pub fn replicas(&self) -> u64 {
         self.replicas
     }
@@ -278,8 +283,8 @@ pub(super) fn nics(
         let stages = first..first + run.len();
         first = stages.end;
         let kind = &rings.kinds()[run[0].kind as usize];
-        let slots = (kind.gpus_per_node / run[0].tp) as usize;
-        let alike = run.iter().all(|s| s.tp == run[0].tp)
+        let slots = (kind.gpus_per_node / run[0].split.width()) as usize;
+        let alike = run.iter().all(|s| s.split == run[0].split)
             && template.stages.iter().filter(|s| s.kind == run[0].kind).count() == run.len();
         // Ranks stand in the order of their stages, pipeline after pipeline. Of two pipelines, some node has as many in a row
         // as a pipeline has: each stage once. None has a stage more often than `slots / stages`, rounded up.
@@ -307,14 +312,14 @@ fn least_tied(scenario: &Scenario, kinds: &[Kind], template: &Template) -> u64 {
     if !scenario.model.tied_embeddings {
         return 0;
     }
-    let bytes = tied_bytes(scenario, first.tp.max(last.tp));
+    let bytes = tied_bytes(scenario, first.split.tp.max(last.split.tp));
     let (a, b) = (&kinds[first.kind as usize], &kinds[last.kind as usize]);
     least_transfer(
         scenario,
         a,
         b,
         (Bytes(bytes.0 / 2), bytes),
-        first.tp.min(last.tp),
+        first.split.tp.min(last.split.tp),
         first.kind == last.kind,
     )
 }

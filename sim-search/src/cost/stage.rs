@@ -1,7 +1,7 @@
 //! One stage: times, memory and gradient bytes of layers `first .. end`, for every such range.
 
 use super::{NotMeasured, floor_ps};
-use crate::space::{Kind, Recipe, StageShape};
+use crate::space::{Kind, Recipe, Split, StageShape, cp_degrees};
 use sim_models::device::LayerCost;
 use sim_models::layer_times::LayerConfig;
 use sim_models::memory::{self, StageMemory};
@@ -85,17 +85,18 @@ pub struct StageCost {
     once: u64,
     /// Its kind.
     pub kind: usize,
-    /// Tensor parallelism.
-    pub tp: u32,
+    /// How its layers are split.
+    pub split: Split,
 }
 
 impl StageCost {
     fn new(tables: &Tables<'_>, shape: StageShape, position: Position) -> Result<StageCost, NotMeasured> {
-        let (scenario, recipe, tp) = (tables.scenario, tables.recipe, shape.tp);
+        let (scenario, recipe, Split { tp, cp }) = (tables.scenario, tables.recipe, shape.split);
         let model = &scenario.model;
         let layers = model.layers() as usize;
         let group = &scenario.groups[tables.kinds[shape.kind as usize].group];
         let config = LayerConfig {
+            cp,
             sequence_parallel: recipe.sequence_parallel && tp > 1,
             ..LayerConfig::new(tables.micro_batch, tp)
         };
@@ -140,7 +141,7 @@ impl StageCost {
             memory,
             once,
             kind: shape.kind as usize,
-            tp,
+            split: shape.split,
         };
         let most = scenario.search.max_stages.max(1);
         let fits = |n: u32| (0..layers).map(|first| cost.last_that_fits(first, n, cost.most)).collect();
@@ -202,6 +203,11 @@ impl StageCost {
         i128::try_from(u128::from(own) + more).unwrap_or(i128::MAX) - i128::from(self.memory)
     }
 
+    /// Devices around the ring of its gradients, at least, where a plan has `own` of its replicas among `all`.
+    pub fn members(&self, own: u32, all: u32) -> u32 {
+        all + own * (self.split.cp - 1)
+    }
+
     /// Bytes of the layers' gradients, all tensor-parallel ranks together.
     pub fn gradients(&self, first: usize, end: usize) -> u64 {
         self.gradients[end] - self.gradients[first]
@@ -217,18 +223,21 @@ pub struct Tables<'a> {
     kinds: &'a [Kind],
     micro_batch: u32,
     recipe: Recipe,
-    /// Pipelines of a plan at most: one a device, and one a micro-batch.
+    /// Devices with the same parameters in a plan at most: pipelines of a device, one a micro-batch, times what context
+    /// parallelism makes of each.
     most: u64,
     known: Mutex<Known>,
-    /// By TP, what is recomputed, and position.
-    needs: Mutex<BTreeMap<(u32, Recompute, Position), Arc<Needs>>>,
+    /// By how layers are split, what is recomputed, and position.
+    needs: Mutex<BTreeMap<(Split, Recompute, Position), Arc<Needs>>>,
 }
 
 impl<'a> Tables<'a> {
     /// None known yet. The micro-batch is at least 1.
     pub fn new(scenario: &'a Scenario, kinds: &'a [Kind], micro_batch: u32, recipe: Recipe) -> Tables<'a> {
         let devices = kinds.iter().map(|k| k.devices.len() as u64).sum::<u64>();
-        let most = devices.min(u64::from(scenario.training.global_batch / micro_batch)).max(1);
+        let copies = cp_degrees(scenario).into_iter().max().unwrap_or(1);
+        let pipelines = u64::from(scenario.training.global_batch / micro_batch);
+        let most = devices.min(pipelines.saturating_mul(copies.into())).max(1);
         let (known, needs) = Default::default();
         Tables { scenario, kinds, micro_batch, recipe, most, known, needs }
     }
@@ -255,7 +264,7 @@ impl<'a> Tables<'a> {
 
     /// Memory of any layers of a stage. It does not depend on its kind.
     fn needs(&self, shape: StageShape, position: Position) -> Arc<Needs> {
-        let key = (shape.tp, shape.recompute, position);
+        let key = (shape.split, shape.recompute, position);
         if let Some(needs) = self.needs.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Arc::clone(needs);
         }
@@ -287,8 +296,8 @@ impl<'a> Tables<'a> {
         let of = |micro_batches: u32, replicas: u64| {
             let stage = StageMemory {
                 layers: &layers,
-                tp: shape.tp,
-                cp: 1,
+                tp: shape.split.tp,
+                cp: shape.split.cp,
                 ep: 1,
                 recompute: shape.recompute,
                 stage,

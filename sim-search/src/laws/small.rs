@@ -188,13 +188,14 @@ pub fn any_tiny() -> impl Strategy<Value = Tiny> {
 
 /// Half the time what a search tries by itself.
 fn any_ways() -> impl Strategy<Value = Vec<&'static str>> {
-    let lists: [&[&str]; 5] = [
+    let lists: [&[&str]; 6] = [
         &[
             r#"schedule = ["gpipe"]"#,
             r#"schedule = ["zero-bubble"]"#,
             r#"schedule = ["1f1b", "zero-bubble"]"#,
         ],
         &[r#"recompute = ["none", "full"]"#, r#"recompute = ["selective"]"#, r#"recompute = ["full"]"#],
+        &["cp = [1, 2]", "cp = [2]", "cp = [2, 4]"],
         &["zero = [0, 1]", "zero = [1]", "zero = [2]", "zero = [3]"],
         &["overlap_p2p = [true]", "sequence_parallel = [true]", "sequence_parallel = [false]"],
         &["overlap_gradients = [true]", "overlap_gradients = [true]\ngradient_bucket = \"1 MiB\""],
