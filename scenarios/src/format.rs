@@ -510,6 +510,8 @@ table! {
         recompute: optional Vec<At<Recompute>> = "[\"none\", \"full\"]",
         /// Degrees of context parallelism to try, of those that divide the sequence and, times the TP, a node's GPUs; `[1]` when missing.
         cp: optional Vec<At<Int<1, 65536>>> = "[1, 2, 4]",
+        /// Degrees of expert parallelism to try, of those that divide the experts and divide a node's GPUs or are a multiple of them; all such when missing.
+        ep: optional Vec<At<Int<1, 65536>>> = "[1, 8]",
         /// What replicas may share out (ZeRO stages); when missing, nothing unless a pipeline does not fit into memory otherwise.
         zero: optional Vec<At<Int<0, 3>>> = "[0, 1]",
         /// Whether norms and dropouts are split over the tensor-parallel ranks: which of both to try; when missing, with ZeRO alone.

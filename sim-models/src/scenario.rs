@@ -184,6 +184,8 @@ pub struct Ways {
     pub recompute: Vec<Recompute>,
     /// Degrees of context parallelism.
     pub cp: Vec<u32>,
+    /// Degrees of expert parallelism.
+    pub ep: Vec<u32>,
     /// What replicas share out.
     pub zero: Vec<u8>,
     /// Whether norms and dropouts are split over tensor-parallel ranks.

@@ -162,7 +162,10 @@ impl<'t> Walk<'t> {
                 });
             } else if key.len() == head + parts.len() {
                 let total = self.tree.micro_batches(root.frame);
-                all_shares(&self.tree.counts(&parts, &key), total, &key, &mut children);
+                let step = |(p, n): (&usize, u32)| (n, self.tree.choices[*p].cost.team);
+                let counts: Vec<(u32, u32)> =
+                    parts.iter().zip(self.tree.counts(&parts, &key)).map(step).collect();
+                all_shares(&counts, total, &key, &mut children);
             } else {
                 let borders: Vec<usize> =
                     parts.iter().map(|p| self.tree.choices[*p].cost.stages.len() - 1).collect();
@@ -214,11 +217,12 @@ fn all_numbers(numbers: &[&[u32]], path: &mut Vec<u32>, give: &mut dyn FnMut(&[u
     }
 }
 
-/// Every way to share out `total` micro-batches so that each pipeline of each part has one.
-fn all_shares(pipelines: &[u32], total: u32, path: &Key, list: &mut Vec<Key>) {
-    let (first, rest) = match pipelines.split_first() {
-        Some((first, [])) => {
-            if total >= *first {
+/// Every way to share out `total` micro-batches so that each pipeline of each part has one, and those that come together as
+/// many.
+fn all_shares(pipelines: &[(u32, u32)], total: u32, path: &Key, list: &mut Vec<Key>) {
+    let ((first, team), rest) = match pipelines.split_first() {
+        Some(((first, team), [])) => {
+            if total >= *first && total.is_multiple_of(*team) {
                 list.push([&path[..], &[total]].concat());
             }
             return;
@@ -226,8 +230,8 @@ fn all_shares(pipelines: &[u32], total: u32, path: &Key, list: &mut Vec<Key>) {
         Some(split) => split,
         None => return,
     };
-    let others: u32 = rest.iter().sum();
-    for mine in *first..=total.saturating_sub(others) {
+    let others: u32 = rest.iter().map(|(pipelines, _)| pipelines).sum();
+    for mine in (*first..=total.saturating_sub(others)).step_by(*team as usize) {
         all_shares(rest, total - mine, &[&path[..], &[mine]].concat(), list);
     }
 }

@@ -75,7 +75,7 @@ impl<'a> Space<'a> {
         let (recipes, listed) = recipes(scenario);
         let pair = |p: &[StageShape]| {
             let kind = &kinds[p[0].kind as usize];
-            (p[0] == p[1] && p[0].split.width() < kind.gpus_per_node) || kind.groups.len() > 1
+            (p[0] == p[1] && p[0].split.block() < kind.gpus_per_node) || kind.groups.len() > 1
         };
         let differs = templates.iter().map(|t| t.stages.windows(2).any(pair)).collect();
         Space { scenario, kinds, templates, differs, again, recipes, listed }
@@ -105,14 +105,16 @@ impl<'a> Space<'a> {
         let there = |t: &usize| matches!(&priced[*t], Some(Ok(entry)) if entry.fresh || !frame.fresh);
         let placed = |t: &usize| frame.place == Place::Stages || self.differs[*t];
         let joins = |t: &usize| self.templates[*t].one_kind().is_none() && placed(t);
-        std::iter::once(None).chain((0..priced.len()).filter(there).filter(joins).map(Some)).collect()
+        let fits = |t: &usize| self.beside(frame, Some(*t)).0 > 0;
+        let leads = (0..priced.len()).filter(there).filter(joins).filter(fits);
+        std::iter::once(None).chain(leads.map(Some)).collect()
     }
 
     /// Pipelines of a leading template at most, and devices of each kind beside as many: none beside alike pipelines.
     pub(crate) fn beside(&self, frame: &Frame, lead: Option<usize>) -> (u32, Vec<u32>) {
         let all: Vec<u32> = self.kinds.iter().map(|k| k.devices.len() as u32).collect();
         let Some(template) = lead.map(|t| &self.templates[t]) else { return (0, all) };
-        let pipelines = template.most(&all).min(self.micro_batches(frame));
+        let pipelines = self.numbered(frame, template, template.most(&all));
         let left = |(k, all): (usize, &u32)| match frame.recipe.alike() {
             true => 0,
             false => all - pipelines * template.devices(k),
@@ -122,10 +124,22 @@ impl<'a> Space<'a> {
 
     /// Templates for so many devices of a kind, and how many of their pipelines fit.
     pub(crate) fn menu(&self, frame: &Frame, priced: &[Priced], kind: usize, free: u32) -> Vec<(usize, u32)> {
-        let most = |t: usize| (free / self.templates[t].devices(kind)).min(self.micro_batches(frame));
+        let most = |t: usize| {
+            let template = &self.templates[t];
+            self.numbered(frame, template, free / template.devices(kind))
+        };
         let mine = (0..priced.len()).filter(|t| matches!(priced[*t], Some(Ok(_))));
         let mine = mine.filter(|t| self.templates[*t].one_kind() == Some(kind));
         mine.map(|t| (t, most(t))).filter(|(_, pipelines)| *pipelines > 0).collect()
+    }
+
+    /// Of so many pipelines of a template those that a frame may have; 0 where it has none.
+    fn numbered(&self, frame: &Frame, template: &Template, most: u32) -> u32 {
+        let need = self.micro_batches(frame);
+        match frame.recipe.alike() && !need.is_multiple_of(template.team()) {
+            true => 0,
+            false => template.whole(most.min(need)),
+        }
     }
 
     /// Micro-batches of an iteration.

@@ -9,7 +9,8 @@ use sim_models::scenario::{DeviceId, Scenario};
 pub enum Place {
     /// Stage by stage: replicas of a stage are neighbours, so its gradient ring stays inside nodes.
     Stages,
-    /// Pipeline by pipeline: stages of a pipeline are neighbours, so its transfers stay inside nodes.
+    /// Pipeline by pipeline: stages of a pipeline are neighbours, so its transfers stay inside nodes. Pipelines that share out
+    /// experts stand together, stage by stage.
     Pipelines,
 }
 
@@ -26,40 +27,46 @@ pub struct Part<'a> {
     pub micro_batches: u32,
 }
 
-/// Devices of all replicas of each stage, replica by replica, for each part: wider replicas first so that they stay whole in
-/// their nodes; `None` when the devices do not suffice.
+/// Devices of all replicas of each stage, replica by replica, for each part: wider blocks of replicas first so that they stay whole
+/// in their nodes; `None` when the devices do not suffice.
 pub fn devices(kinds: &[Kind], parts: &[(&Template, u32)], how: Place) -> Option<Vec<Vec<Vec<DeviceId>>>> {
     let mut next = vec![0usize; kinds.len()];
-    let mut take = |kind: usize, width: u32| -> Option<Vec<DeviceId>> {
+    let mut take = |kind: usize, block: u32| -> Option<Vec<DeviceId>> {
         let (list, at) = (&kinds[kind].devices, &mut next[kind]);
-        // A node's devices are neighbours in the list, so a group that starts at a multiple of its size stays in one.
-        let in_node = |d: &DeviceId| d.index % kinds[kind].gpus_per_node;
-        while *at < list.len() && !in_node(&list[*at]).is_multiple_of(width) {
+        // A node's devices are neighbours in the list, so a block that starts at a multiple of its size stays in one; or it is
+        // of whole nodes of one group.
+        let gpus = kinds[kind].gpus_per_node;
+        loop {
+            let own = list.get(*at..*at + block as usize)?;
+            let (first, last) = (own[0], own[own.len() - 1]);
+            if (first.index % gpus).is_multiple_of(block.min(gpus)) && first.group == last.group {
+                *at += block as usize;
+                return Some(own.to_vec());
+            }
             *at += 1;
         }
-        let group = list.get(*at..*at + width as usize)?;
-        *at += width as usize;
-        Some(group.to_vec())
     };
     // devices[part][stage]: replica by replica.
     let mut devices: Vec<Vec<Vec<DeviceId>>> =
         parts.iter().map(|(template, _)| vec![Vec::new(); template.stages.len()]).collect();
-    let mut widths: Vec<u32> =
-        parts.iter().flat_map(|(template, _)| &template.stages).map(|s| s.split.width()).collect();
-    widths.sort_unstable_by(|a, b| b.cmp(a));
-    widths.dedup();
-    for width in widths {
+    let mut blocks: Vec<u32> =
+        parts.iter().flat_map(|(template, _)| &template.stages).map(|s| s.split.block()).collect();
+    blocks.sort_unstable_by(|a, b| b.cmp(a));
+    blocks.dedup();
+    for block in blocks {
         for (p, (template, replicas)) in parts.iter().enumerate() {
-            let stages: Vec<usize> =
-                (0..template.stages.len()).filter(|s| template.stages[*s].split.width() == width).collect();
-            let replicas = *replicas as usize;
-            let order: Vec<usize> = match how {
-                Place::Stages => stages.iter().flat_map(|s| std::iter::repeat_n(*s, replicas)).collect(),
-                Place::Pipelines => (0..replicas).flat_map(|_| stages.iter().copied()).collect(),
+            let stages = (0..template.stages.len()).filter(|s| template.stages[*s].split.block() == block);
+            let stages: Vec<usize> = stages.collect();
+            // So many pipelines at once.
+            let at_once = match how {
+                Place::Stages => *replicas,
+                Place::Pipelines => template.team(),
             };
-            for s in order {
-                let kind = template.stages[s].kind as usize;
-                devices[p][s].extend(take(kind, width)?);
+            for s in (0..replicas / at_once.max(1)).flat_map(|_| stages.iter().copied()) {
+                let shape = &template.stages[s];
+                for _ in 0..at_once / shape.split.team() {
+                    devices[p][s].extend(take(shape.kind as usize, block)?);
+                }
             }
         }
     }
@@ -84,9 +91,9 @@ pub fn group(scenario: &Scenario, part: &Part<'_>, devices: &[Vec<DeviceId>]) ->
         layers: LayerRange { first: part.borders[s] as u32, last: part.borders[s + 1] as u32 - 1 }.into(),
         tp: part.template.stages[s].split.tp,
         cp: part.template.stages[s].split.cp,
+        ep: part.template.stages[s].split.ep,
         recompute: part.template.stages[s].recompute,
         devices: ranges(scenario, list),
-        ..Stage::default()
     };
     PipelineGroup {
         replicas: part.replicas,

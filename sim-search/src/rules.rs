@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum Rule {
     /// The micro-batch does not divide the global batch.
     BatchNotDivisible,
-    /// A stage has no measured times at its micro-batch and TP.
+    /// A stage has no measured times at its micro-batch and split.
     NotMeasured,
     /// More stages than layers.
     TooManyStages,

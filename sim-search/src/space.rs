@@ -63,24 +63,44 @@ pub struct Split {
     pub tp: u32,
     /// Context parallelism.
     pub cp: u32,
+    /// Expert parallelism, over replicas too.
+    pub ep: u32,
 }
 
 impl Split {
     /// Tensor parallelism alone.
     pub fn tp(tp: u32) -> Split {
-        Split { tp, cp: 1 }
+        Split { tp, cp: 1, ep: 1 }
     }
 
     /// Devices of one replica.
     pub fn width(self) -> u32 {
         self.tp * self.cp
     }
+
+    /// Replicas that share out experts: they come together, and run as many micro-batches each.
+    pub fn team(self) -> u32 {
+        if self.ep > 1 { self.ep / gcd(self.ep, self.width()) } else { 1 }
+    }
+
+    /// Devices of such replicas, which stand beside each other.
+    pub fn block(self) -> u32 {
+        self.width() * self.team()
+    }
+}
+
+fn gcd(mut a: u32, mut b: u32) -> u32 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a.max(1)
 }
 
 impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "tp {}", self.tp)?;
-        if self.cp > 1 { write!(f, " cp {}", self.cp) } else { Ok(()) }
+        let others = [("cp", self.cp), ("ep", self.ep)];
+        others.iter().filter(|(_, degree)| *degree > 1).try_for_each(|(name, n)| write!(f, " {name} {n}"))
     }
 }
 
@@ -114,10 +134,20 @@ impl Template {
         self.stages.iter().all(|s| s.kind == kind).then_some(kind as usize)
     }
 
+    /// Pipelines that come together: those whose stages share out experts.
+    pub fn team(&self) -> u32 {
+        self.stages.iter().map(|s| s.split.team()).fold(1, |all, team| all / gcd(all, team) * team)
+    }
+
     /// Pipelines that fit into so many devices of each kind.
     pub fn most(&self, free: &[u32]) -> u32 {
         let fit = |(kind, free): (usize, &u32)| free.checked_div(self.devices(kind));
-        free.iter().enumerate().filter_map(fit).min().unwrap_or(0)
+        self.whole(free.iter().enumerate().filter_map(fit).min().unwrap_or(0))
+    }
+
+    /// Of so many pipelines those that come together whole.
+    pub fn whole(&self, pipelines: u32) -> u32 {
+        pipelines - pipelines % self.team()
     }
 }
 
@@ -205,7 +235,8 @@ pub fn recipes(scenario: &Scenario) -> (Vec<Recipe>, bool) {
 
 /// Numbers of pipelines of a template that are tried where `most` of them fit and an iteration has so many micro-batches, the
 /// most first: as many as have one each; those that keep to the first node groups of a kind; the divisors of the
-/// micro-batches. Or every number, where the scenario says so. Alike pipelines divide the micro-batches.
+/// micro-batches. Or every number, where the scenario says so. Alike pipelines divide the micro-batches; those that share out
+/// experts come together.
 pub fn numbers(
     scenario: &Scenario,
     kinds: &[Kind],
@@ -214,20 +245,23 @@ pub fn numbers(
     micro_batches: u32,
     recipe: &Recipe,
 ) -> Vec<u32> {
-    let most = most.min(micro_batches);
+    let team = template.team();
+    let most = template.whole(most.min(micro_batches));
+    let all = || (1..=most / team).map(|n| n * team);
     if recipe.alike() {
-        return (1..=most).rev().filter(|n| micro_batches.is_multiple_of(*n)).collect();
+        return all().rev().filter(|n| micro_batches.is_multiple_of(*n)).collect();
     }
     if scenario.search.every_number {
-        return (1..=most).rev().collect();
+        return all().rev().collect();
     }
-    let mut list: Vec<u32> = (1..=most).filter(|n| micro_batches.is_multiple_of(*n)).collect();
+    let mut list: Vec<u32> = all().filter(|n| micro_batches.is_multiple_of(*n)).collect();
     list.extend((most > 0).then_some(most));
     for (k, kind) in kinds.iter().enumerate().filter(|(k, _)| template.devices(*k) > 0) {
         let mut first = 0;
         for group in kind.devices.chunk_by(|a, b| a.group == b.group) {
             first += group.len() as u32;
-            list.extend(Some(first / template.devices(k)).filter(|n| (1..=most).contains(n)));
+            let fit = template.whole(first / template.devices(k));
+            list.extend(Some(fit).filter(|n| (1..=most).contains(n)));
         }
     }
     list.sort_unstable_by(|a, b| b.cmp(a));
@@ -235,12 +269,33 @@ pub fn numbers(
     list
 }
 
-/// How stages of a kind are split: TP and CP whose product divides its node, so that replicas never straddle two nodes.
+/// How stages of a kind are split: TP and CP whose product divides its node, so that replicas never straddle two nodes, and EP
+/// inside nodes or over whole ones.
 fn splits(scenario: &Scenario, kind: &Kind) -> Vec<Split> {
-    let (gpus, cp_degrees) = (kind.gpus_per_node, cp_degrees(scenario));
-    let of = |tp: u32| cp_degrees.iter().map(move |cp| Split { tp, cp: *cp });
-    let fits = |s: &Split| s.tp.checked_mul(s.cp).is_some_and(|width| gpus.is_multiple_of(width));
-    tp_degrees_of(gpus).flat_map(of).filter(fits).collect()
+    let gpus = kind.gpus_per_node;
+    let inside = |width: &u32| gpus.is_multiple_of(*width);
+    let whole = |ep: &u32| inside(ep) || ep.is_multiple_of(gpus);
+    let mut list = Vec::new();
+    for tp in tp_degrees_of(gpus) {
+        for cp in
+            cp_degrees(scenario).into_iter().filter(|cp| tp.checked_mul(*cp).as_ref().is_some_and(inside))
+        {
+            let split = |ep| Split { tp, cp, ep };
+            list.extend(ep_degrees(scenario).into_iter().filter(whole).map(split));
+        }
+    }
+    list.retain(|s| s.block() as usize <= kind.devices.len());
+    list
+}
+
+/// EP degrees that are tried, of which ranks hold whole experts, each as many.
+pub fn ep_degrees(scenario: &Scenario) -> Vec<u32> {
+    let experts = scenario.model.experts.map_or(1, |experts| experts.count);
+    let divides = |ep: &u32| experts.is_multiple_of(u64::from(*ep));
+    match &scenario.search.ways.ep[..] {
+        [] => (1..=u32::try_from(scenario.gpus().min(experts)).unwrap_or(1)).filter(divides).collect(),
+        given => given.iter().copied().filter(divides).collect(),
+    }
 }
 
 /// CP degrees that are tried, of which ranks have alike parts of a sequence.
@@ -312,7 +367,11 @@ fn extend(
     list: &mut Vec<Template>,
 ) {
     if depth == 0 {
-        list.push(Template { stages: stages.clone() });
+        let template = Template { stages: stages.clone() };
+        let all: Vec<u32> = kinds.iter().map(|k| k.devices.len() as u32).collect();
+        if template.most(&all) > 0 {
+            list.push(template);
+        }
         return;
     }
     for (k, kind) in kinds.iter().enumerate() {

@@ -301,10 +301,34 @@ impl<'a> Tree<'a> {
         self.frames[root.frame].joins(parts.len(), differs, fresh)
     }
 
-    /// The same with so many pipelines of each: one pipeline alone has one placement.
+    /// The same with so many pipelines of each: those that come together have one placement.
     pub(crate) fn is_new_with(&self, root: &Root, parts: &[usize], counts: &[u32]) -> bool {
-        let differs = |(c, n): (&usize, &u32)| *n > 1 && self.differs[self.choices[*c].template];
+        let differs = |(c, n): (&usize, &u32)| !self.placed_alike(*c, *n);
         self.frames[root.frame].place == Place::Stages || parts.iter().zip(counts).any(differs)
+    }
+
+    /// Whether so many pipelines of a choice are placed alike in both placements: those that come together alone are.
+    fn placed_alike(&self, choice: usize, pipelines: u32) -> bool {
+        let choice = &self.choices[choice];
+        pipelines <= choice.cost.team || !self.differs[choice.template]
+    }
+
+    /// Moves micro-batches between the parts so that those of each are as many for each of the pipelines that come together;
+    /// whether that can be.
+    pub(crate) fn align(&self, parts: &[usize], counts: &[u32], shares: &mut [u32]) -> bool {
+        let team = |i: usize| self.choices[parts[i]].cost.team;
+        let mut left = 0;
+        for (i, share) in shares.iter_mut().enumerate() {
+            let over = *share % team(i);
+            (*share, left) = (*share - over, left + over);
+        }
+        let mut largest_first: Vec<usize> = (0..parts.len()).collect();
+        largest_first.sort_by_key(|i| std::cmp::Reverse(team(*i)));
+        for i in largest_first {
+            let more = left - left % team(i);
+            (shares[i], left) = (shares[i] + more, left - more);
+        }
+        left == 0 && shares.iter().zip(counts).all(|(share, count)| share >= count)
     }
 
     /// The least price of the nodes that these choices take with so many pipelines each, or one where that is not known;
@@ -392,29 +416,31 @@ impl<'a> Tree<'a> {
         };
         // Of those numbers of pipelines of a choice alone.
         let plans = |only: &dyn Fn(usize, u32) -> bool| {
-            // Partitions by the number of pipelines.
+            // Partitions, by how many pipelines come together, and by the number of pipelines.
             let by_number = |choices: &mut dyn Iterator<Item = usize>| {
-                let mut sums: Vec<u128> = Vec::new();
+                let mut teams: BTreeMap<u32, Vec<u128>> = BTreeMap::new();
                 for c in choices {
                     let choice = &self.choices[c];
+                    let sums = teams.entry(choice.cost.team).or_default();
                     sums.resize(sums.len().max(choice.pipelines() as usize + 1), 0);
                     for n in choice.numbers.iter().filter(|n| only(c, **n)) {
                         sums[*n as usize] = sums[*n as usize].saturating_add(partitions(c));
                     }
                 }
-                sums
+                teams
             };
-            // [templates chosen][their pipelines].
-            let mut all: Vec<Vec<u128>> = vec![vec![1]];
+            // Of the templates chosen how many pipelines come together, and their pipelines.
+            let mut all: BTreeMap<Teams, Vec<u128>> = BTreeMap::from([(Teams::new(), vec![1])]);
             if let Some((_, c)) = root.lead {
-                all = vec![Vec::new(), by_number(&mut std::iter::once(c))];
+                let lead = by_number(&mut std::iter::once(c));
+                all = lead.into_iter().map(|(team, sums)| (vec![team], sums)).collect();
             }
             for menu in &root.menus {
-                let mine = by_number(&mut menu.iter().map(|(_, c)| *c));
+                let menu = by_number(&mut menu.iter().map(|(_, c)| *c));
                 let mut with = all.clone();
-                with.push(Vec::new());
-                for (n, sums) in all.iter().enumerate() {
-                    let next = &mut with[n + 1];
+                for ((teams, sums), (team, mine)) in all.iter().flat_map(|a| menu.iter().map(move |b| (a, b)))
+                {
+                    let next = with.entry(both(teams, &[*team])).or_default();
                     let longest = (sums.len() + mine.len()).saturating_sub(1).min(total + 1);
                     next.resize(next.len().max(longest), 0);
                     for (a, x) in sums.iter().enumerate().filter(|(_, x)| **x > 0) {
@@ -426,31 +452,29 @@ impl<'a> Tree<'a> {
                 all = with;
             }
             // Each pipeline has a micro-batch at least.
-            let shares = |(n, pipelines, sum): (usize, usize, u128)| {
-                let left = (total - pipelines.min(total)) as u32;
-                sum.saturating_mul(binomial(left + n as u32 - 1, n as u32 - 1))
+            let of = |(teams, sums): (&Teams, &Vec<u128>)| -> u128 {
+                let (each, ways) = (sums.iter().enumerate().filter(|(p, _)| *p <= total), ways(teams, total));
+                each.map(|(p, sum)| sum.saturating_mul(ways(total - p))).fold(0, u128::saturating_add)
             };
-            let of = |(n, sums): (usize, &Vec<u128>)| -> u128 {
-                let each = sums.iter().enumerate().filter(|(p, _)| *p <= total);
-                each.map(|(p, sum)| shares((n, p, *sum))).fold(0, u128::saturating_add)
-            };
-            let most = if frame.recipe.alike() { 1 } else { all.len() };
-            all.iter().enumerate().skip(1).take(most).map(of).fold(0, u128::saturating_add)
+            let most = if frame.recipe.alike() { 1 } else { usize::MAX };
+            let some = all.iter().filter(|(teams, _)| (1..=most).contains(&teams.len()));
+            some.map(of).fold(0, u128::saturating_add)
         };
         // Those whose placement is the other one's, all of whose parts are placed alike; and those of the usual recipe, all of
         // whose parts fit by it.
         let (other_place, usual) = (frame.place == Place::Pipelines, frame.fresh && root.lead.is_none());
-        let same = |c: usize, n: u32| n == 1 || !self.differs[self.choices[c].template];
+        let same = |c: usize, n: u32| self.placed_alike(c, n);
         let stale = |c: usize, _: u32| !self.choices[c].fresh;
         let mut count = plans(&|_, _| true);
+        if other_place && usual {
+            // They would be taken twice.
+            count = count.saturating_add(plans(&|c, n| same(c, n) && stale(c, n)));
+        }
         if other_place {
             count -= plans(&same).min(count);
         }
         if usual {
             count -= plans(&stale).min(count);
-        }
-        if other_place && usual {
-            count = count.saturating_add(plans(&|c, n| same(c, n) && stale(c, n)));
         }
         count
     }
@@ -469,6 +493,36 @@ impl<'a> Tree<'a> {
         }
         let plural = if stages.len() == 1 { "stage" } else { "stages" };
         format!("{} {plural} ({}), micro-batch {micro_batch}", stages.len(), parts.join(", "))
+    }
+}
+
+/// Of each part of a combination how many of its pipelines come together, in order.
+type Teams = Vec<u32>;
+
+/// Of the parts of both.
+fn both(a: &[u32], b: &[u32]) -> Teams {
+    let mut teams = [a, b].concat();
+    teams.sort_unstable();
+    teams
+}
+
+/// Ways to share out more micro-batches, up to `most`, than one for each pipeline, by how many there are.
+fn ways(teams: &[u32], most: usize) -> impl Fn(usize) -> u128 {
+    let parts = teams.len() as u32;
+    // Each part takes as many for each of the pipelines that come together.
+    let known = teams.iter().any(|team| *team > 1).then(|| {
+        let mut ways = vec![0u128; most + 1];
+        ways[0] = 1;
+        for team in teams.iter().map(|team| *team as usize) {
+            for more in team..=most {
+                ways[more] = ways[more].saturating_add(ways[more - team]);
+            }
+        }
+        ways
+    });
+    move |more| match &known {
+        Some(known) => known[more],
+        None => binomial(more as u32 + parts - 1, parts - 1),
     }
 }
 

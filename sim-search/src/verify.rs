@@ -292,7 +292,7 @@ impl<'a> Checker<'a> {
         let mut counted = parts.to_vec();
         let fewer = &key[key.len() - parts.len()..];
         counted.iter_mut().zip(fewer).for_each(|(p, fewer)| p.pipelines -= fewer);
-        let differs = |(t, p): (&usize, &PartOf<'_>)| p.pipelines > 1 && root.space.differs[*t];
+        let differs = |(t, p): (&usize, &PartOf<'_>)| p.pipelines > p.cost.team && root.space.differs[*t];
         if root.frame.place == Place::Pipelines && !root.chosen(key).iter().zip(&counted).any(differs) {
             // The same as in the other placement.
             return Ok(());
@@ -331,7 +331,8 @@ impl<'a> Checker<'a> {
         let others: u32 = parts[i + 1..].iter().map(|p| p.pipelines).sum();
         let least = if i + 1 == parts.len() { left } else { parts[i].pipelines };
         let most = within[i].saturating_mul(parts[i].pipelines).min(left.saturating_sub(others));
-        for mine in least.max(parts[i].pipelines)..=most {
+        let team = parts[i].cost.team;
+        for mine in (least.max(parts[i].pipelines)..=most).filter(|mine| mine.is_multiple_of(team)) {
             key.push(mine);
             self.shares(root, parts, within, left - mine, key)?;
             key.pop();

@@ -284,8 +284,8 @@ fn numbers(value: &mut Value, plans: &Plans) {
 fn common(of: &Common) -> Value {
     let kind = |(gpu, split): &(String, Split)| {
         let mut value = json!({ "gpu": gpu, "tp": split.tp });
-        if split.cp > 1 {
-            value["cp"] = json!(split.cp);
+        for (name, degree) in [("cp", split.cp), ("ep", split.ep)].into_iter().filter(|(_, n)| *n > 1) {
+            value[name] = json!(degree);
         }
         value
     };

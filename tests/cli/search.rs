@@ -274,3 +274,57 @@ fn long_sequences_are_cut_where_that_pays() {
         assert!(output.status.code() == Some(2) && error.contains(part), "{error}");
     }
 }
+
+/// A model whose experts are most of it, of which a GPU does not hold all.
+const EXPERTS: &str = r#"
+schema_version = 1
+[model]
+name = "experts"
+blocks = 8
+hidden = 2048
+heads = 16
+seq_len = 2048
+vocab = 32000
+gated = true
+tied_embeddings = false
+experts = { count = 16, top_k = 2, ffn_hidden = 4096 }
+[training]
+global_batch = 64
+precision = "bf16"
+[[nodes]]
+name = "a100"
+count = 2
+gpus_per_node = 8
+gpu = "A100-40"
+nic = "200 Gbps"
+[network]
+rate = "200 Gbps"
+latency = "5 us"
+[search]
+max_stages = 4
+micro_batches = [1, 2]
+"#;
+
+#[test]
+fn experts_are_shared_out_where_that_pays() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("experts.toml"), EXPERTS).unwrap();
+    let args = ["plan", "experts.toml", "--json", "--explain", "--certificate", "c.json"];
+    let answer = run(folder.path(), &args);
+    assert_eq!(answer["proven_optimal"], true);
+    let stages = answer["best"]["plan"]["pipelines"][0]["stages"].as_array().unwrap();
+    assert!(stages.iter().all(|s| s["ep"].as_u64() > Some(1)), "{stages:?}");
+    let whole = run(folder.path(), &["plan", "experts.toml", "--json", "--set", "search.ep=[1]"]);
+    let time = |answer: &Value| number(&answer["best"], "iteration_time_s");
+    assert!(time(&answer) < 0.95 * time(&whole), "{} {}", time(&answer), time(&whole));
+    assert_eq!(run(folder.path(), &["verify", "c.json", "--json"])["holds"], true);
+    for (model, ep, part) in [
+        ("mixtral-8x7b", "[16]", "ep 16 does not divide the 8 experts"),
+        ("llama-2-7b", "[2]", "ep 2, and `llama-2-7b` has no experts"),
+    ] {
+        let set = ["--set", &format!("search.ep={ep}"), "--set", &format!("model.name=\"{model}\"")];
+        let output = tideplan_in(folder.path(), &[&["plan", "suite-moe"], &set[..]].concat());
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && error.contains(part), "{error}");
+    }
+}

@@ -182,6 +182,7 @@ fn search(t: &SearchTable, faults: &mut Faults) -> SearchOptions {
             schedule: each(&t.schedule, |s| *s),
             recompute: each(&t.recompute, |r| *r),
             cp: each(&t.cp, |d| d.u32()),
+            ep: each(&t.ep, |d| d.u32()),
             zero: each(&t.zero, |z| z.u32() as u8),
             sequence_parallel: each(&t.sequence_parallel, |b| *b),
             overlap_p2p: each(&t.overlap_p2p, |b| *b),
@@ -197,6 +198,20 @@ fn degrees(t: &SearchTable, model: &Model, faults: &mut Faults) {
     for cp in t.cp.iter().flat_map(|list| &list.value).filter(divides) {
         let message = format!("cp {} does not divide the sequence of {} tokens", cp.value.0, model.seq_len);
         faults.push(cp.place, "T0213", message, "parts of a sequence are alike");
+    }
+    for ep in t.ep.iter().flat_map(|list| &list.value).filter(|ep| ep.value.0 > 1) {
+        let degree = ep.value.0;
+        match &model.experts {
+            None => {
+                let message = format!("ep {degree}, and `{}` has no experts", model.name);
+                faults.push(ep.place, "T0213", message, "1");
+            }
+            Some(experts) if !experts.count.is_multiple_of(degree) => {
+                let message = format!("ep {degree} does not divide the {} experts", experts.count);
+                faults.push(ep.place, "T0213", message, "ranks hold whole experts, each as many");
+            }
+            Some(_) => {}
+        }
     }
 }
 

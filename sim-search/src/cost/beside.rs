@@ -121,7 +121,7 @@ pub fn settings(rings: &Rings<'_>, place: Place, parts: &[PartOf<'_>], alone: &[
                 };
                 hops.push(mine.iter().flat_map(leave).collect());
             }
-            rings.ring(stage, stage.members(part.pipelines, pipelines), hops)
+            rings.ring(stage, (part.pipelines, pipelines), hops)
         };
         let around = alone.with_rings((0..part.cost.stages.len()).map(ring).collect());
         let nics = setting::nics(rings, part.template, place, part.pipelines, pipelines, &elsewhere);

@@ -86,16 +86,18 @@ impl<'t> Placed<'t> {
             }
         }
         let layout = lay_out(scenario, &shapes, &counts, &devices);
-        let folding = Folding::of(&layout);
+        // Exchanges of experts between nodes may leave the pods of some pipelines and not of others.
+        let several_nodes = |s: &StageShape| s.split.ep > rings.kinds()[s.kind as usize].gpus_per_node;
+        let unlike =
+            !scenario.leaves.is_empty() && whole.iter().any(|(t, _)| t.stages.iter().any(several_nodes));
+        let folding = if unlike { Folding::none(&layout) } else { Folding::of(&layout) };
         let hops = Hops::new(&layout, &owners, parts.len());
         let pipelines = layout.pipelines.len() as u32;
         let one_link = rings.zones().two();
         let mut placed = Placed { rings, micro_batch, parts: Vec::new(), one_link };
         for (p, part) in parts.iter().enumerate() {
-            let ring = |s: usize| {
-                let stage = &part.cost.stages[s];
-                rings.ring(stage, stage.members(part.pipelines, pipelines), hops.of(p, s))
-            };
+            let ring =
+                |s: usize| rings.ring(&part.cost.stages[s], (part.pipelines, pipelines), hops.of(p, s));
             let own: Vec<_> = (0..part.cost.stages.len()).map(ring).collect();
             let crossing = beside::crossing(rings, parts, p).into_iter();
             let crossing = crossing.map(|(first, end, cut)| Shared::new(first..end, pipelines, cut.into()));
@@ -323,7 +325,7 @@ fn lay_out(
                     layers: LayerRange { first: s as u32, last: s as u32 }.into(),
                     tp: shape.split.tp,
                     cp: shape.split.cp,
-                    ep: 1,
+                    ep: shape.split.ep,
                     recompute: shape.recompute,
                     nodes: vec![scenario.node(devices[0])],
                     // What is shared more only slows down: the bound knows of NICs alone.

@@ -4,16 +4,23 @@ use super::setting::{Sharers, kind_bit};
 use super::stage::StageCost;
 use super::zones::Zones;
 use super::{TemplateCost, floor_ps, higher, lower};
-use crate::space::Kind;
+use crate::space::{Kind, Split, ep_degrees};
 use sim_models::link::LinkModel;
 use sim_models::scenario::Scenario;
 use sim_models::units::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The ring all-reduce of a stage's layers, at best.
+/// The ring all-reduces of a stage's layers, at best: of what all replicas hold, and of experts that they share out.
 #[derive(Debug)]
 pub struct Ring {
+    dense: Turn,
+    experts: Turn,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Turn {
     /// Devices around it, at least: ranks, each as often as it has the same parameters.
     members: u32,
     /// Latencies of one ring, ps.
@@ -25,15 +32,18 @@ pub struct Ring {
 impl Ring {
     /// How long layers `first .. end` of a stage keep their rings busy; they come one after another.
     pub fn time(&self, cost: &TemplateCost, stage: &StageCost, first: usize, end: usize) -> Exchange {
-        if self.members < 2 {
+        let dense = self.dense.time(cost, stage.gradients(first, end), end - first);
+        let experts = self.experts.time(cost, stage.experts(first, end), end - first);
+        Exchange { reduce: dense.reduce + experts.reduce, gather: dense.gather + experts.gather }
+    }
+}
+
+impl Turn {
+    fn time(&self, cost: &TemplateCost, bytes: u64, layers: usize) -> Exchange {
+        if self.members < 2 || bytes == 0 {
             return Exchange::default();
         }
-        Exchange::of_ring(
-            cost,
-            stage.gradients(first, end),
-            end - first,
-            (self.latency, self.a_byte[end - first]),
-        )
+        Exchange::of_ring(cost, bytes, layers, (self.latency, self.a_byte[layers]))
     }
 }
 
@@ -86,7 +96,7 @@ pub enum Hop {
 /// One of these hops is in the ring.
 pub type OneOf = Vec<Hop>;
 
-type Known = BTreeMap<(usize, u32, u32, Vec<OneOf>), Arc<Ring>>;
+type Known = BTreeMap<(usize, Split, [u32; 2], Vec<OneOf>), Arc<Ring>>;
 
 /// Rings of one scenario, each computed once.
 #[derive(Debug)]
@@ -94,13 +104,16 @@ pub struct Rings<'a> {
     scenario: &'a Scenario,
     kinds: &'a [Kind],
     zones: Zones,
+    /// What other pipelines of a plan may have as expert parallelism.
+    most_ep: u32,
     known: Mutex<Known>,
 }
 
 impl<'a> Rings<'a> {
     /// For plans on these kinds.
     pub fn new(scenario: &'a Scenario, kinds: &'a [Kind]) -> Self {
-        Rings { scenario, kinds, zones: Zones::new(scenario, kinds), known: Mutex::default() }
+        let most_ep = if kinds.len() > 1 { ep_degrees(scenario).into_iter().max().unwrap_or(1) } else { 1 };
+        Rings { scenario, kinds, zones: Zones::new(scenario, kinds), most_ep, known: Mutex::default() }
     }
 
     /// The scenario.
@@ -128,7 +141,7 @@ impl<'a> Rings<'a> {
             let leave = |a: u32| all.clone().filter(move |b| *b != a).map(move |b| Hop::Nodes(a, b));
             hops.push(mine.flat_map(leave).collect());
         }
-        self.ring(stage, stage.members(sharers.own, sharers.all), hops)
+        self.ring(stage, (sharers.own, sharers.all), hops)
     }
 
     /// Hops that the rings of a stage have of which there are `own` replicas; `across` as above.
@@ -153,20 +166,34 @@ impl<'a> Rings<'a> {
         hops
     }
 
-    /// A ring of at least `members` devices, some of them of `stage`, with these hops.
-    pub fn ring(&self, stage: &StageCost, members: u32, hops: Vec<OneOf>) -> Arc<Ring> {
-        let key = (stage.kind, stage.split.tp, members, hops);
+    /// The rings of a plan of at least `all` pipelines, `own` of them with `stage`, with these hops.
+    pub fn ring(&self, stage: &StageCost, (own, all): (u32, u32), hops: Vec<OneOf>) -> Arc<Ring> {
+        let Split { cp, ep, .. } = stage.split;
+        let dense = all + own * (cp - 1);
+        // Experts go around after what all hold, where that does.
+        let experts = match ep {
+            ep if ep > 1 && dense > 1 => (all + own * (stage.split.width() - 1)) / ep.max(self.most_ep),
+            _ => 0,
+        };
+        let key = (stage.kind, stage.split, [dense, experts], hops);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(ring) = known.get(&key) {
             return Arc::clone(ring);
         }
-        let ring = Arc::new(self.make(stage, members, &key.3));
+        let [dense, experts] = key.2;
+        // Rings of experts stand side by side on a node's links.
+        let gpus = self.kinds.iter().map(|k| k.gpus_per_node).min().unwrap_or(1);
+        let ring = Arc::new(Ring {
+            dense: self.turn(stage, dense, 1, &key.3),
+            experts: self.turn(stage, experts, gpus.min(ep), &key.3),
+        });
         known.insert(key, Arc::clone(&ring));
         ring
     }
 
-    fn make(&self, stage: &StageCost, members: u32, hops: &[OneOf]) -> Ring {
-        let layers = self.scenario.model.layers() as usize;
+    fn turn(&self, stage: &StageCost, members: u32, side_by_side: u32, hops: &[OneOf]) -> Turn {
+        // Without members there is no ring.
+        let layers = if members > 1 { self.scenario.model.layers() as usize } else { 0 };
         let least = |one: &OneOf| one.iter().map(|h| self.hop(*h).2).fold(f64::INFINITY, lower);
         let latency = hops.iter().map(least).filter(|l| l.is_finite()).fold(0.0, higher);
         let steps = 2.0 * f64::from(members.saturating_sub(1));
@@ -175,21 +202,20 @@ impl<'a> Rings<'a> {
         let gradient = training.gradient_bytes.max(1);
         let element = gradient.max(training.precision.activation_bytes());
         let a_byte = (0..=layers).map(|count| {
-            let window = |first: usize| stage.gradients(first, first + count);
-            let most = (0..=layers - count).map(window).max().unwrap_or(0);
+            let most = stage.most_gradients(count);
             // An eighth more: other pipelines may pad and replicate more at their TP.
             let most = (most + most / 8).saturating_mul(element) / gradient;
             let chunk = Bytes(most / u64::from(members.max(1)) + 1);
             let rate = |hop: &Hop| {
                 let (link, most, _) = self.hop(*hop);
-                lower(link.rate_up_to(chunk, stage.split.tp), most)
+                lower(link.rate_up_to(chunk, stage.split.tp), most / f64::from(side_by_side))
             };
             let best = |one: &OneOf| one.iter().map(rate).fold(0.0, higher);
             let rate = hops.iter().filter(|one| !one.is_empty()).map(best).fold(f64::INFINITY, lower);
             let n = f64::from(members.max(1));
             if rate > 0.0 { 2.0 * (n - 1.0) / n / rate * 1e12 * (1.0 - 1e-9) } else { 0.0 }
         });
-        Ring { members, latency: floor_ps(steps * latency), a_byte: a_byte.collect() }
+        Turn { members, latency: floor_ps(steps * latency), a_byte: a_byte.collect() }
     }
 
     /// The link of a hop, the most that what it shares can carry in bytes/s, and its latency in s.

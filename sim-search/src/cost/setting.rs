@@ -283,11 +283,14 @@ pub(super) fn nics(
         let stages = first..first + run.len();
         first = stages.end;
         let kind = &rings.kinds()[run[0].kind as usize];
-        let slots = (kind.gpus_per_node / run[0].split.width()) as usize;
+        // Pipelines that come together stand stage by stage.
+        let team = template.team();
+        let slots = (kind.gpus_per_node / (run[0].split.width() * team)) as usize;
         let alike = run.iter().all(|s| s.split == run[0].split)
             && template.stages.iter().filter(|s| s.kind == run[0].kind).count() == run.len();
         // Ranks stand in the order of their stages, pipeline after pipeline. Of two pipelines, some node has as many in a row
         // as a pipeline has: each stage once. None has a stage more often than `slots / stages`, rounded up.
+        let own = own / team;
         let leaves = own as usize > slots.div_ceil(run.len()) || stages.clone().all(elsewhere);
         if place == Place::Pipelines && alike && run.len() > 1 && run.len() <= slots && own > 1 && leaves {
             let groups = kind.groups.iter().map(|g| rings.scenario().groups[*g].nic.highest());

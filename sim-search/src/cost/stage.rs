@@ -77,8 +77,12 @@ pub struct StageCost {
     sharded: bool,
     /// `[in flight - 1][first]`: the last end of layers from `first` on that fit.
     fitting: Vec<Vec<u32>>,
-    /// Running sums over layers: bytes of gradients, all tensor-parallel ranks together.
+    /// Running sums over layers: bytes of gradients that go around all replicas, all tensor-parallel ranks together.
     gradients: Vec<u64>,
+    /// The same of one rank's experts, where they have rings of their own; empty where not.
+    experts: Vec<u64>,
+    /// Of all that may go around in one ring: dense parameters and all experts.
+    whole: Vec<u64>,
     /// Memory of a device.
     memory: u64,
     /// What the framework adds to an optimizer step once an iteration, ps.
@@ -91,12 +95,14 @@ pub struct StageCost {
 
 impl StageCost {
     fn new(tables: &Tables<'_>, shape: StageShape, position: Position) -> Result<StageCost, NotMeasured> {
-        let (scenario, recipe, Split { tp, cp }) = (tables.scenario, tables.recipe, shape.split);
+        let (scenario, recipe, Split { tp, cp, ep }) = (tables.scenario, tables.recipe, shape.split);
         let model = &scenario.model;
         let layers = model.layers() as usize;
         let group = &scenario.groups[tables.kinds[shape.kind as usize].group];
         let config = LayerConfig {
             cp,
+            ep,
+            nodes: [1, 1, ep.div_ceil(group.gpus_per_node.max(1))],
             sequence_parallel: recipe.sequence_parallel && tp > 1,
             ..LayerConfig::new(tables.micro_batch, tp)
         };
@@ -107,11 +113,19 @@ impl StageCost {
             return Err(NotMeasured);
         }
         let element = scenario.training.gradient_bytes;
-        let mut gradients = vec![0u64];
-        for l in 0..layers as u32 {
-            let bytes = model.parameters(l, tp).saturating_mul(u64::from(tp) * element);
-            gradients.push(gradients[l as usize].saturating_add(bytes));
-        }
+        let sums = |of: &dyn Fn(u32) -> u64| -> Vec<u64> {
+            let add = |sum: &mut u64, l: u32| {
+                *sum = sum.saturating_add(of(l).saturating_mul(element));
+                Some(*sum)
+            };
+            std::iter::once(0).chain((0..layers as u32).scan(0, add)).collect()
+        };
+        let all = |l| model.parameters(l, tp).saturating_mul(u64::from(tp));
+        let dense = |l| model.dense_parameters(l, tp).saturating_mul(u64::from(tp));
+        let (gradients, experts) = match ep {
+            0 | 1 => (sums(&all), Vec::new()),
+            ep => (sums(&dense), sums(&|l| model.expert_parameters(l, tp, ep))),
+        };
         let (memory, once) = (group.gpu.memory.0, floor_ps(scenario.training.overheads.iteration_s));
         let running = times.running();
         let split = recipe.schedule == Schedule::ZeroBubble;
@@ -138,6 +152,8 @@ impl StageCost {
             sharded: recipe.zero > 0,
             fitting: Vec::new(),
             gradients,
+            experts,
+            whole: sums(&all),
             memory,
             once,
             kind: shape.kind as usize,
@@ -203,14 +219,19 @@ impl StageCost {
         i128::try_from(u128::from(own) + more).unwrap_or(i128::MAX) - i128::from(self.memory)
     }
 
-    /// Devices around the ring of its gradients, at least, where a plan has `own` of its replicas among `all`.
-    pub fn members(&self, own: u32, all: u32) -> u32 {
-        all + own * (self.split.cp - 1)
-    }
-
     /// Bytes of the layers' gradients, all tensor-parallel ranks together.
     pub fn gradients(&self, first: usize, end: usize) -> u64 {
         self.gradients[end] - self.gradients[first]
+    }
+
+    /// Bytes of the gradients of one rank's experts among the layers, where these have rings of their own.
+    pub fn experts(&self, first: usize, end: usize) -> u64 {
+        if self.experts.is_empty() { 0 } else { self.experts[end] - self.experts[first] }
+    }
+
+    /// No ring of as many layers, whatever pipelines it is of, has more bytes; of other paddings aside.
+    pub fn most_gradients(&self, layers: usize) -> u64 {
+        (0..=self.layers - layers).map(|l| self.whole[l + layers] - self.whole[l]).max().unwrap_or(0)
     }
 }
 
@@ -298,7 +319,7 @@ impl<'a> Tables<'a> {
                 layers: &layers,
                 tp: shape.split.tp,
                 cp: shape.split.cp,
-                ep: 1,
+                ep: shape.split.ep,
                 recompute: shape.recompute,
                 stage,
                 // All of them are in flight at once.

@@ -18,6 +18,8 @@ pub struct TemplateCost {
     pub stages: Vec<Arc<StageCost>>,
     /// Layers of the model.
     pub layers: usize,
+    /// Pipelines that come together.
+    pub team: u32,
     /// How its plans train.
     pub recipe: Recipe,
     /// Bytes of a parameter that is gathered for one of a gradient that is reduced.
@@ -52,7 +54,17 @@ impl TemplateCost {
         let training = &tables.scenario().training;
         let gathered = training.precision.activation_bytes() as f64 / training.gradient_bytes.max(1) as f64;
         let recipe = tables.recipe();
-        Ok(TemplateCost { stages, layers, recipe, gathered, gradients, least_update, fills: OnceLock::new() })
+        let team = template.team();
+        Ok(TemplateCost {
+            stages,
+            layers,
+            team,
+            recipe,
+            gathered,
+            gradients,
+            least_update,
+            fills: OnceLock::new(),
+        })
     }
 
     /// The least bytes of gradients of layers that several stages hold between them.

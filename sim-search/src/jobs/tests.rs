@@ -11,6 +11,7 @@ use sim_models::scenario::Scenario;
 
 fn tiny(model: (u32, u32), batch: u32, wan: bool) -> Scenario {
     Tiny {
+        experts: None,
         model,
         batch: (batch, vec![2]),
         groups: vec![("A100-40", 2, 4, 'a'), ("V100-16", 2, 4, if wan { 'b' } else { 'a' })],

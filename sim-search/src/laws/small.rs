@@ -25,6 +25,8 @@ pub struct Small {
 pub struct Tiny {
     /// Transformer blocks, and width.
     pub model: (u32, u32),
+    /// Experts of a block, and the degrees of expert parallelism to try where not all.
+    pub experts: Option<(u32, Option<&'static str>)>,
     /// Samples of an iteration, and micro-batch sizes.
     pub batch: (u32, Vec<u32>),
     /// Groups: GPU, nodes, GPUs of a node, zone.
@@ -95,10 +97,17 @@ impl Tiny {
     pub fn scenario(&self) -> Scenario {
         let (blocks, hidden) = self.model;
         let (batch, sizes) = &self.batch;
+        let (experts, degrees) = self.experts.map_or((String::new(), ""), |(count, degrees)| {
+            let width = hidden / 2;
+            (
+                format!("experts = {{ count = {count}, top_k = 2, ffn_hidden = {width} }}\n"),
+                degrees.unwrap_or_default(),
+            )
+        });
         let mut text = format!(
             "schema_version = 1\nabout = \"tiny\"\n[model]\nname = \"tiny\"\nblocks = {blocks}\nhidden = {hidden}\nheads = 8\n\
-             seq_len = 512\nvocab = 8000\ntied_embeddings = false\n[training]\nglobal_batch = {batch}\nmemory_reserve = \"1 MiB\"\n\
-             [search]\nmax_stages = 3\nmax_simulations = 100000\nmicro_batches = {sizes:?}\n{}\n\
+             {experts}seq_len = 512\nvocab = 8000\ntied_embeddings = false\n[training]\nglobal_batch = {batch}\nmemory_reserve = \"1 MiB\"\n\
+             [search]\nmax_stages = 3\nmax_simulations = 100000\nmicro_batches = {sizes:?}\n{degrees}\n{}\n\
              [network]\nrate = \"{} Gbps\"\nlatency = \"{} us\"\n",
             self.ways.join("\n"),
             self.network.0,
@@ -161,9 +170,12 @@ pub fn any_tiny() -> impl Strategy<Value = Tiny> {
         Just((6, vec![2, 3])),
         Just((8, vec![2, 4]))
     ];
+    let degrees = prop::option::of(prop_oneof![Just("ep = [2]"), Just("ep = [1, 4]"), Just("ep = [1]")]);
+    let experts = (prop_oneof![Just(4u32), Just(8), Just(12)], degrees);
+    let experts = prop_oneof![3 => Just(None), 1 => experts.prop_map(Some)];
     let memory = prop_oneof![3 => Just(None), 2 => (100u32..400).prop_map(Some)];
     (
-        (1u32..4, prop_oneof![Just(256u32), Just(1024)]),
+        (1u32..4, prop_oneof![Just(256u32), Just(1024)], experts),
         batch,
         groups,
         memory,
@@ -173,17 +185,20 @@ pub fn any_tiny() -> impl Strategy<Value = Tiny> {
         prop::option::of((1u32..3, 5u32..60, any::<bool>())),
         any_ways(),
     )
-        .prop_map(|(model, batch, groups, memory, network, wan, changing, leaves, ways)| Tiny {
-            model,
-            batch,
-            groups,
-            memory,
-            network,
-            wan,
-            changing,
-            leaves,
-            ways,
-        })
+        .prop_map(
+            |((blocks, hidden, experts), batch, groups, memory, network, wan, changing, leaves, ways)| Tiny {
+                model: (blocks, hidden),
+                experts,
+                batch,
+                groups,
+                memory,
+                network,
+                wan,
+                changing,
+                leaves,
+                ways,
+            },
+        )
 }
 
 /// Half the time what a search tries by itself.

@@ -30,6 +30,10 @@ impl<'t> Search<'t> {
             (shares[slowest], surplus) = (shares[slowest] - fewer, surplus - fewer);
             each[slowest] = shares[slowest].div_ceil(counts[slowest]);
         }
+        let parts = self.tree.parts(root, key);
+        if !self.tree.align(&parts, counts, &mut shares) {
+            return None;
+        }
         let with = [&key[..], &shares].concat();
         let placed = worker.placed(self.tree, &with).as_ref().ok()?;
         let inner = placed.best_cuts()?;

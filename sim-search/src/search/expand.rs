@@ -61,6 +61,8 @@ pub(super) enum Step {
 /// A part of a combination as its shares see it.
 struct Sharer<'c> {
     pipelines: u32,
+    /// So many of them come together.
+    team: u32,
     timed: &'c Timed,
     /// Micro-batches of all its pipelines within the band, and at most ever.
     within: u32,
@@ -305,7 +307,7 @@ impl<'t> Search<'t> {
             };
             top = top.max(time);
             let most = most.saturating_mul(*count).min(left);
-            sharers.push(Sharer { pipelines: *count, timed, within: 0, most });
+            sharers.push(Sharer { pipelines: *count, team: cost.team, timed, within: 0, most });
         }
         if sharers.iter().map(|s| u64::from(s.most)).sum::<u64>() < u64::from(need) {
             // The parts fit, but not with what they would have in flight to run the whole batch.
@@ -406,7 +408,7 @@ fn walk(
     let i = path.len();
     let s = &sharers[i];
     if i + 1 == sharers.len() {
-        if left < s.pipelines || left > s.within {
+        if left < s.pipelines || left > s.within || !left.is_multiple_of(s.team) {
             return true;
         }
         let time = time.max(s.time(left));
@@ -423,7 +425,7 @@ fn walk(
     // Up to the last given, nothing is new.
     let from =
         if path[..] == after[..i.min(after.len())] && after.len() > i { from.max(after[i]) } else { from };
-    for total in from..=to {
+    for total in (from.next_multiple_of(s.team)..=to).step_by(s.team as usize) {
         let time = time.max(s.time(total));
         if time > band.1 {
             break;

@@ -147,7 +147,7 @@ impl Search<'_> {
             for (k, kind) in self.tree.kinds.iter().enumerate().filter(|(k, _)| template.devices(*k) > 0) {
                 for group in kind.devices.chunk_by(|a, b| a.group == b.group) {
                     let first = kind.devices.partition_point(|d| d < &group[0]) as u32;
-                    let fewer = first / template.devices(k);
+                    let fewer = template.whole(first / template.devices(k));
                     if (1..most[i]).contains(&fewer) {
                         let mut counts = most.clone();
                         counts[i] = fewer;
@@ -183,12 +183,16 @@ impl Search<'_> {
         if groups.is_empty() {
             return None;
         }
-        let mut most = 0;
+        let (mut most, mut given) = (0, Vec::with_capacity(parts.len()));
         for (s, groups) in sharers.iter().zip(&groups) {
             let n = groups.iter().map(|g| g.1).max().unwrap_or(1);
             most = most.max(s.one.saturating_add(u64::from(n - 1).saturating_mul(s.each)));
-            key.push(groups.iter().map(|(pipelines, n)| pipelines * n).sum());
+            given.push(groups.iter().map(|(pipelines, n)| pipelines * n).sum());
         }
+        if !self.tree.align(&parts, &counts, &mut given) {
+            return None;
+        }
+        key.extend(given);
         let value = self.options.objective.value(self.tree.price(&parts, &counts), most);
         Some((value, key, parts.len() > 1))
     }
@@ -216,6 +220,7 @@ impl Search<'_> {
             }
             first += borders;
         }
+        let team = |c: usize| self.tree.choices[c].cost.team;
         for (i, p) in parts.iter().enumerate() {
             // The next numbers of pipelines.
             let numbers = &self.tree.choices[*p].numbers;
@@ -228,8 +233,9 @@ impl Search<'_> {
                 }
             }
             for j in (0..parts.len()).filter(|j| *j != i) {
-                for step in BTreeSet::from([1, counts[i], counts[j]]) {
-                    if key[shares + i] >= step + counts[i] {
+                for step in BTreeSet::from([1, team(*p), counts[i], counts[j]]) {
+                    let whole = step.is_multiple_of(team(*p)) && step.is_multiple_of(team(parts[j]));
+                    if whole && key[shares + i] >= step + counts[i] {
                         let mut moved = key.clone();
                         moved[shares + i] -= step;
                         moved[shares + j] += step;

@@ -1,12 +1,12 @@
 //! How many complete plans are under a node, and what became of templates before there were any.
 
-use super::{Key, Place, Root, Tree, binomial};
+use super::{Key, Place, Root, Teams, Tree, binomial, both, ways};
 use crate::frame::{Space, ThrownOut};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// Ways to cut, by how many templates and pipelines they are of.
-type Sums = BTreeMap<(u32, u32), u128>;
+/// Ways to cut, by the templates that they are of, how many pipelines of each come together, and by their pipelines.
+type Sums = BTreeMap<(Teams, u32), u128>;
 
 /// Which plans count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +26,12 @@ pub(crate) struct Under<'t> {
     rest: BTreeMap<Rest, Rc<Sums>>,
 }
 
-fn add(sums: &mut Sums, key: (u32, u32), more: u128) {
+/// Of no template.
+fn none() -> Sums {
+    BTreeMap::from([((Teams::new(), 0), 1)])
+}
+
+fn add(sums: &mut Sums, key: (Teams, u32), more: u128) {
     let sum = sums.entry(key).or_default();
     *sum = sum.saturating_add(more);
 }
@@ -61,7 +66,7 @@ impl<'t> Under<'t> {
         let parts = tree.parts(root, key);
         let (head, total) = (tree.head(), tree.micro_batches(root.frame));
         let counts = tree.counts(&parts, key);
-        let mut sums: Sums = BTreeMap::from([((0, 0), 1)]);
+        let mut sums = none();
         for (i, c) in parts.iter().enumerate() {
             let known = counts.get(i).copied();
             sums = self.with(&sums, &self.one(*c, known, only), total);
@@ -75,13 +80,18 @@ impl<'t> Under<'t> {
         if key.len() > shared {
             return 1;
         }
-        let ways = |(n, pipelines): (u32, u32)| match key.len() {
-            l if l >= shared && l > head => 1,
-            _ => binomial(total - pipelines + n - 1, n - 1),
+        let known = key.len() >= shared && key.len() > head;
+        let most = if tree.frames[root.frame].recipe.alike() { 1 } else { usize::MAX };
+        let each: Vec<((Teams, u32), u128)> =
+            sums.into_iter().filter(|((teams, _), _)| (1..=most).contains(&teams.len())).collect();
+        let of_teams = |list: &[((Teams, u32), u128)]| {
+            let ways = ways(&list[0].0.0, total as usize);
+            let of = |((_, pipelines), cuts): &((Teams, u32), u128)| {
+                cuts.saturating_mul(if known { 1 } else { ways((total - pipelines) as usize) })
+            };
+            list.iter().map(of).fold(0, u128::saturating_add)
         };
-        let most = if tree.frames[root.frame].recipe.alike() { 1 } else { u32::MAX };
-        let each = sums.into_iter().filter(|((n, _), _)| (1..=most).contains(n));
-        each.map(|(of, cuts)| cuts.saturating_mul(ways(of))).fold(0, u128::saturating_add)
+        each.chunk_by(|a, b| a.0.0 == b.0.0).map(of_teams).fold(0, u128::saturating_add)
     }
 
     /// One choice, with that number of pipelines or with any.
@@ -89,11 +99,10 @@ impl<'t> Under<'t> {
         let choice = &self.tree.choices[c];
         let stages = self.tree.templates[choice.template].stages.len() as u32;
         let cuts = binomial(self.tree.scenario.model.layers() - 1, stages - 1);
-        let alike = !self.tree.differs[choice.template];
         let mut sums = Sums::new();
         for n in choice.numbers.iter().filter(|n| known.is_none_or(|k| k == **n)) {
-            if (!only.same || alike || *n == 1) && !(only.stale && choice.fresh) {
-                add(&mut sums, (1, *n), cuts);
+            if (!only.same || self.tree.placed_alike(c, *n)) && !(only.stale && choice.fresh) {
+                add(&mut sums, (vec![choice.cost.team], *n), cuts);
             }
         }
         sums
@@ -102,9 +111,9 @@ impl<'t> Under<'t> {
     /// Both beside each other, with a micro-batch for every pipeline at least.
     fn with(&self, a: &Sums, b: &Sums, total: u32) -> Sums {
         let mut sums = Sums::new();
-        for ((n, p), x) in a {
-            for ((m, q), y) in b.iter().filter(|((_, q), _)| p + q <= total) {
-                add(&mut sums, (n + m, p + q), x.saturating_mul(*y));
+        for ((mine, p), x) in a {
+            for ((others, q), y) in b.iter().filter(|((_, q), _)| p + q <= total) {
+                add(&mut sums, (both(mine, others), p + q), x.saturating_mul(*y));
             }
         }
         sums
@@ -118,9 +127,9 @@ impl<'t> Under<'t> {
             return Rc::clone(rest);
         }
         let total = self.tree.micro_batches(root.frame);
-        let mut sums: Sums = BTreeMap::from([((0, 0), 1)]);
+        let mut sums = none();
         for menu in &root.menus[decided..] {
-            let mut options: Sums = BTreeMap::from([((0, 0), 1)]);
+            let mut options = none();
             for (_, c) in menu.iter() {
                 for (of, cuts) in self.one(*c, None, only) {
                     add(&mut options, of, cuts);
