@@ -37,6 +37,8 @@ pub struct DeviceConstants {
     /// What of the time in which a linear layer's tiles go to memory no arithmetic runs beside: in training results do not stay
     /// in the cache of a benchmark that repeats itself. 0 for none, 1 for all of it.
     pub tile_store: f64,
+    /// Experts' products: what of the shorter of arithmetic and memory the longer does not run beside.
+    pub grouped: f64,
     /// Share of the last, half-empty wave of tiles that is felt: 0 none, 1 all.
     pub wave: f64,
     /// Products with a size whose rows are no multiple of 16 bytes long reach the share of the others' speed that their rows
@@ -66,6 +68,8 @@ impl Default for DeviceConstants {
             tile_overhead_k: 64.0,
             // Known from runs alone, as alignment is (`framework::Calibration`).
             tile_store: 0.0,
+            // Between the two that were measured.
+            grouped: 0.6,
             wave: 0.25,
             unaligned: 0.0,
             spread: 0.25,
@@ -132,6 +136,12 @@ impl DeviceConstants {
             _ => (c.flash_forward, c.flash_backward),
         };
         (c.flash_forward, c.flash_backward) = flash;
+        // SimuMax' experts' products on A100-PCIe and B200, 128 to 10,000 rows.
+        c.grouped = match gpu.architecture.as_str() {
+            "ampere" | "ada" => 0.35,
+            "blackwell" => 1.0,
+            _ => c.grouped,
+        };
         c
     }
 
@@ -149,6 +159,10 @@ impl DeviceConstants {
         }
     }
 }
+
+/// By how much compute slows down beside communication where no run says: Hetu-Galvatron's measurement on A100 (PKU-DAIR,
+/// galvatron/profile_hardware/hardware_configs/overlap_coefficient.json: 1.126).
+pub const SLOWDOWN: f64 = 0.126;
 
 /// How a framework computes attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,6 +224,9 @@ pub struct FrameworkConstants {
     pub host_tp_rank_s: f64,
     /// The same for each of its ranks where a pipeline runs over several nodes.
     pub host_tp_pipeline_s: f64,
+    /// Whether the all-reduces of a backward pass run beside the products of weight gradients (with sequence parallelism its
+    /// scatters do in any case).
+    pub beside_weights: bool,
     /// Host time that eager attention adds to a pass where the fused kernel cannot be used, s.
     pub host_eager_s: f64,
     /// Host time that experts add to a block's pass, s: routing, and the kernels that sort tokens.
@@ -221,7 +238,7 @@ pub struct FrameworkConstants {
     /// What a collective of tensor parallelism takes beyond its own time, s, where no host is ahead of its device: ranks that
     /// come late.
     pub sync_s: f64,
-    /// The same for each node beyond the first that its ranks are on.
+    /// The same for each node beyond the first that its ranks are on, where a pipeline runs over several nodes.
     pub sync_node_s: f64,
     /// Longest sequence that the fused softmax takes; beyond, and where sequences x heads on a rank are no multiple of four,
     /// attention is eager (Megatron-LM, megatron/model/fused_softmax.py).
@@ -330,6 +347,7 @@ impl Default for FrameworkConstants {
             host_tp_s: 0.35e-3,
             host_tp_rank_s: 0.0,
             host_tp_pipeline_s: 0.0,
+            beside_weights: false,
             host_eager_s: 0.0,
             host_experts_s: 0.0,
             micro_batch_s: 0.0,

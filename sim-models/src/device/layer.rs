@@ -141,8 +141,13 @@ pub struct LayerOperators {
     pub core: Vec<Kernel>,
     /// Optimizer step.
     pub update: Vec<Kernel>,
-    /// All-reduces over the tensor-parallel ranks in each pass, each of `sync_bytes`.
+    /// All-reduces over the tensor-parallel ranks in the forward pass, each of `sync_bytes`; with sequence parallelism each is
+    /// an all-gather and a reduce-scatter.
     pub syncs: u32,
+    /// The same in the backward pass of a block, and those of them that run beside the kernels of `beside`.
+    pub backward_syncs: [u32; 2],
+    /// Products of the backward pass: see `backward_syncs`.
+    pub beside: Vec<Kernel>,
     /// Bytes of one of them.
     pub sync_bytes: f64,
     /// Bytes of keys and values that go around the ring of context-parallel ranks in the forward pass, one rank's share.
@@ -216,9 +221,17 @@ pub(super) fn operators_by(
                 list.ring_bytes = share * f64::from(q.cp - 1);
             }
             (list.syncs, list.sync_bytes) = (2, stream_bytes);
+            list.backward_syncs = if framework.beside_weights { [2, 2] } else { [2, 0] };
+            if !q.sequence_parallel {
+                list.beside.retain(|(op, _)| matches!(op, Operator::Gemm { accumulate: true, .. }));
+            } else {
+                // What the products take in is gathered once more, beside the gradients of it; these are scattered beside those
+                // of the weights (arXiv 2205.05198, section 4.2.2; Megatron-LM, core/tensor_parallel/layers.py).
+                list.backward_syncs = [3, 2];
+            }
         }
         LayerKind::Head => {
-            linear(&mut list, 1, tokens, (q.shape.vocab / tp).max(1), q.shape.hidden, format);
+            linear(&mut list, tokens, (q.shape.vocab / tp).max(1), q.shape.hidden, format);
             let logits = tokens as f64 * (q.shape.vocab as f64 / tp as f64) * 4.0;
             list.forward.push(memory(Stream::Scores, framework.loss_forward_passes * logits));
             list.backward.push(memory(Stream::Scores, framework.loss_backward_passes * logits));
@@ -270,45 +283,48 @@ fn projections(list: &mut LayerOperators, q: &LayerQuery, tokens: u64, tp: u64, 
     let share = |width: u64| (width / tp).max(1);
     match &shape.latent {
         None => {
-            linear(list, 1, tokens, share(queries.saturating_add(keys).saturating_add(values)), h, format)
+            let width = queries.saturating_add(keys).saturating_add(values);
+            gathering(list, tokens, share(width), h, format);
         }
         Some(latent) => {
             if latent.q_rank > 0 {
-                linear(list, 1, tokens, latent.q_rank, h, format);
-                linear(list, 1, tokens, share(queries), latent.q_rank, format);
+                linear(list, tokens, latent.q_rank, h, format);
+                gathering(list, tokens, share(queries), latent.q_rank, format);
             } else {
-                linear(list, 1, tokens, share(queries), h, format);
+                gathering(list, tokens, share(queries), h, format);
             }
             let rope = latent.rope_width;
-            linear(list, 1, tokens, latent.kv_rank.saturating_add(rope), h, format);
+            linear(list, tokens, latent.kv_rank.saturating_add(rope), h, format);
             let up = keys.saturating_sub(shape.heads.saturating_mul(rope)).saturating_add(values);
-            linear(list, 1, tokens, share(up), latent.kv_rank, format);
+            gathering(list, tokens, share(up), latent.kv_rank, format);
         }
     }
     let out = shape.latent.as_ref().map_or(queries, |_| values);
-    linear(list, 1, tokens, h, share(out), format);
+    linear(list, tokens, h, share(out), format);
 }
 
 /// The MLP: dense, or a share of the experts with what every token passes through. Experts see alike many tokens but for
 /// the stated imbalance; with expert parallelism each is whole, without it each is split over the tensor-parallel ranks.
 fn mlp(list: &mut LayerOperators, q: &LayerQuery, tokens: u64, tp: u64, format: Format) {
     let (h, shape) = (q.shape.hidden, &q.shape);
-    let mut pair = |batch, rows, width: u64| {
-        let up = if shape.gated { width.saturating_mul(2) } else { width };
-        linear(list, batch, rows, up.max(1), h, format);
-        linear(list, batch, rows, h, width.max(1), format);
-    };
+    let up = |width: u64| if shape.gated { width.saturating_mul(2) } else { width }.max(1);
     if shape.experts == 0 {
-        return pair(1, tokens, shape.ffn_hidden / tp);
+        let width = shape.ffn_hidden / tp;
+        gathering(list, tokens, up(width), h, format);
+        return linear(list, tokens, h, width.max(1), format);
     }
+    let mut pair = |experts, rows, width: u64| {
+        products(list, experts, rows, up(width), h, format);
+        products(list, experts, rows, h, width.max(1), format);
+    };
     let (own, sent, width) = match u64::from(q.ep) {
         0 | 1 => (shape.experts, tokens, shape.ffn_hidden / tp),
         ep => (shape.experts.div_ceil(ep), tokens.div_ceil(tp), shape.ffn_hidden),
     };
     let rows = sent.saturating_mul(shape.top_k).saturating_mul(u64::from(shape.load_permille)) / 1000;
-    pair(own, rows.div_ceil(own), width);
+    pair(Some(own), rows.div_ceil(own), width);
     if shape.shared_ffn > 0 {
-        pair(1, tokens, shape.shared_ffn / tp);
+        pair(None, tokens, shape.shared_ffn / tp);
     }
 }
 
@@ -317,8 +333,23 @@ fn activation_bytes(format: Format) -> f64 {
     format.bytes().max(2.0)
 }
 
-fn linear(list: &mut LayerOperators, batch: u64, tokens: u64, n: u64, k: u64, format: Format) {
-    let product = |m, n, k, accumulate| (Operator::Gemm { batch, m, n, k, accumulate }, format);
+/// A linear layer whose rows tensor-parallel ranks gather before it.
+fn gathering(list: &mut LayerOperators, tokens: u64, n: u64, k: u64, format: Format) {
+    let before = list.backward.len();
+    linear(list, tokens, n, k, format);
+    let products = list.backward[before..].iter().filter(|(op, _)| matches!(op, Operator::Gemm { .. }));
+    list.beside.extend(products);
+}
+
+/// A linear layer.
+fn linear(list: &mut LayerOperators, tokens: u64, n: u64, k: u64, format: Format) {
+    products(list, None, tokens, n, k, format);
+}
+
+/// A linear layer, or one of each of some experts with so many tokens each.
+fn products(list: &mut LayerOperators, experts: Option<u64>, tokens: u64, n: u64, k: u64, format: Format) {
+    let (batch, grouped) = (experts.unwrap_or(1), experts.is_some());
+    let product = |m, n, k, accumulate| (Operator::Gemm { batch, m, n, k, accumulate, grouped }, format);
     list.forward.push(product(tokens, n, k, false));
     list.backward.push(product(tokens, k, n, false));
     list.backward.push(product(n, k, tokens, true));
@@ -346,7 +377,8 @@ fn attention(
     let sequences = u64::from(q.micro_batch);
     let heads = sequences.saturating_mul((q.shape.heads / tp).max(1));
     let s = q.seq_len.div_ceil(u64::from(q.cp.max(1)));
-    let product = |n, k| (Operator::Gemm { batch: heads, m: s, n, k, accumulate: false }, format);
+    let product =
+        |n, k| (Operator::Gemm { batch: heads, m: s, n, k, accumulate: false, grouped: false }, format);
     let (forward, backward) = match kernel {
         AttentionKernel::Flash => {
             let kernel = |backward| Operator::Attention {

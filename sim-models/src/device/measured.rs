@@ -85,7 +85,7 @@ impl MeasuredLayers {
         let pass = |p: Pass, c: f64| {
             // At TP 1 there is no all-reduce to hold.
             let syncs = if holds_syncs { 0 } else { p.syncs };
-            Pass { device_s: p.seconds(0.0) * c, host_s: 0.0, syncs, jitter: 0.0 }
+            Pass { device_s: p.seconds(0.0) * c, host_s: 0.0, syncs, beside: (0, 0.0), jitter: 0.0 }
         };
         LayerEstimate {
             forward: pass(base.forward, c[0]),

@@ -7,7 +7,7 @@
 //! 3. An answer with the evidence [`Evidence::Measured`] is the measured point itself.
 
 use super::catalogue::Format;
-use super::constants::AttentionKernel;
+use super::constants::{AttentionKernel, SLOWDOWN};
 use super::layer::{Kernel, LayerQuery, operators_by};
 use super::operator::Operator;
 use super::roofline::Roofline;
@@ -48,8 +48,11 @@ pub struct Pass {
     pub device_s: f64,
     /// Issuing them, s.
     pub host_s: f64,
-    /// All-reduces over the tensor-parallel ranks that `device_s` does not hold; 0 where a measured time holds them.
+    /// All-reduces over the tensor-parallel ranks (or gathers and scatters of as many bytes) that `device_s` does not hold; 0
+    /// where a measured time holds them.
     pub syncs: u32,
+    /// Those of them that run beside products of the pass, and how long these products take, s.
+    pub beside: (u32, f64),
     /// How uneven host and device are, 0 for not at all: see [`Pass::longer`].
     pub jitter: f64,
 }
@@ -57,8 +60,19 @@ pub struct Pass {
 impl Pass {
     /// Its time, s, when one of its all-reduces takes `sync_s`.
     pub fn seconds(&self, sync_s: f64) -> f64 {
-        let sync = if self.syncs == 0 { 0.0 } else { f64::from(self.syncs) * sync_s };
-        self.longer(self.device_s + sync)
+        self.longer(self.device_s + self.exposed(sync_s))
+    }
+
+    /// What its all-reduces take that no product runs beside, s, when each takes `sync_s`. With `device_s` it is monotone in the
+    /// times of products.
+    fn exposed(&self, sync_s: f64) -> f64 {
+        if self.syncs == 0 {
+            return 0.0;
+        }
+        let (beside, products_s) = self.beside;
+        let under_way = f64::from(beside) * sync_s;
+        let slower = SLOWDOWN * under_way.min(products_s);
+        f64::from(self.syncs.saturating_sub(beside)) * sync_s + (under_way - products_s).max(0.0) + slower
     }
 
     /// What the pass takes when its device does so long, s: `(device^(1/j) + host^(1/j))^j`, which is the longer for a jitter
@@ -97,7 +111,8 @@ pub struct LayerEstimate {
     pub update_s: f64,
     /// Bytes of one all-reduce.
     pub sync_bytes: f64,
-    /// What it takes beyond its own time because ranks come late, s: where no host is ahead, and for each node beyond the first.
+    /// What it takes beyond its own time because ranks come late, s: where no host is ahead, and for each node beyond the
+    /// first in a pipeline over several.
     pub late_s: [f64; 2],
     /// Bytes around the ring of context-parallel ranks, forward; twice that backward.
     pub ring_bytes: f64,
@@ -131,8 +146,8 @@ impl LayerEstimate {
         let ring = (if self.ring_bytes > 0.0 { waits.ring_s } else { 0.0 } - self.core_s).max(0.0);
         let expert = if self.expert_bytes > 0.0 { 2.0 * waits.expert_s } else { 0.0 };
         let time = |pass: &Pass, ring_s: f64| {
-            let sync = if pass.syncs == 0 { 0.0 } else { f64::from(pass.syncs) * waits.sync_s };
-            let inside = sync + expert;
+            let all = if pass.syncs == 0 { 0.0 } else { f64::from(pass.syncs) * waits.sync_s };
+            let inside = expert + if waits.overlap { all } else { pass.exposed(waits.sync_s) };
             let synced = if waits.overlap { pass.device_s.max(inside) } else { pass.device_s + inside };
             let synced = synced + pass.late(self.late_s[0], synced);
             let late = if pass.syncs == 0 { 0.0 } else { f64::from(pass.syncs) * waits.late_s };
@@ -191,8 +206,9 @@ impl Roofline {
     ) -> LayerEstimate {
         let f = &self.framework;
         let ops = operators_by(q, f, kernel);
-        let sum = |list: &[Kernel]| list.iter().map(|(op, format)| time(op, *format)).sum::<f64>();
         let block = q.shape.kind == crate::workload::LayerKind::Block;
+        let sum = |list: &[Kernel]| list.iter().map(|(op, format)| time(op, *format)).sum::<f64>();
+        let synced = if block && ops.syncs > 0 { ops.backward_syncs } else { [0; 2] };
         let ranks = f64::from(q.tp);
         let tp_host = match (q.tp > 1, q.piped) {
             (false, _) => 0.0,
@@ -211,12 +227,14 @@ impl Roofline {
                 device_s: sum(&ops.forward) + started_s,
                 host_s: host(f.host_forward_s),
                 syncs: ops.syncs,
+                beside: (0, 0.0),
                 jitter: f.host_jitter,
             },
             backward: Pass {
                 device_s: sum(&ops.backward),
                 host_s: host(f.host_backward_s),
-                syncs: if block { ops.syncs } else { 0 },
+                syncs: synced[0],
+                beside: (synced[1], sum(&ops.beside)),
                 jitter: f.host_jitter,
             },
             core_s: sum(&ops.core),

@@ -68,6 +68,8 @@ pub enum Operator {
         k: u64,
         /// Whether the result is added to a 32-bit buffer (weight gradients).
         accumulate: bool,
+        /// Whether they are experts', each with a weight of its own.
+        grouped: bool,
     },
     /// Attention in one kernel (flash): scores never reach the memory.
     Attention {
@@ -98,7 +100,7 @@ pub enum Operator {
 impl Operator {
     /// A plain product.
     pub fn gemm(m: u64, n: u64, k: u64) -> Operator {
-        Operator::Gemm { batch: 1, m, n, k, accumulate: false }
+        Operator::Gemm { batch: 1, m, n, k, accumulate: false, grouped: false }
     }
 
     /// Floating-point operations, a multiply-add counted as two. Memory-bound kernels count none.
@@ -117,7 +119,7 @@ impl Operator {
     /// Bytes that must be read and written when an element has `element` bytes.
     pub fn bytes(&self, element: f64) -> f64 {
         match *self {
-            Operator::Gemm { batch, m, n, k, accumulate } => {
+            Operator::Gemm { batch, m, n, k, accumulate, .. } => {
                 let operands = product(&[batch, m, k]) + product(&[batch, k, n]);
                 let result = product(&[batch, m, n]);
                 element * operands + if accumulate { 8.0 * result } else { element * result }
@@ -142,7 +144,7 @@ mod tests {
 
     #[test]
     fn arithmetic_and_traffic() {
-        let gemm = Operator::Gemm { batch: 2, m: 3, n: 5, k: 7, accumulate: false };
+        let gemm = Operator::Gemm { batch: 2, m: 3, n: 5, k: 7, accumulate: false, grouped: false };
         assert_eq!((gemm.flop(), gemm.bytes(2.0)), (420.0, 2.0 * 2.0 * (21.0 + 35.0 + 15.0)));
         let flash = |causal, backward| Operator::Attention {
             heads: 2,

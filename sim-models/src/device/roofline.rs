@@ -83,13 +83,14 @@ impl Roofline {
     pub fn operator_s(&self, op: &Operator, format: Format) -> f64 {
         let memory = self.memory_s(op, format);
         let compute = match *op {
-            Operator::Gemm { batch, m, n, k, accumulate } => {
+            Operator::Gemm { batch, m, n, k, accumulate, grouped } => {
                 // Tokens are rows, whose number does not matter: those of the result, of a weight's gradient those summed over.
                 let rows = if accumulate { [m, n] } else { [n, k] };
                 let aligned = self.aligned_share(rows.map(|s| s as f64), format);
                 let sizes = [batch, m, n, k].map(|s| s as f64);
                 // Bytes of a result that go to memory; those of small products side by side stay in the cache.
                 let stored = match (batch, accumulate) {
+                    _ if grouped => 0.0,
                     (0 | 1, true) if self.framework.accumulate_bytes == 0.0 => 8.0,
                     (0 | 1, _) => format.bytes().max(2.0),
                     _ => 0.0,
@@ -109,7 +110,12 @@ impl Roofline {
             }
             Operator::Memory { .. } => 0.0,
         };
-        self.launch_s(op) + compute.max(memory)
+        let beside = match op {
+            // Each expert's weight is read for its few rows alone.
+            Operator::Gemm { grouped: true, .. } => self.device.grouped * compute.min(memory),
+            _ => 0.0,
+        };
+        self.launch_s(op) + compute.max(memory) + beside
     }
 
     /// A time that neither this operator nor any that is at least as large in every size goes below, s. Monotone in

@@ -80,10 +80,10 @@ proptest! {
     #[test]
     fn operators_keep_the_laws(
         gpu in gpus(), format in formats(), batch in 1u64..64, m in 1u64..70_000, n in 1u64..70_000, k in 1u64..70_000,
-        by in prop::array::uniform4(0u64..10_000), accumulate in any::<bool>(),
+        by in prop::array::uniform4(0u64..10_000), accumulate in any::<bool>(), grouped in any::<bool>(),
     ) {
         let model = Roofline::from_catalogue(&gpu);
-        let gemm = |d: [u64; 4]| Operator::Gemm { batch: batch + d[0], m: m + d[1], n: n + d[2], k: k + d[3], accumulate };
+        let gemm = |d: [u64; 4]| Operator::Gemm { batch: batch + d[0], m: m + d[1], n: n + d[2], k: k + d[3], accumulate, grouped };
         let (x, y) = (gemm([0; 4]), gemm(by));
         let (low_x, low_y) = (model.operator_lower(&x, format), model.operator_lower(&y, format));
         prop_assert!(low_x > 0.0 && low_x <= low_y * (1.0 + 1e-12));
@@ -286,4 +286,39 @@ fn a_model_of_ones_own_stands_beside_the_others() {
             .unwrap_err()
             .contains("not a case")
     );
+}
+
+/// What runs beside products is felt where it takes longer than they do, and slows them where it does not.
+#[test]
+fn exchanges_beside_products_are_felt_in_part() {
+    let pass = super::model::Pass { device_s: 10.0, host_s: 0.0, syncs: 3, beside: (2, 4.0), jitter: 0.0 };
+    for (sync_s, want) in [(0.0, 10.0), (1.0, 11.0 + 0.126 * 2.0), (5.0, 15.0 + 6.0 + 0.126 * 4.0)] {
+        let got = pass.seconds(sync_s);
+        assert!((got - want).abs() < 1e-9, "{sync_s}: {got} against {want}");
+    }
+}
+
+/// Sequence parallelism gathers once more in a backward pass; of its three pairs two run beside products.
+#[test]
+fn sequence_parallelism_gathers_again() {
+    let model = Model::builtin("llama-2-7b").unwrap();
+    let gpu = Catalogue::builtin().find("H100").unwrap();
+    let roofline = Roofline::from_catalogue(gpu);
+    let whole = LayerQuery::of(&model, 1, 1, 8, Format::Bf16);
+    let split = LayerQuery { sequence_parallel: true, ..whole };
+    let [whole, split] = [whole, split].map(|q| roofline.layer(&q).backward);
+    assert_eq!((whole.syncs, whole.beside.0), (2, 0));
+    assert_eq!((split.syncs, split.beside.0), (3, 2));
+    assert!(split.beside.1 > 0.0 && split.beside.1 < split.device_s);
+}
+
+/// A product of experts on Blackwell reads weights beside no arithmetic; the same product of one layer does.
+#[test]
+fn experts_products_read_their_weights_beside_nothing() {
+    let gpu = Catalogue::builtin().find("B200").unwrap();
+    let roofline = Roofline::from_catalogue(gpu);
+    let product =
+        |grouped| Operator::Gemm { batch: 32, m: 256, n: 4096, k: 7168, accumulate: false, grouped };
+    let [apart, together] = [true, false].map(|g| roofline.operator_s(&product(g), Format::Bf16));
+    assert!(apart > 1.5 * together && apart < 2.0 * together, "{apart} {together}");
 }

@@ -6,15 +6,11 @@
 use super::{Framework, Keeps};
 use crate::collective::Nccl;
 use crate::device::Gpu;
-use crate::device::constants::{DeviceConstants, FrameworkConstants};
+use crate::device::constants::{DeviceConstants, FrameworkConstants, SLOWDOWN};
 use crate::workload::Overheads;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
-
-/// By how much compute slows down beside communication where no run says: Hetu-Galvatron's measurement on A100 (PKU-DAIR,
-/// galvatron/profile_hardware/hardware_configs/overlap_coefficient.json: 1.126).
-const SLOWDOWN: f64 = 0.126;
 
 /// Factors on a kind of GPU's constants.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,7 +77,7 @@ pub struct FrameworkFit {
     /// What each collective of tensor parallelism takes beyond its own time: ranks that come late, s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sync_s: Option<f64>,
-    /// The same for each node beyond the first that the ranks are on.
+    /// The same for each node beyond the first that the ranks are on, where pipelines run over several nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sync_node_s: Option<f64>,
     /// On the passes over tokens x hidden.
@@ -337,7 +333,7 @@ mod tests {
         assert_eq!(Some(shipped.overheads(new).slowdown), common.slowdown);
         assert_eq!(Some(shipped.kernels(new).sync_s), common.sync_s);
         assert_eq!(shipped.kernels(new).host_forward_s, new.kernels.host_forward_s);
-        assert_ne!(shipped.overheads(known).slowdown, shipped.overheads(new).slowdown);
+        assert_ne!(shipped.overheads(known).transfer_s, shipped.overheads(new).transfer_s);
         // An entry of its own, if an empty one, is all that a framework has.
         let text = "[framework.nanotron]\n[framework.unknown]\nslowdown = 0.1";
         let own = Calibration::from_toml(text).unwrap();

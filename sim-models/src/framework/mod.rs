@@ -31,6 +31,8 @@ pub struct Habits {
     pub overlap_p2p: bool,
     /// Gradients and parameters move beside compute.
     pub overlap_gradients: bool,
+    /// ... but for gradients that ZeRO 1 scatters: put together before, and apart after that.
+    pub scatter_after_passes: bool,
     /// ... but for parameters, which ZeRO 1 gathers after the step, with nothing beside it.
     pub gather_after_step: bool,
     /// What replicas share out: ZeRO's stage.
@@ -64,6 +66,7 @@ impl Default for Habits {
             overlap_tp: false,
             overlap_p2p: false,
             overlap_gradients: false,
+            scatter_after_passes: false,
             gather_after_step: false,
             zero: 0,
             bucket_mib: 0,

@@ -220,6 +220,7 @@ pub(super) fn simumax(text: &str, context: &Context) -> Result<Profile, ImportEr
                     n: number("n")?,
                     k: number("k")?,
                     accumulate: fields.get("accumulate") == Some(&"True"),
+                    grouped: false,
                 },
                 // Experts' products; the sizes are the forward pass's in every stage.
                 "group_matmul" => {
@@ -235,6 +236,7 @@ pub(super) fn simumax(text: &str, context: &Context) -> Result<Profile, ImportEr
                         n,
                         k,
                         accumulate: fields.get("accumulate") == Some(&"True"),
+                        grouped: true,
                     }
                 }
                 "sdp_fwd" | "sdp_bwd" => Operator::Attention {
@@ -281,12 +283,13 @@ pub(super) fn csv(text: &str, context: &Context) -> Result<Profile, ImportError>
         let batch = if row.text("batch").is_empty() { 1 } else { row.size("batch")? };
         let kv = if row.text("kv_batch").is_empty() { batch } else { row.size("kv_batch")? };
         let op = match row.text("operator") {
-            "gemm" => Operator::Gemm {
+            gemm @ ("gemm" | "grouped_gemm") => Operator::Gemm {
                 batch,
                 m: row.size("m")?,
                 n: row.size("n")?,
                 k: row.size("k")?,
                 accumulate: flag("accumulate"),
+                grouped: gemm == "grouped_gemm",
             },
             "attention" => Operator::Attention {
                 heads: batch,
@@ -300,7 +303,7 @@ pub(super) fn csv(text: &str, context: &Context) -> Result<Profile, ImportError>
             other => {
                 let kind = Stream::from_name(other).ok_or_else(|| {
                     let kinds = Stream::ALL.map(Stream::name).join(", ");
-                    fail(format!("`operator` is `{other}`: expected gemm, attention, {kinds}"))
+                    fail(format!("`operator` is `{other}`: expected gemm, grouped_gemm, attention, {kinds}"))
                 })?;
                 let bytes = row.number("bytes")?.unwrap_or(0.0);
                 if !(1.0..=1e15).contains(&bytes) {
@@ -325,10 +328,11 @@ pub fn to_csv(points: &[OperatorPoint]) -> String {
         let (name, us) = (p.name.replace([',', '"', '\n'], " "), p.seconds * 1e6);
         // Writing to a String does not fail.
         let _ = match p.op {
-            Operator::Gemm { batch, m, n, k, accumulate } => {
+            Operator::Gemm { batch, m, n, k, accumulate, grouped } => {
+                let operator = if grouped { "grouped_gemm" } else { "gemm" };
                 writeln!(
                     text,
-                    "{name},gemm,,{format},{batch},,{m},{n},{k},,,{us:.4},{}",
+                    "{name},{operator},,{format},{batch},,{m},{n},{k},,,{us:.4},{}",
                     u8::from(accumulate)
                 )
             }

@@ -109,7 +109,11 @@ impl OnDevice {
         let [tp_nodes, cp_nodes, ep_nodes] = config.nodes;
         let syncs = time.forward.syncs + time.backward.syncs > 0;
         let none = Exchanged::default();
-        let tensor = if syncs { self.all_reduce(config.tp, tp_nodes, time.sync_bytes) } else { none };
+        let tensor = match syncs {
+            true if config.sequence_parallel => self.gather_and_scatter(config.tp, tp_nodes, time.sync_bytes),
+            true => self.all_reduce(config.tp, tp_nodes, time.sync_bytes),
+            false => none,
+        };
         let context =
             if time.ring_bytes > 0.0 { self.around(config.cp, cp_nodes, time.ring_bytes) } else { none };
         let expert = if time.expert_bytes > 0.0 {
@@ -117,7 +121,8 @@ impl OnDevice {
         } else {
             none
         };
-        let late_s = if syncs { time.late_s[1] * f64::from(tp_nodes.max(1) - 1) } else { 0.0 };
+        let late = syncs && config.piped;
+        let late_s = if late { time.late_s[1] * f64::from(tp_nodes.max(1) - 1) } else { 0.0 };
         ([tensor, context, expert], Waits { late_s, overlap: config.overlap_tp, ..Waits::default() })
     }
 
@@ -165,6 +170,16 @@ impl OnDevice {
         let (seconds, before) = (time.seconds, time.latency_s);
         let sent = if nodes > 1 { (seconds - before, time.bytes as f64) } else { (0.0, 0.0) };
         Some(Exchanged { seconds, without_s: before, beside_s: before, sent_s: sent.0, bytes: sent.1 })
+    }
+
+    /// What sequence parallelism does in the place of an all-reduce: an all-gather before, and a reduce-scatter after. NCCL has
+    /// rings alone for them where a node has several ranks, and no trees.
+    fn gather_and_scatter(&self, ranks: u32, nodes: u32, bytes: f64) -> Exchanged {
+        let half = |kind| self.nccl(kind, ranks, nodes, bytes);
+        match (half(CollectiveKind::AllGather), half(CollectiveKind::ReduceScatter)) {
+            (Some(gather), Some(scatter)) => gather.plus(scatter),
+            _ => self.all_reduce(ranks, nodes, bytes),
+        }
     }
 
     /// One all-reduce of `ranks` on `nodes` nodes: rings inside the nodes around a ring of each rank's part between them.

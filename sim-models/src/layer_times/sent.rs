@@ -157,6 +157,19 @@ pub(super) struct Exchanged {
     pub(super) bytes: f64,
 }
 
+impl Exchanged {
+    /// One after the other.
+    pub(super) fn plus(self, other: Exchanged) -> Exchanged {
+        Exchanged {
+            seconds: self.seconds + other.seconds,
+            without_s: self.without_s + other.without_s,
+            beside_s: self.beside_s + other.beside_s,
+            sent_s: self.sent_s + other.sent_s,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
 /// The exchanges of a layer, by [`Exchange::ALL`].
 pub(super) type Exchanges = [Exchanged; 3];
 

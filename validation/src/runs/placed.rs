@@ -181,7 +181,8 @@ impl Placed {
             // Sharing in every micro-batch needs as many of them everywhere.
             zero: if pipelines.len() > 1 { degrees.zero.min(1) } else { degrees.zero },
             gradient_bucket: bucket,
-            overlap_gradients: habits.overlap_gradients,
+            overlap_gradients: habits.overlap_gradients
+                && !(degrees.zero == 1 && habits.scatter_after_passes),
             gather_after_step: habits.gather_after_step,
             pipelines,
             ..Plan::default()
