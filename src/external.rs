@@ -46,7 +46,7 @@ fn read(text: &str) -> Result<Entrant, String> {
         Ok(Answer::Plan(plan)) => Ok(Entrant { plan, own_estimate_s: None }),
         // An untagged enum does not say what is wrong; the plain plan does.
         Err(_) => match serde_json::from_str::<Plan>(text) {
-            Err(error) => Err(format!("not a plan: {error}; `tideplan schema plan` shows one")),
+            Err(error) => Err(format!("not a plan in JSON: {error}; `tideplan schema plan` shows one")),
             Ok(plan) => Ok(Entrant { plan, own_estimate_s: None }),
         },
     }

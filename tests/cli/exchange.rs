@@ -49,6 +49,24 @@ fn a_cluster_of_sailors_becomes_a_scenario() {
     std::fs::write(folder.path().join("clusterfile.json"), cluster).unwrap();
     let made = run(&["import", "metis-cluster", "hostfile", "clusterfile.json", "--out", "metis.toml"]);
     assert_eq!(made.status.code(), Some(0), "{}", String::from_utf8_lossy(&made.stderr));
+    // Its ranked output becomes the best plan of it that is one.
+    let ranked = |layers: u32| {
+        format!(
+            "len(costs): 2\nrank, cost, node_sequence, device_groups, strategies(dp_deg, tp_deg), batches(number of batch), \
+             layer_partition\n1, 9.0, (<DeviceType.T4: 't4'>, <DeviceType.A100: 'a100'>), [4, 4], [(4, 1), (4, 1)], 16, [0, 8, 25]\n\
+             2, 9.5, (<DeviceType.T4: 't4'>, <DeviceType.A100: 'a100'>), [4, 4], [(4, 1), (4, 1)], 16, [0, 8, {layers}]\n"
+        )
+    };
+    for (layers, status) in [(26, 0), (27, 2)] {
+        std::fs::write(folder.path().join("ranked.txt"), ranked(layers)).unwrap();
+        let files = ["ranked.txt", "hostfile", "clusterfile.json"];
+        let to = ["--scenario", "metis.toml", "--out", "ranked.toml"];
+        let taken = run(&[&["import", "metis-plan"], &files[..], &to[..]].concat());
+        assert_eq!(taken.status.code(), Some(status), "{}", String::from_utf8_lossy(&taken.stderr));
+    }
+    let simulated = run(&["simulate", "metis.toml", "--plan", "ranked.toml", "--json"]);
+    // It need not fit.
+    assert!(matches!(simulated.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&simulated.stderr));
     let listed = run(&["plan", "metis.toml", "--planner", "metis", "--json"]);
     assert_eq!(listed.status.code(), Some(0), "{}", String::from_utf8_lossy(&listed.stderr));
 }

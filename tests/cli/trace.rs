@@ -52,6 +52,19 @@ fn a_trace_goes_from_iperf_to_a_picture() {
 }
 
 #[test]
+fn the_load_of_a_port_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ports.csv");
+    let rows = "time_s,link,in_bps,out_bps\n0,Leaf-1:5,1e9,2e9\n5,Leaf-1:5,3e9,2e9\n5,Leaf-9:53,1e9,1e9\n10,Leaf-9:53,1e9,1e9\n";
+    std::fs::write(&file, rows).unwrap();
+    let stats = ["trace", "stats", file.to_str().unwrap(), "--from", "zhejiang"];
+    let (status, answer) = json(&[&stats[..], &["--link", "Leaf-9:53"]].concat());
+    let series = answer["series"].as_array().unwrap();
+    assert_eq!((status, series.len(), series[0]["name"].as_str()), (0, 1, Some("Leaf-9:53")));
+    assert_eq!(tideplan(&[&stats[..], &["--link", "Leaf-2:1"]].concat()).status.code(), Some(2));
+}
+
+#[test]
 fn generated_traces_repeat_and_are_measured() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();

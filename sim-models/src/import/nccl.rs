@@ -30,21 +30,22 @@ pub struct CollectiveTime {
     pub seconds: f64,
 }
 
-/// Reads a log of nccl-tests. `kind` is for logs that do not say which test ran.
+/// Reads a log of nccl-tests. `kind` is for logs that do not say which test ran, and before it the file's name.
 ///
 /// # Errors
-/// No table, no ranks, an operation that neither the log nor `kind` says, a row that does not read.
+/// No table, no ranks, an operation that neither the log nor its name nor `kind` says, a row that does not read.
 pub fn nccl_tests(
     text: &str,
     kind: Option<CollectiveKind>,
     context: &Context,
 ) -> Result<Vec<CollectiveTime>, ImportError> {
     let said = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).find_map(test_name);
-    let kind = said.or(kind).ok_or_else(|| {
+    let kind = said.or_else(|| named(&context.file)).or(kind).ok_or_else(|| {
         error(
             context,
             "whole file",
-            "it does not say which test ran: expected a line with `all_reduce_perf` or the like".into(),
+            "it does not say which test ran: expected a line with `all_reduce_perf` or the like, or a file called so"
+                .into(),
         )
     })?;
     let (mut ranks, mut hosts, mut gpu) = (BTreeSet::new(), BTreeSet::new(), None);
@@ -90,6 +91,14 @@ pub fn nccl_tests(
 fn test_name(word: &str) -> Option<CollectiveKind> {
     let name = word.strip_suffix("_perf").or_else(|| word.strip_suffix("_perf_mpi"))?;
     CollectiveKind::from_name(name)
+}
+
+/// The test that a file is named after: `all_reduce.log`, `h100-alltoall-2n.txt`.
+fn named(path: &str) -> Option<CollectiveKind> {
+    let plain = |s: &str| s.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+    let stem = plain(std::path::Path::new(path).file_stem()?.to_str()?);
+    let mut kinds = CollectiveKind::ALL.into_iter().filter(|kind| stem.contains(&plain(kind.name())));
+    kinds.next().filter(|_| kinds.next().is_none())
 }
 
 /// A line without what a launcher put before it.
@@ -288,6 +297,13 @@ mpirun -np 4 ./build/all_reduce_perf -b 8 -e 1G
         };
         log("", "which test ran");
         log("all_reduce_perf", "`# Rank ...`");
+        let without = LOG.replace("all_reduce_perf", "test");
+        for (file, known) in
+            [("a/All-Reduce_2n.log", true), ("run.log", false), ("allreduce_allgather", false)]
+        {
+            let context = Context { file: file.into(), ..Context::default() };
+            assert_eq!(nccl_tests(&without, None, &context).is_ok(), known, "{file}");
+        }
         log(&LOG.replace("35215", "fast"), "line 11");
         log(&LOG.replace("35215", "-1"), "expected above 0");
         log(&LOG.replace("1e-06    70207   15.29   29.63  1e-06", ""), "line 12");
