@@ -17,6 +17,7 @@
 mod bounds;
 mod dive;
 mod expand;
+mod near;
 mod seed;
 mod session;
 mod shard;

@@ -128,6 +128,18 @@ impl Template {
         self.stages.iter().filter(|s| s.kind as usize == kind).map(|s| s.split.width()).sum()
     }
 
+    /// Whether it has the same kinds in the same order, and of one of them alone another number or another shape of stages.
+    pub fn differs_once(&self, other: &Template) -> bool {
+        let runs = |t: &Template| -> Vec<(StageShape, usize)> {
+            t.stages.chunk_by(|a, b| a.kind == b.kind).map(|run| (run[0], run.len())).collect()
+        };
+        let (mine, others) = (runs(self), runs(other));
+        let pairs = || mine.iter().zip(&others);
+        mine.len() == others.len()
+            && pairs().all(|(a, b)| a.0.kind == b.0.kind)
+            && pairs().filter(|(a, b)| a != b).count() == 1
+    }
+
     /// The kind of all its stages, where they are of one.
     pub fn one_kind(&self) -> Option<usize> {
         let kind = self.stages[0].kind;

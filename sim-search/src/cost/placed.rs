@@ -37,6 +37,22 @@ pub struct PlacedPart<'t> {
     groups: Vec<Group>,
 }
 
+impl PlacedPart<'_> {
+    /// Whether these are borders of non-empty stages that fit into memory.
+    fn holds(&self, borders: &[usize]) -> bool {
+        let cost = self.of.cost;
+        let fits = |view: &View| {
+            let stages = borders.windows(2).enumerate();
+            let lacks = |(s, b): (usize, &[usize])| {
+                let in_flight = cost.in_flight(s, view.micro_batches);
+                cost.stages[s].excess(b[0], b[1], in_flight, view.around.replicas()) > 0
+            };
+            !stages.into_iter().any(lacks)
+        };
+        borders.windows(2).all(|b| b[0] < b[1]) && self.views.iter().all(fits)
+    }
+}
+
 /// Pipelines with equal shares.
 struct Group {
     replicas: u32,
@@ -149,6 +165,28 @@ impl<'t> Placed<'t> {
             key.extend(borders[1..borders.len() - 1].iter().map(|b| *b as u32));
         }
         Some(key)
+    }
+
+    /// Inner borders that look best, and what the plan is likely to take: those of [`Placed::best_cuts`], or all parts cut as far
+    /// as they can where one of them is, so that they share gradients in few rings.
+    pub fn likely_cuts(&self) -> Option<(u64, Vec<u32>)> {
+        let own = self.best_cuts()?;
+        let borders = self.borders(&own);
+        let alike = (0..borders.len()).map(|p| self.cut_as(&borders, &borders[p]));
+        let all = alike.chain([own]).collect::<BTreeSet<_>>().into_iter();
+        all.map(|inner| (self.estimate(&inner), inner)).min()
+    }
+
+    /// Each part cut at those of `others` that are nearest to its own borders, where it fits so.
+    fn cut_as(&self, borders: &[Vec<usize>], others: &[usize]) -> Vec<u32> {
+        let mut key = Vec::new();
+        for (part, own) in self.parts.iter().zip(borders) {
+            let near = |b: &usize| others.iter().copied().min_by_key(|o| o.abs_diff(*b)).unwrap_or(*b);
+            let moved: Vec<usize> = own.iter().map(near).collect();
+            let cut = if part.holds(&moved) { &moved } else { own };
+            key.extend(cut[1..cut.len() - 1].iter().map(|b| *b as u32));
+        }
+        key
     }
 
     /// No plan with these inner borders is faster than this.

@@ -36,7 +36,7 @@ impl<'t> Search<'t> {
         }
         let with = [&key[..], &shares].concat();
         let placed = worker.placed(self.tree, &with).as_ref().ok()?;
-        let inner = placed.best_cuts()?;
+        let (_, inner) = placed.likely_cuts()?;
         let value = placed.value(&inner);
         (value < limit).then(|| (value, [&with[..], &inner].concat()))
     }

@@ -17,11 +17,11 @@ const OTHER_ROOTS: usize = 1024;
 /// Combinations whose plans are estimated, by family: of one template and of several, of usual recipes and of others.
 const CANDIDATES: usize = 384;
 
+/// Options of a kind are compared by what they run in the least time of the root and one part of so many more.
+const ROOM: u64 = 8;
+
 /// Rounds of those that look best.
 const ROUNDS: usize = 2;
-
-/// Rounds of what is near the best, at most.
-const NEAR_ROUNDS: usize = 12;
 
 impl Search<'_> {
     /// Simulates what looks best.
@@ -32,22 +32,7 @@ impl Search<'_> {
         for family in &mut families {
             family.sort_unstable();
             family.truncate(CANDIDATES);
-            let this = &*self;
-            let mut plans: Vec<(u64, Key)> = family
-                .par_iter()
-                .filter_map(|(_, key)| {
-                    with_worker(&this.workers, |worker| {
-                        let placed = worker.placed(this.tree, key).as_ref().ok()?;
-                        let inner = placed.best_cuts()?;
-                        let time = placed.estimate(&inner);
-                        let parts = this.tree.parts(this.tree.root(key)?, key);
-                        let price = this.tree.price(&parts, &this.tree.counts(&parts, key));
-                        let value = this.options.objective.value(price, time);
-                        Some((value, [&key[..], &inner].concat()))
-                    })
-                })
-                .collect();
-            plans.sort_unstable();
+            let mut plans = self.likely(family.iter().map(|(_, key)| key));
             plans.truncate(ROUND * ROUNDS);
             *family = plans;
         }
@@ -66,24 +51,20 @@ impl Search<'_> {
         self.improve(watch)
     }
 
-    /// Simulates what is near the best plans, as long as that helps.
-    pub(super) fn improve(&mut self, watch: &mut dyn Watch) -> Option<Stopped> {
-        for _ in 0..NEAR_ROUNDS {
-            let best = self.ranked.first().map(|r| r.value);
-            let mut near = BTreeSet::new();
-            for ranked in &self.ranked {
-                near.extend(self.near(&ranked.key));
-            }
-            let near: Vec<Key> =
-                near.into_iter().filter(|key| !self.tried.contains(key)).take(2 * ROUND).collect();
-            if let Some(stopped) = self.try_all(near, watch) {
-                return Some(stopped);
-            }
-            if self.ranked.first().map(|r| r.value) == best {
-                break;
-            }
-        }
-        None
+    /// The likeliest plans of combinations with shares, by an estimate of their value, least first.
+    pub(super) fn likely<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> Vec<(u64, Key)> {
+        let likeliest = |key: &&Key| {
+            with_worker(&self.workers, |worker| {
+                let (time, inner) = worker.placed(self.tree, key).as_ref().ok()?.likely_cuts()?;
+                let parts = self.tree.parts(self.tree.root(key)?, key);
+                let price = self.tree.price(&parts, &self.tree.counts(&parts, key));
+                Some((self.options.objective.value(price, time), [&key[..], &inner].concat()))
+            })
+        };
+        let keys: Vec<&Key> = keys.collect();
+        let mut plans: Vec<(u64, Key)> = keys.par_iter().filter_map(likeliest).collect();
+        plans.sort_unstable();
+        plans
     }
 
     /// Combinations with shares, by an estimate of their time: of one template and of several, by usual recipes; the same by
@@ -96,10 +77,11 @@ impl Search<'_> {
             list.sort_by_key(|(least, _)| *least);
             list.truncate(most);
         }
-        let roots: Vec<&Root> = usual.into_iter().chain(others).map(|(_, root)| root).collect();
-        let found: Vec<Vec<(u64, Key, bool)>> = roots.par_iter().map(|r| self.of_root(r)).collect();
+        let roots: Vec<(&u64, &Root)> = usual.into_iter().chain(others).collect();
+        let found: Vec<Vec<(u64, Key, bool)>> =
+            roots.par_iter().map(|(least, root)| self.of_root(root, **least)).collect();
         let mut families = [const { Vec::new() }; 4];
-        for (root, found) in roots.iter().zip(found) {
+        for ((_, root), found) in roots.iter().zip(found) {
             for (time, key, several) in found {
                 families[usize::from(several) + 2 * usize::from(other(root))].push((time, key));
             }
@@ -107,10 +89,13 @@ impl Search<'_> {
         families
     }
 
-    fn of_root(&self, root: &Root) -> Vec<(u64, Key, bool)> {
+    fn of_root(&self, root: &Root, least: u64) -> Vec<(u64, Key, bool)> {
+        let need = self.tree.micro_batches(root.frame);
         let rate = |c: &usize| {
-            let pace = &self.tree.choices[*c].paces[0];
-            u64::from(pace.most).saturating_mul(1 << 50) / pace.beat.bottleneck
+            let choice = &self.tree.choices[*c];
+            let pace = &choice.paces[0];
+            let busy = u64::from(pace.most).saturating_mul(1 << 50) / pace.beat.bottleneck;
+            (choice.at_most(least.saturating_add(least / ROOM), None, need), busy)
         };
         let start = vec![root.frame as u32, root.lead.map_or(0, |l| l.0)];
         // The fastest options of each kind, as many as give about so many combinations.
@@ -121,7 +106,7 @@ impl Search<'_> {
         }
         let mut lists = vec![start];
         for menu in &root.menus {
-            let mut options: Vec<(u64, u32)> = menu.iter().map(|(t, c)| (rate(c), *t)).collect();
+            let mut options: Vec<((u64, u64), u32)> = menu.iter().map(|(t, c)| (rate(c), *t)).collect();
             options.sort_unstable_by(|a, b| b.cmp(a));
             options.truncate(if root.lead.is_some() { 1 } else { each });
             let extend = |key: &Key| {
@@ -135,7 +120,7 @@ impl Search<'_> {
 
     /// A combination with the numbers of pipelines that look best: all that fit, or as many of one part as keep to the first
     /// node groups of its kind.
-    fn candidates(&self, root: &Root, key: &Key) -> Vec<(u64, Key, bool)> {
+    pub(super) fn candidates(&self, root: &Root, key: &Key) -> Vec<(u64, Key, bool)> {
         let parts = self.tree.parts(root, key);
         if !self.tree.is_new(root, &parts) {
             return Vec::new();
@@ -195,56 +180,6 @@ impl Search<'_> {
         key.extend(given);
         let value = self.options.objective.value(self.tree.price(&parts, &counts), most);
         Some((value, key, parts.len() > 1))
-    }
-
-    /// Plans with one border, one share or one number of pipelines moved a little.
-    fn near(&self, key: &Key) -> Vec<Key> {
-        let mut list = Vec::new();
-        let Some(root) = self.tree.root(key) else { return list };
-        let parts = self.tree.parts(root, key);
-        let (head, layers) = (self.tree.head(), self.tree.scenario.model.layers());
-        let (shares, counts) = (head + parts.len(), self.tree.counts(&parts, key));
-        let mut first = shares + parts.len();
-        for p in &parts {
-            let borders = self.tree.choices[*p].cost.stages.len() - 1;
-            for at in first..first + borders {
-                let before = if at > first { key[at - 1] } else { 0 };
-                let after = if at + 1 < first + borders { key[at + 1] } else { layers };
-                for to in [key[at] - 1, key[at] + 1] {
-                    if to > before && to < after {
-                        let mut moved = key.clone();
-                        moved[at] = to;
-                        list.push(moved);
-                    }
-                }
-            }
-            first += borders;
-        }
-        let team = |c: usize| self.tree.choices[c].cost.team;
-        for (i, p) in parts.iter().enumerate() {
-            // The next numbers of pipelines.
-            let numbers = &self.tree.choices[*p].numbers;
-            let at = numbers.partition_point(|n| *n > counts[i]);
-            for to in [at.wrapping_sub(1), at + 1].into_iter().filter_map(|at| numbers.get(at)) {
-                if *to <= key[shares + i] {
-                    let mut moved = key.clone();
-                    moved[head + i] = numbers[0] - to;
-                    list.push(moved);
-                }
-            }
-            for j in (0..parts.len()).filter(|j| *j != i) {
-                for step in BTreeSet::from([1, team(*p), counts[i], counts[j]]) {
-                    let whole = step.is_multiple_of(team(*p)) && step.is_multiple_of(team(parts[j]));
-                    if whole && key[shares + i] >= step + counts[i] {
-                        let mut moved = key.clone();
-                        moved[shares + i] -= step;
-                        moved[shares + j] += step;
-                        list.push(moved);
-                    }
-                }
-            }
-        }
-        list
     }
 
     /// Simulates plans before their turn, in rounds.
