@@ -18,17 +18,19 @@
 mod cases;
 mod choice;
 mod menu;
+mod pipelines;
 mod under;
 
 pub(crate) use cases::Case;
 pub(crate) use choice::{Band, Busy, Choice, Pace, Timed};
-pub(crate) use menu::{Beside, Menu, at_least};
+pub(crate) use menu::{Beside, Menu, of_band};
+pub(crate) use pipelines::Pipelines;
 pub(crate) use under::Under;
 
 use crate::cost::beside::{self, PartOf};
 use crate::cost::placed::Placed;
 use crate::cost::rings::Rings;
-use crate::cost::setting::{Apart, Sharers};
+use crate::cost::setting::Apart;
 use crate::cost::{Beat, Setting};
 use crate::frame::{Frame, Priced, Space};
 use crate::place::Place;
@@ -40,7 +42,7 @@ use sim_models::plan::Recompute;
 use sim_models::scenario::Scenario;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 /// A node of the tree. See the head of this file.
 pub(crate) type Key = Vec<u32>;
@@ -144,7 +146,12 @@ impl<'a> Tree<'a> {
             for (k, free) in free.into_iter().enumerate() {
                 let menu = menus.entry((k, free)).or_insert_with(|| {
                     let options = space.menu(&frame, priced, k, free).into_iter();
-                    Arc::new(Menu::new(options.map(|(t, n)| (t as u32 + 1, want(t, n))).collect()))
+                    let options: Vec<(u32, usize)> =
+                        options.map(|(t, n)| (t as u32 + 1, want(t, n))).collect();
+                    let width =
+                        |(t, _): &(u32, usize)| self.templates[*t as usize - 1].stages[0].split.block();
+                    let widest = options.iter().map(width).max().unwrap_or(0);
+                    Arc::new(Menu::new(options, widest))
                 });
                 list.push(Arc::clone(menu));
             }
@@ -195,19 +202,6 @@ impl<'a> Tree<'a> {
             paces.push(pace(near, Apart::Maybe, known));
         }
         Choice::new((t, entry.fresh), numbers, Arc::clone(&entry.cost), paces)
-    }
-
-    /// What the pipelines of a choice can do at best when they share gradients so.
-    pub(crate) fn timed(&self, frame: usize, c: usize, sharers: Sharers) -> Arc<Timed> {
-        let choice = &self.choices[c];
-        let mut known = choice.timed.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || {
-            let (template, place) = (&self.templates[choice.template], self.frames[frame].place);
-            let pace = choice.pace(sharers.own);
-            let around = pace.alone.sharing(&self.rings, &choice.cost, template, place, &sharers);
-            Arc::new(Timed::new(choice, pace, around, self.micro_batches(frame)))
-        };
-        Arc::clone(known.entry(sharers).or_insert_with(new))
     }
 
     /// Complete plans under all roots.
@@ -366,23 +360,6 @@ impl<'a> Tree<'a> {
             PartOf { template, cost: &choice.cost, pipelines: counts.get(i).copied().unwrap_or(1) }
         };
         parts.iter().enumerate().map(of).collect()
-    }
-
-    /// What the parts of a combination can do at best beside each other, with so many pipelines each.
-    pub(crate) fn together(&self, root: &Root, parts: &[usize], counts: &[u32]) -> Vec<Arc<Timed>> {
-        let of = self.parts_of(parts, counts);
-        if !self.rings.zones().several() {
-            let sharers = beside::sharers(&self.rings, &of);
-            return parts.iter().zip(sharers).map(|(c, s)| self.timed(root.frame, *c, s)).collect();
-        }
-        let paces: Vec<&Pace> = parts.iter().zip(counts).map(|(p, n)| self.choices[*p].pace(*n)).collect();
-        let alone: Vec<&Setting> = paces.iter().map(|p| &p.alone).collect();
-        let (place, need) = (self.frames[root.frame].place, self.micro_batches(root.frame));
-        let settings = beside::settings(&self.rings, place, &of, &alone);
-        let new = |((p, pace), around): ((&usize, &&Pace), Setting)| {
-            Arc::new(Timed::new(&self.choices[*p], pace, around, need))
-        };
-        parts.iter().zip(&paces).zip(settings).map(new).collect()
     }
 
     /// A combination with so many pipelines and micro-batches for each part, on its devices.

@@ -6,7 +6,8 @@ pub use crate::certificate::{Certificate, Flaw};
 use crate::cost::beside::{self, PartOf};
 use crate::cost::placed::Placed;
 use crate::cost::rings::Rings;
-use crate::cost::setting::{Apart, Sharers, kind_bit};
+use crate::cost::setting::{Apart, Gradients, Sharers, kind_bit};
+use crate::cost::stand::{self, Standing, stand};
 use crate::cost::{Setting, TemplateCost};
 use crate::frame::{Frame, Priced, Space};
 use crate::place::Place;
@@ -130,24 +131,49 @@ impl<'r> Root<'r> {
         Setting::at_best(self.rings, part.template, how, apart)
     }
 
-    /// What surrounds the parts of a combination with so many pipelines of each.
-    fn beside(&self, parts: &[PartOf<'_>]) -> Vec<Setting> {
-        let alone: Vec<Setting> = parts.iter().map(|p| self.alone(p)).collect();
-        beside::settings(self.rings, self.frame.place, parts, &alone.iter().collect::<Vec<_>>())
-    }
-
-    /// The most micro-batches that one pipeline of a template runs within `time`, sharing gradients so; looked into once.
-    fn each(&self, t: usize, sharers: Sharers, time: u64) -> u64 {
+    /// The most micro-batches that one pipeline of a template runs within `time`, sharing gradients so, or that all do on the
+    /// first devices of their kinds; looked into once.
+    fn most(&self, t: usize, sharers: Sharers, time: u64) -> u64 {
         let (template, Some(cost)) = (&self.space.templates[t], self.cost(t)) else { return 0 };
         let known = self.known.borrow().get(&(t, sharers)).copied();
-        let each = known.unwrap_or_else(|| {
-            let alone = self.alone(&PartOf { template, cost, pipelines: sharers.own });
-            let around = alone.sharing(self.rings, cost, template, self.frame.place, &sharers);
-            let each = cost.most_within(&around, time, self.need);
-            self.known.borrow_mut().insert((t, sharers), each);
-            each
+        let most = known.unwrap_or_else(|| {
+            let part = PartOf { template, cost, pipelines: sharers.own };
+            let gradients = Gradients::at_best(self.rings, cost, template, self.frame.place, &sharers);
+            let most =
+                |transfers: &Setting| cost.most_within(&transfers.sharing(&gradients), time, self.need);
+            let how = (self.frame.micro_batch, self.frame.place);
+            let sending = if sharers.first { stand::first(self.rings, how, &part) } else { None };
+            let most = match sending {
+                Some(sending) => {
+                    let mut known = BTreeMap::new();
+                    let mut each = |way| *known.entry(way).or_insert_with(|| most(&sending.transfers(way)));
+                    sending.most(self.rings, &mut each)
+                }
+                None if sharers.first => 0,
+                None => most(&self.alone(&part)),
+            };
+            self.known.borrow_mut().insert((t, sharers), most);
+            most
         });
-        u64::from(each)
+        u64::from(most)
+    }
+
+    /// The numbers of micro-batches that pipelines on their devices may run within `time`, in order.
+    fn shares(&self, standing: &Standing<'_>, time: u64) -> Vec<u32> {
+        let (cost, pipelines) = (standing.of.cost, standing.of.pipelines);
+        let mut known: BTreeMap<usize, u32> = BTreeMap::new();
+        let mut fits = |total: &u32| {
+            let more = total % pipelines;
+            let ways = standing.sending.ways(self.rings, more).into_iter();
+            // Those that run one more, if any do, and the others.
+            let numbers = [total.div_ceil(pipelines), total / pipelines];
+            ways.zip(numbers).all(|(way, n)| {
+                let around = || standing.sending.transfers(way).sharing(&standing.gradients);
+                n <= *known.entry(way).or_insert_with(|| cost.most_within(&around(), time, self.need))
+            })
+        };
+        let whole = |total: &u32| total.is_multiple_of(cost.team);
+        (pipelines..=self.need).filter(whole).filter(|total| fits(total)).collect()
     }
 
     /// What each number of pipelines of a template, up to `most`, runs within `time`, beside `sharers.all` others at least.
@@ -156,8 +182,9 @@ impl<'r> Root<'r> {
         let mut list = Vec::new();
         for run in beside::runs(&numbers) {
             let own = run[run.len() - 1];
-            let each = self.each(t, Sharers { own, all: sharers.all + own, ..sharers }, time);
-            list.extend(run.iter().map(|n| (*n, each * u64::from(*n))));
+            let first = sharers.first && run.len() == 1;
+            let most = self.most(t, Sharers { own, all: sharers.all + own, first, ..sharers }, time);
+            list.extend(run.iter().map(|n| (*n, if first { most } else { most * u64::from(*n) })));
         }
         list
     }
@@ -165,11 +192,15 @@ impl<'r> Root<'r> {
     /// The same of each part, whatever the numbers of the others are.
     fn runs(&self, parts: &[PartOf<'_>], time: u64) -> Vec<Vec<(u32, u64)>> {
         let ones: Vec<PartOf<'_>> = parts.iter().map(|p| PartOf { pipelines: 1, ..*p }).collect();
+        let lead = self.lead.map(|(t, _)| &self.space.templates[t]);
+        let width = |(t, _): &(usize, u32)| self.space.templates[*t].stages[0].split.block();
+        let widest = |k: usize| self.menus[k].iter().map(width).max().unwrap_or(0);
+        let first = |i: usize| beside::is_first(lead, parts[i].template, widest);
         let of = |(p, sharers): (&PartOf<'_>, Sharers)| {
             let t = self.space.templates.iter().position(|t| t == p.template).unwrap_or(0);
             self.run(t, p.pipelines, Sharers { all: sharers.all - 1, ..sharers }, time)
         };
-        parts.iter().zip(beside::sharers(self.rings, &ones)).map(of).collect()
+        parts.iter().zip(beside::sharers(self.rings, &ones, first)).map(of).collect()
     }
 
     /// Kinds whose options are open after those of a key: beside alike pipelines there are no others.
@@ -186,8 +217,9 @@ impl<'r> Root<'r> {
         let others = (parts.len() as u32).min(4);
         let best = |(k, menu): (usize, &Vec<_>)| {
             let apart = if parts.iter().any(|p| p.template.devices(k) == 0) { kind_bit(k) } else { 0 };
+            let first = self.lead.is_none_or(|(t, _)| self.space.templates[t].devices(k) == 0);
             let of = |&(t, pipelines): &(usize, u32)| {
-                let sharers = Sharers { own: 0, all: others, across: None, apart };
+                let sharers = Sharers { own: 0, all: others, across: None, apart, first };
                 most(self.run(t, pipelines, sharers, time))
             };
             menu.iter().map(of).max().unwrap_or(0)
@@ -297,10 +329,12 @@ impl<'a> Checker<'a> {
             // The same as in the other placement.
             return Ok(());
         }
-        let (below, settings) = (self.lower.saturating_sub(1), root.beside(&counted));
-        let within = |(p, around): (&PartOf<'_>, &Setting)| p.cost.most_within(around, below, root.need);
-        let within: Vec<u32> = counted.iter().zip(&settings).map(within).collect();
+        let below = self.lower.saturating_sub(1);
         self.done.nodes += u64::from(self.claimed(key)?);
+        let Ok(standing) = stand(root.rings, (root.frame.micro_batch, root.frame.place), &counted) else {
+            return Ok(());
+        };
+        let within: Vec<Vec<u32>> = standing.iter().map(|s| root.shares(s, below)).collect();
         self.shares(root, &counted, &within, root.need, key)
     }
 
@@ -320,7 +354,7 @@ impl<'a> Checker<'a> {
         &mut self,
         root: &Root<'_>,
         parts: &[PartOf<'_>],
-        within: &[u32],
+        within: &[Vec<u32>],
         left: u32,
         key: &mut Vec<u32>,
     ) -> Result<(), Flaw> {
@@ -328,12 +362,9 @@ impl<'a> Checker<'a> {
         if i == parts.len() {
             return if left == 0 { self.cuts(root, parts, key) } else { Ok(()) };
         }
-        let others: u32 = parts[i + 1..].iter().map(|p| p.pipelines).sum();
-        let least = if i + 1 == parts.len() { left } else { parts[i].pipelines };
-        let most = within[i].saturating_mul(parts[i].pipelines).min(left.saturating_sub(others));
-        let team = parts[i].cost.team;
-        for mine in (least.max(parts[i].pipelines)..=most).filter(|mine| mine.is_multiple_of(team)) {
-            key.push(mine);
+        let most: u32 = within[i + 1..].iter().map(|w| w.last().copied().unwrap_or(0)).sum();
+        for mine in within[i].iter().filter(|mine| **mine <= left && **mine + most >= left) {
+            key.push(*mine);
             self.shares(root, parts, within, left - mine, key)?;
             key.pop();
         }

@@ -1,10 +1,9 @@
 //! Templates beside each other: what one makes of the rings of another, before devices are given out.
 
-use super::rings::{Hop, Rings};
-use super::setting::{self, Shared, Sharers, kind_bit};
+use super::TemplateCost;
+use super::rings::Rings;
+use super::setting::{Sharers, kind_bit};
 use super::zones::{Cut, ZoneSet};
-use super::{Setting, TemplateCost};
-use crate::place::Place;
 use crate::space::{Kind, StageShape, Template};
 use std::collections::BTreeSet;
 
@@ -52,8 +51,8 @@ pub fn across(rings: &Rings<'_>, parts: &[PartOf<'_>]) -> Vec<Option<Cut>> {
     of.iter().map(cut).collect()
 }
 
-/// With whom each part shares gradients, when others may come.
-pub fn sharers(rings: &Rings<'_>, parts: &[PartOf<'_>]) -> Vec<Sharers> {
+/// With whom each part shares gradients, when others may come; `first`: whether each has the first devices of its kinds.
+pub fn sharers(rings: &Rings<'_>, parts: &[PartOf<'_>], first: impl Fn(usize) -> bool) -> Vec<Sharers> {
     let bits = |p: &PartOf<'_>| p.template.stages.iter().fold(0, |bits, s| bits | kind_bit(s.kind as usize));
     let bits: Vec<u64> = parts.iter().map(bits).collect();
     let all = parts.iter().map(|p| p.pipelines).sum();
@@ -61,9 +60,21 @@ pub fn sharers(rings: &Rings<'_>, parts: &[PartOf<'_>]) -> Vec<Sharers> {
     let of = |i: usize| {
         let others = bits.iter().enumerate().filter(|(q, _)| *q != i);
         let apart = others.fold(0, |apart, (_, other)| apart | (bits[i] & !other));
-        Sharers { own: parts[i].pipelines, all, across: across[i], apart }
+        Sharers { own: parts[i].pipelines, all, across: across[i], apart, first: first(i) }
     };
     (0..parts.len()).map(of).collect()
+}
+
+/// Whether a part of a combination has the first devices of its kinds: the leading one, beside which none of these kinds is split
+/// wider, and those of kinds that are not in it. Wider replicas are placed first, then the leading ones.
+pub fn is_first(lead: Option<&Template>, part: &Template, widest: impl Fn(usize) -> u32) -> bool {
+    match lead {
+        Some(lead) if part.one_kind().is_none() => {
+            lead.stages.iter().all(|s| widest(s.kind as usize) <= s.split.block())
+        }
+        Some(lead) => part.stages.iter().all(|s| lead.devices(s.kind as usize) == 0),
+        None => true,
+    }
 }
 
 /// Neighbouring stages of part `i`, from the first on or up to the last, whose rings all go to the zones of some other part, and
@@ -87,47 +98,4 @@ pub fn crossing(rings: &Rings<'_>, parts: &[PartOf<'_>], i: usize) -> BTreeSet<(
         }
     }
     list
-}
-
-/// What surrounds the pipelines of each part at best beside the others: rings have as many ranks, and where a part has no
-/// devices in a node group, the ring leaves that group. `alone` has the transfers of each.
-pub fn settings(rings: &Rings<'_>, place: Place, parts: &[PartOf<'_>], alone: &[&Setting]) -> Vec<Setting> {
-    let kinds = rings.kinds();
-    let of = |p: &PartOf<'_>| -> BTreeSet<u32> {
-        let groups = |s: &StageShape| kinds[s.kind as usize].groups.iter().copied();
-        p.template.stages.iter().flat_map(groups).map(|g| g as u32).collect()
-    };
-    let groups: Vec<BTreeSet<u32>> = parts.iter().map(of).collect();
-    let all: BTreeSet<u32> = groups.iter().flatten().copied().collect();
-    let pipelines: u32 = parts.iter().map(|p| p.pipelines).sum();
-    let across = across(rings, parts);
-    let setting = |(i, (part, alone)): (usize, (&PartOf<'_>, &&Setting))| {
-        // Some other part is in none of the groups of a stage's kind: from one of them the ring goes elsewhere.
-        let elsewhere = |s: usize| {
-            let mine = &kinds[part.cost.stages[s].kind].groups;
-            let none = |(q, other): (usize, &BTreeSet<u32>)| {
-                q != i && mine.iter().all(|g| !other.contains(&(*g as u32)))
-            };
-            groups.iter().enumerate().any(none)
-        };
-        let ring = |s: usize| {
-            let stage = &part.cost.stages[s];
-            let mut hops = rings.hops(stage, part.pipelines, across[i].is_some());
-            let mine: Vec<u32> = kinds[stage.kind].groups.iter().map(|g| *g as u32).collect();
-            if elsewhere(s) {
-                let leave = |a: &u32| {
-                    let a = *a;
-                    all.iter().filter(move |b| **b != a).map(move |b| Hop::Nodes(a, *b))
-                };
-                hops.push(mine.iter().flat_map(leave).collect());
-            }
-            rings.ring(stage, (part.pipelines, pipelines), hops)
-        };
-        let around = alone.with_rings((0..part.cost.stages.len()).map(ring).collect());
-        let nics = setting::nics(rings, part.template, place, part.pipelines, pipelines, &elsewhere);
-        let crossing = crossing(rings, parts, i).into_iter();
-        let crossing = crossing.map(|(first, end, cut)| Shared::new(first..end, pipelines, cut.into()));
-        around.with_links(nics.into_iter().chain(crossing))
-    };
-    parts.iter().zip(alone).enumerate().map(setting).collect()
 }

@@ -1,6 +1,6 @@
 //! What the search must know of a pipeline in O(1) per question: stage times and memory over any layers ([`stage`]), lower
 //! bounds of an iteration for any layers of one stage whatever the other stages have ([`template`]), the transfers and
-//! gradient rings around it ([`setting`], [`rings`], [`beside`], [`placed`]), and the cuts of the layers in the order of their
+//! gradient rings around it ([`setting`], [`rings`], [`beside`], [`stand`], [`sending`], [`placed`]), and the cuts of the layers in the order of their
 //! bounds ([`cuts`]).
 //!
 //! Nothing here is above a simulated time: tests/laws holds bounds against simulated plans. docs/search.md says why.
@@ -10,8 +10,10 @@ pub mod cuts;
 mod fill;
 pub mod placed;
 pub mod rings;
+pub mod sending;
 pub mod setting;
 pub mod stage;
+pub mod stand;
 pub mod template;
 mod within;
 pub mod zones;

@@ -1,22 +1,19 @@
 //! A plan but for its cuts: micro-batches shared out, devices placed, alike pipelines folded. What it costs at least is
 //! known better than of a combination: who shares which NIC, and over which links rings go.
 
-use super::beside::{self, PartOf};
+use super::beside::PartOf;
 use super::cuts::{Cut, View};
-use super::rings::{Hop, OneOf, Rings};
-use super::setting::Shared;
-use super::{Setting, TemplateCost, floor_ps, lower};
+use super::rings::Rings;
+use super::sending::split;
+use super::stand::stand;
+use super::{TemplateCost, floor_ps, lower};
 use crate::place::{self, Part, Place};
 use crate::rules::Rule;
 use crate::space::{Recipe, StageShape, Template};
-use sim_models::fold::Folding;
-use sim_models::layer_times::LayerSums;
-use sim_models::layout::{Layout, Pipeline, Rank};
-use sim_models::plan::{LayerRange, Plan};
-use sim_models::scenario::{DeviceId, NodeId, Scenario};
+use sim_models::plan::Plan;
+use sim_models::scenario::DeviceId;
 use sim_models::units::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::collections::BTreeSet;
 
 /// See the head of this file.
 pub struct Placed<'t> {
@@ -61,12 +58,6 @@ struct Group {
     devices: Vec<Vec<DeviceId>>,
 }
 
-/// Pipelines and micro-batches of up to two groups that differ by one: `total` micro-batches on `pipelines`.
-fn split(pipelines: u32, total: u32) -> Vec<(u32, u32)> {
-    let (each, more) = (total / pipelines, total % pipelines);
-    [(more, each + 1), (pipelines - more, each)].into_iter().filter(|(n, _)| *n > 0).collect()
-}
-
 impl<'t> Placed<'t> {
     /// Of a combination with so many micro-batches for each part.
     ///
@@ -78,65 +69,24 @@ impl<'t> Placed<'t> {
         parts: &[PartOf<'t>],
         shares: &[u32],
     ) -> Result<Placed<'t>, Rule> {
-        let scenario = rings.scenario();
-        // Where a pipeline stands does not depend on its share.
-        let whole: Vec<(&Template, u32)> = parts.iter().map(|p| (p.template, p.pipelines)).collect();
-        let of_parts = place::devices(rings.kinds(), &whole, how).ok_or(Rule::Devices)?;
-        let mut shapes: Vec<(&Template, u32)> = Vec::new();
-        let (mut owners, mut counts, mut devices) = (Vec::new(), Vec::new(), Vec::new());
-        for (p, (part, total)) in parts.iter().zip(shares).enumerate() {
+        let mut placed = Placed { rings, micro_batch, parts: Vec::new(), one_link: rings.zones().two() };
+        for (standing, total) in stand(rings, (micro_batch, how), parts)?.into_iter().zip(shares) {
+            let of = standing.of;
+            if *total < of.pipelines {
+                return Err(Rule::TooFewMicroBatches);
+            }
             let mut first = 0;
-            for (replicas, micro_batches) in split(part.pipelines, *total) {
-                if micro_batches == 0 {
-                    return Err(Rule::TooFewMicroBatches);
-                }
-                shapes.push((part.template, replicas));
-                owners.push(p);
-                counts.push((replicas, micro_batches));
-                let of = |(stage, list): (&StageShape, &Vec<DeviceId>)| {
+            let group = |(replicas, micro_batches): (u32, u32)| {
+                let own = |(stage, list): (&StageShape, &Vec<DeviceId>)| {
                     let width = stage.split.width();
                     list[(first * width) as usize..((first + replicas) * width) as usize].to_vec()
                 };
-                devices.push(part.template.stages.iter().zip(&of_parts[p]).map(of).collect::<Vec<_>>());
+                let devices = of.template.stages.iter().zip(&standing.devices).map(own).collect();
                 first += replicas;
-            }
-        }
-        let layout = lay_out(scenario, &shapes, &counts, &devices);
-        // Exchanges of experts between nodes may leave the pods of some pipelines and not of others.
-        let several_nodes = |s: &StageShape| s.split.ep > rings.kinds()[s.kind as usize].gpus_per_node;
-        let unlike =
-            !scenario.leaves.is_empty() && whole.iter().any(|(t, _)| t.stages.iter().any(several_nodes));
-        let folding = if unlike { Folding::none(&layout) } else { Folding::of(&layout) };
-        let hops = Hops::new(&layout, &owners, parts.len());
-        let pipelines = layout.pipelines.len() as u32;
-        let one_link = rings.zones().two();
-        let mut placed = Placed { rings, micro_batch, parts: Vec::new(), one_link };
-        for (p, part) in parts.iter().enumerate() {
-            let ring =
-                |s: usize| rings.ring(&part.cost.stages[s], (part.pipelines, pipelines), hops.of(p, s));
-            let own: Vec<_> = (0..part.cost.stages.len()).map(ring).collect();
-            let crossing = beside::crossing(rings, parts, p).into_iter();
-            let crossing = crossing.map(|(first, end, cut)| Shared::new(first..end, pipelines, cut.into()));
-            let nics = hops.nics(p).into_iter().map(|(stages, group)| {
-                let rate = scenario.groups[group as usize].nic.highest().as_bytes_per_s();
-                Shared::new(stages, pipelines, (rate, 0.0))
-            });
-            let links: Vec<Shared> = nics.chain(crossing).collect();
-            let mut views = Vec::new();
-            for (group, _) in owners.iter().enumerate().filter(|(_, o)| **o == p) {
-                // Of the classes that it folds into, the one with most pipelines.
-                let mine = folding.classes.iter().filter(|c| layout.pipelines[c.pipeline].group == group);
-                let class =
-                    mine.max_by_key(|c| (c.count, std::cmp::Reverse(c.pipeline))).ok_or(Rule::Devices)?;
-                let how = (micro_batch, &part.cost.recipe);
-                let around = Setting::of_class(scenario, &layout, class, how, own.clone());
-                let around = around.with_links(links.iter().cloned());
-                views.push(View { micro_batches: counts[group].1, around });
-            }
-            placed.parts.push(PlacedPart { of: *part, views, groups: Vec::new() });
-        }
-        for ((owner, (replicas, micro_batches)), devices) in owners.iter().zip(counts).zip(devices) {
-            placed.parts[*owner].groups.push(Group { replicas, micro_batches, devices });
+                Group { replicas, micro_batches, devices }
+            };
+            let groups = split(of.pipelines, *total).into_iter().map(group).collect();
+            placed.parts.push(PlacedPart { of, views: standing.views(rings, *total), groups });
         }
         Ok(placed)
     }
@@ -333,159 +283,6 @@ fn one_after_another(mut rings: Vec<(u64, u64)>) -> u64 {
         bound = bound.max(end.saturating_add(left));
     }
     bound
-}
-
-/// Pipelines on their devices, without layers: what folding looks at.
-fn lay_out(
-    scenario: &Scenario,
-    shapes: &[(&Template, u32)],
-    counts: &[(u32, u32)],
-    devices: &[Vec<Vec<DeviceId>>],
-) -> Layout {
-    let mut layout = Layout {
-        pipelines: Vec::new(),
-        ranks: Vec::new(),
-        syncs: Vec::new(),
-        apart: sim_models::layout::apart(scenario),
-        apart_leaves: BTreeMap::new(),
-        evidence: sim_models::device::Evidence::Measured,
-        spread: 0.0,
-    };
-    for (group, ((template, replicas), devices)) in shapes.iter().zip(devices).enumerate() {
-        for replica in 0..*replicas as usize {
-            let first = layout.ranks.len();
-            for (s, shape) in template.stages.iter().enumerate() {
-                let width = shape.split.width() as usize;
-                let devices = devices[s][replica * width..(replica + 1) * width].to_vec();
-                layout.ranks.push(Rank {
-                    pipeline: layout.pipelines.len(),
-                    stage: s as u32,
-                    layers: LayerRange { first: s as u32, last: s as u32 }.into(),
-                    tp: shape.split.tp,
-                    cp: shape.split.cp,
-                    ep: shape.split.ep,
-                    recompute: shape.recompute,
-                    nodes: vec![scenario.node(devices[0])],
-                    // What is shared more only slows down: the bound knows of NICs alone.
-                    uplinks: Vec::new(),
-                    devices,
-                    times: LayerSums::default(),
-                    crossings: Vec::new(),
-                });
-            }
-            let stages = first..layout.ranks.len();
-            layout.pipelines.push(Pipeline { group, micro_batches: counts[group].1, stages });
-        }
-    }
-    layout
-}
-
-/// Where the ranks of a stage of a part are in one node group: whether on several nodes, and whether some share one.
-struct Spread {
-    group: u32,
-    several_nodes: bool,
-    neighbours: bool,
-}
-
-/// Where the ranks of each part and stage are.
-struct Hops {
-    /// Nodes by part and stage, one for each rank.
-    nodes: Vec<Vec<Vec<NodeId>>>,
-    /// By part and stage, group by group.
-    ranks: Vec<Vec<Vec<Spread>>>,
-    /// Node groups of each part, in order.
-    groups: Vec<Vec<u32>>,
-}
-
-impl Hops {
-    fn new(layout: &Layout, owners: &[usize], parts: usize) -> Hops {
-        let mut nodes: Vec<Vec<Vec<NodeId>>> = vec![Vec::new(); parts];
-        for rank in &layout.ranks {
-            let stages = &mut nodes[owners[layout.pipelines[rank.pipeline].group]];
-            if stages.len() <= rank.stage as usize {
-                stages.resize(rank.stage as usize + 1, Vec::new());
-            }
-            stages[rank.stage as usize].push(rank.node());
-        }
-        let spread = |mut list: Vec<NodeId>| -> Vec<Spread> {
-            list.sort_unstable();
-            let of = |same: &[NodeId]| Spread {
-                group: same[0].group,
-                several_nodes: same[0] != same[same.len() - 1],
-                neighbours: same.windows(2).any(|n| n[0] == n[1]),
-            };
-            list.chunk_by(|a, b| a.group == b.group).map(of).collect()
-        };
-        let ranks: Vec<Vec<Vec<Spread>>> =
-            nodes.iter().map(|stages| stages.iter().cloned().map(spread).collect()).collect();
-        let groups = |stages: &Vec<Vec<Spread>>| {
-            let mut groups: Vec<u32> = stages.iter().flatten().map(|s| s.group).collect();
-            groups.sort_unstable();
-            groups.dedup();
-            groups
-        };
-        let groups = ranks.iter().map(groups).collect();
-        Hops { nodes, ranks, groups }
-    }
-
-    /// Neighbouring stages of a part that some node has all of, from the first or to the last, and whose rings all leave it;
-    /// with the node's group.
-    fn nics(&self, part: usize) -> Vec<(Range<usize>, u32)> {
-        let stages = &self.nodes[part];
-        let mut of_node: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
-        for (s, nodes) in stages.iter().enumerate() {
-            for node in nodes {
-                of_node.entry(*node).or_default().push(s);
-            }
-        }
-        let mut list = BTreeSet::new();
-        for (node, mut held) in of_node {
-            held.dedup();
-            let on = |s: &usize| stages[*s].iter().all(|n| *n == node);
-            // Another part that is nowhere on the node has every layer elsewhere.
-            let apart =
-                |(q, of): (usize, &Vec<Vec<NodeId>>)| q != part && !of.iter().flatten().any(|n| *n == node);
-            let leaves = self.nodes.iter().enumerate().any(apart);
-            for run in held.chunk_by(|a, b| a + 1 == *b) {
-                let (first, end) = (run[0], run[run.len() - 1] + 1);
-                let whole = first == 0 || end == stages.len();
-                if run.len() > 1 && whole && (leaves || !run.iter().any(on)) {
-                    list.insert((first, end, node.group));
-                }
-            }
-        }
-        list.into_iter().map(|(first, end, group)| (first..end, group)).collect()
-    }
-
-    /// Hops that every ring of a stage of a part has, whatever stages of the other parts are in it.
-    fn of(&self, part: usize, stage: usize) -> Vec<OneOf> {
-        let mine = &self.ranks[part][stage];
-        let mut all: Vec<u32> = self.groups.iter().flatten().copied().collect();
-        all.sort_unstable();
-        all.dedup();
-        let mut hops = Vec::new();
-        for Spread { group: g, several_nodes, neighbours } in mine {
-            // Ranks of a node are neighbours in the ring, and nodes of a group are.
-            if *neighbours {
-                hops.push(vec![Hop::Inside(*g)]);
-            }
-            if *several_nodes {
-                hops.push(vec![Hop::Nodes(*g, *g)]);
-            }
-            let elsewhere = |(q, groups): (usize, &Vec<u32>)| q != part && !groups.contains(g);
-            if mine.len() > 1 || self.groups.iter().enumerate().any(elsewhere) {
-                let leave = |h: &u32| Hop::Nodes(*g, *h);
-                hops.push(all.iter().filter(|h| *h != g).map(leave).collect());
-            }
-        }
-        if let ([one], [stages]) = (&mine[..], &self.nodes[..])
-            && stages[stage].len() == 1
-        {
-            // The ring of a rank that holds its parameters several times.
-            hops.push(vec![Hop::Inside(one.group)]);
-        }
-        hops
-    }
 }
 
 impl Placed<'_> {

@@ -1,5 +1,6 @@
 //! Gradient rings: how fast one can be at best, from the hops that it must have.
 
+use super::sending::{Sender, Sending};
 use super::setting::{Sharers, kind_bit};
 use super::stage::StageCost;
 use super::zones::Zones;
@@ -107,13 +108,15 @@ pub struct Rings<'a> {
     /// What other pipelines of a plan may have as expert parallelism.
     most_ep: u32,
     known: Mutex<Known>,
+    sendings: Mutex<BTreeMap<Sender, Arc<Sending>>>,
 }
 
 impl<'a> Rings<'a> {
     /// For plans on these kinds.
     pub fn new(scenario: &'a Scenario, kinds: &'a [Kind]) -> Self {
         let most_ep = if kinds.len() > 1 { ep_degrees(scenario).into_iter().max().unwrap_or(1) } else { 1 };
-        Rings { scenario, kinds, zones: Zones::new(scenario, kinds), most_ep, known: Mutex::default() }
+        let (known, sendings) = Default::default();
+        Rings { scenario, kinds, zones: Zones::new(scenario, kinds), most_ep, known, sendings }
     }
 
     /// The scenario.
@@ -129,6 +132,12 @@ impl<'a> Rings<'a> {
     /// Its zones.
     pub fn zones(&self) -> &Zones {
         &self.zones
+    }
+
+    /// Whether pipelines in the same places may still differ: exchanges of experts between nodes leave the pods of some of them.
+    pub(super) fn unlike(&self) -> bool {
+        let gpus = self.kinds.iter().map(|k| k.gpus_per_node).min().unwrap_or(1);
+        !self.scenario.leaves.is_empty() && ep_degrees(self.scenario).into_iter().any(|ep| ep > gpus)
     }
 
     /// The ring of a stage of a part, whatever else other parts hold.
@@ -189,6 +198,17 @@ impl<'a> Rings<'a> {
         });
         known.insert(key, Arc::clone(&ring));
         ring
+    }
+
+    /// The transfers of pipelines on their devices.
+    pub(super) fn sending(&self, sender: Sender) -> Arc<Sending> {
+        let mut known = self.sendings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sending) = known.get(&sender) {
+            return Arc::clone(sending);
+        }
+        let sending = Arc::new(Sending::new(self, sender.clone()));
+        known.insert(sender, Arc::clone(&sending));
+        sending
     }
 
     fn turn(&self, stage: &StageCost, members: u32, side_by_side: u32, hops: &[OneOf]) -> Turn {

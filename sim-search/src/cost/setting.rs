@@ -6,7 +6,7 @@ use super::{TemplateCost, floor_ps, higher, lower};
 use crate::place::Place;
 use crate::space::{Kind, Recipe, Template};
 use sim_models::fold::Class;
-use sim_models::layout::{Layout, Pipeline, Rank};
+use sim_models::layout::{Layout, Rank};
 use sim_models::scenario::Scenario;
 use sim_models::units::Bytes;
 use std::ops::Range;
@@ -64,6 +64,38 @@ impl Shared {
     }
 }
 
+/// What the gradients of a part go over.
+#[derive(Clone, Debug)]
+pub struct Gradients {
+    /// The ring of each stage.
+    pub rings: Vec<Arc<Ring>>,
+    /// What rings of several stages share.
+    pub links: Vec<Shared>,
+    /// Devices with the same parameters in the plan, at most.
+    pub replicas: u64,
+}
+
+impl Gradients {
+    /// Those of a part, wherever it is and whatever else the plan holds.
+    pub fn at_best(
+        rings: &Rings<'_>,
+        cost: &TemplateCost,
+        template: &Template,
+        place: Place,
+        sharers: &Sharers,
+    ) -> Gradients {
+        let elsewhere =
+            |s: usize| sharers.across.is_some() || sharers.apart & kind_bit(cost.stages[s].kind) > 0;
+        let nics = nics(rings, template, place, sharers.own, sharers.all, &elsewhere);
+        let crossing = sharers.across.map(|cut| Shared::new(0..cost.stages.len(), sharers.all, cut.into()));
+        Gradients {
+            rings: (0..cost.stages.len()).map(|s| rings.at_best(cost, s, sharers)).collect(),
+            links: nics.into_iter().chain(crossing).collect(),
+            replicas: u64::MAX,
+        }
+    }
+}
+
 /// With whom the pipelines of a part share gradients, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sharers {
@@ -75,12 +107,14 @@ pub struct Sharers {
     pub across: Option<Cut>,
     /// A bit for each kind of which some other part has no devices, so that rings of stages of that kind leave their nodes.
     pub apart: u64,
+    /// Whether that many pipelines have the first devices of their kinds, whatever the others are.
+    pub first: bool,
 }
 
 impl Sharers {
     /// So many pipelines that share gradients with nobody else.
     pub fn by_itself(pipelines: u32) -> Sharers {
-        Sharers { own: pipelines, all: pipelines, across: None, apart: 0 }
+        Sharers { own: pipelines, all: pipelines, across: None, apart: 0, first: false }
     }
 }
 
@@ -141,32 +175,14 @@ impl Setting {
         around
     }
 
-    /// The same transfers with the rings of a part of a plan.
-    pub fn sharing(
-        &self,
-        rings: &Rings<'_>,
-        cost: &TemplateCost,
-        template: &Template,
-        place: Place,
-        sharers: &Sharers,
-    ) -> Setting {
-        let ring = |s| rings.at_best(cost, s, sharers);
-        let elsewhere =
-            |s: usize| sharers.across.is_some() || sharers.apart & kind_bit(cost.stages[s].kind) > 0;
-        let nics = nics(rings, template, place, sharers.own, sharers.all, &elsewhere);
-        let crossing = sharers.across.map(|cut| Shared::new(0..cost.stages.len(), sharers.all, cut.into()));
-        self.with_rings((0..cost.stages.len()).map(ring).collect())
-            .with_links(nics.into_iter().chain(crossing))
-    }
-
-    /// Of a pipeline that is simulated for its class in a plan laid out: alike pipelines transfer at the same time, so each
-    /// has its share of a NIC or a link between zones at most.
+    /// The transfers of a pipeline that is simulated for its class in a plan laid out: alike pipelines transfer at the same time,
+    /// so each has its share of a NIC at most, and of a link between zones, which `count` of them share.
     pub fn of_class(
         scenario: &Scenario,
         layout: &Layout,
         class: &Class,
-        (micro_batch, recipe): (u32, &Recipe),
-        rings: Vec<Arc<Ring>>,
+        count: u32,
+        (micro_batch, overlap_p2p): (u32, bool),
     ) -> Setting {
         let bytes = scenario.model.boundary_bytes(scenario.training.precision).times(u64::from(micro_batch));
         let ranks = &layout.ranks[layout.pipelines[class.pipeline].stages.clone()];
@@ -189,7 +205,7 @@ impl Setting {
             let mut rate = lower(link.transfer_rate(chunk, streams), nics);
             let mut latency = link.latency_s;
             if let Some((_, zone)) = scenario.zone_link(&a.zone, &b.zone).filter(|_| a.zone != b.zone) {
-                rate = lower(rate, zone.capacity.highest().as_bytes_per_s() / f64::from(class.count));
+                rate = lower(rate, zone.capacity.highest().as_bytes_per_s() / f64::from(count));
                 latency += zone.latency.as_secs_f64();
             }
             floor_ps(latency + bytes.0 as f64 / rate)
@@ -198,13 +214,8 @@ impl Setting {
         let transfer = |from: &Rank, to: &Rank| exchange(from, to, bytes, bytes) + each;
         let down = ranks.windows(2).map(|r| transfer(&r[0], &r[1])).collect();
         let up = ranks.windows(2).map(|r| transfer(&r[1], &r[0])).collect();
-        let mut around = Setting::new(down, up, rings);
-        let holders = |p: &Pipeline| {
-            let ranks = layout.ranks[p.stages.clone()].iter();
-            u64::from(ranks.map(|r| r.cp).max().unwrap_or(1))
-        };
-        let replicas = layout.pipelines.iter().map(holders).sum();
-        (around.holds, around.replicas) = (!recipe.overlap_p2p, replicas);
+        let mut around = Setting::new(down, up, Vec::new());
+        around.holds = !overlap_p2p;
         if let ([first, .., last], true) = (ranks, scenario.model.tied_embeddings) {
             // A ring of two: it goes there and back as fast as the slower way allows.
             let bytes = tied_bytes(scenario, first.tp.max(last.tp));
@@ -214,15 +225,15 @@ impl Setting {
         around
     }
 
-    /// The same transfers with other rings, that share nothing.
-    pub fn with_rings(&self, rings: Vec<Arc<Ring>>) -> Setting {
-        Setting { rings, links: Vec::new(), ..self.clone() }
+    /// The same transfers in a part that shares gradients so.
+    pub fn sharing(&self, gradients: &Gradients) -> Setting {
+        let Gradients { rings, links, replicas } = gradients.clone();
+        Setting { rings, links, replicas, ..self.clone() }
     }
 
-    /// With these shared links besides.
-    pub fn with_links(mut self, links: impl IntoIterator<Item = Shared>) -> Setting {
-        self.links.extend(links);
-        self
+    /// Whether it has the same transfers.
+    pub fn transfers_like(&self, other: &Setting) -> bool {
+        (&self.down, &self.up, self.tied) == (&other.down, &other.up, other.tied)
     }
 
     /// The transfers that stage `s` sends: down after a forward pass, up after a backward pass; 0 where it has no neighbour.
@@ -269,7 +280,7 @@ impl Setting {
 
 /// The NICs that the rings of several stages of one kind share when pipelines are placed one by one; `elsewhere`: whether
 /// every ring of a stage leaves its node anyway.
-pub(super) fn nics(
+fn nics(
     rings: &Rings<'_>,
     template: &Template,
     place: Place,

@@ -73,12 +73,13 @@ fn way_down<'t>(tree: &'t Tree<'t>, picks: &Picks) -> Option<Vec<(u64, Key)>> {
     if !tree.is_new_with(root, &parts, &counts) {
         return None;
     }
-    let sharers = tree.sharers(&parts);
-    let together = tree.together(root, &parts, &counts);
-    let timed: Vec<_> = together.iter().map(|t| &**t).collect();
+    let sharers = tree.sharers(root, &parts, &[]);
+    let anywhere = tree.beside_each_other(root, &parts, &counts);
+    let on = tree.on_devices(root, &parts, &counts).ok()?;
     way.push((bounds.busy(root, &parts, &counts), key.clone()));
-    way.push((bounds.within(root, &counts, &timed, 1, u64::MAX), key.clone()));
-    let (mut bound, mut beside) = (0, 0);
+    way.push((bounds.within(root, &anywhere, 1, u64::MAX), key.clone()));
+    way.push((bounds.within(root, &on, 1, u64::MAX), key.clone()));
+    let (mut bound, mut beside, mut here) = (0, 0, 0);
     for (i, p) in parts.iter().enumerate() {
         let others: u32 = counts[i + 1..].iter().sum();
         let most = left.checked_sub(others).filter(|m| *m >= counts[i])?;
@@ -89,11 +90,11 @@ fn way_down<'t>(tree: &'t Tree<'t>, picks: &Picks) -> Option<Vec<(u64, Key)>> {
             return None;
         }
         left -= mine;
-        let n = mine.div_ceil(counts[i]);
         let band = tree.choices[*p].bands.iter().find(|b| b.fewest <= counts[i])?;
-        let sharers = crate::tree::at_least(sharers[i], band.fewest);
-        bound = bound.max(tree.timed(root.frame, *p, sharers).time(n)?);
-        beside = beside.max(together[i].time(n)?);
+        let any = tree.pipelines(root.frame, *p, crate::tree::of_band(sharers[i], band));
+        bound = bound.max(any.time(&tree.rings, mine.div_ceil(counts[i]) * any.pipelines)?);
+        beside = beside.max(anywhere[i].time(&tree.rings, mine)?);
+        here = here.max(on[i].time(&tree.rings, mine)?);
         key.push(mine);
     }
     // Its numbers of pipelines are given by the time that they take.
@@ -109,6 +110,7 @@ fn way_down<'t>(tree: &'t Tree<'t>, picks: &Picks) -> Option<Vec<(u64, Key)>> {
     }
     way.push((bound, key.clone()));
     way.push((beside, key.clone()));
+    way.push((here, key.clone()));
     let placed = tree.place(root, &parts, &counts, &key[tree.head() + parts.len()..]).ok()?;
     way.push((placed.bound(u64::MAX)?, key.clone()));
     let mut bound = 0;

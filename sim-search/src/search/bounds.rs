@@ -2,8 +2,9 @@
 
 use crate::cost::setting::{Shared, Sharers};
 use crate::cost::{higher, lower};
-use crate::tree::{Band, Busy, Case, Root, Timed, Tree, at_least};
+use crate::tree::{Band, Busy, Case, Pipelines, Root, Tree, of_band};
 use sim_models::cost;
+use std::sync::Arc;
 
 /// See the head of this file.
 #[derive(Clone, Copy)]
@@ -101,8 +102,8 @@ impl Bounds<'_> {
     fn can(&self, root: &Root, parts: &[usize], case: &Case, time: u64, need: u32) -> bool {
         let (tree, batch) = (self.tree, u64::from(need));
         let run = |i: usize, band: &Band| {
-            let timed = tree.timed(root.frame, parts[i], at_least(case.sharers[i], band.fewest));
-            u64::from(timed.capacity(time, need)) * u64::from(band.most)
+            let pipelines = tree.pipelines(root.frame, parts[i], of_band(case.sharers[i], band));
+            u64::from(pipelines.capacity_of(&tree.rings, band.most, time, need))
         };
         let at_most = |p: &usize| tree.choices[*p].at_most(time, None, need);
         let busy = |k: usize| root.menus[k].at_most(tree, time, None, need);
@@ -150,22 +151,15 @@ impl Bounds<'_> {
         !falls_short(&mut sum, rest)
     }
 
-    /// The same of a combination with so many pipelines of each part, that are timed in surroundings of theirs.
-    pub(crate) fn within(
-        &self,
-        root: &Root,
-        counts: &[u32],
-        timed: &[&Timed],
-        least: u64,
-        limit: u64,
-    ) -> u64 {
+    /// The same of a combination with so many pipelines of each part.
+    pub(crate) fn within(&self, root: &Root, parts: &[Arc<Pipelines>], least: u64, limit: u64) -> u64 {
         let need = self.tree.micro_batches(root.frame);
         let enough = |time: u64| {
             let mut sum = 0u64;
-            for (pipelines, timed) in counts.iter().zip(timed) {
-                match timed.capacity(time, need) {
+            for part in parts {
+                match part.capacity(&self.tree.rings, time, need) {
                     0 => return false,
-                    n => sum += u64::from(n) * u64::from(*pipelines),
+                    n => sum += u64::from(n),
                 }
             }
             sum >= u64::from(need)
@@ -185,7 +179,7 @@ impl Bounds<'_> {
         give: &mut dyn FnMut(&[u32]) -> bool,
     ) -> (bool, bool) {
         let need = self.tree.micro_batches(root.frame);
-        let sharers = self.tree.sharers(parts);
+        let sharers = self.tree.sharers(root, parts, &[]);
         // No more than so many, whatever surrounds them: what falls short with that is not looked at closely.
         let most = |p: &usize| self.tree.choices[*p].at_most(band.1, None, need);
         let all: u64 = parts.iter().map(most).sum();
@@ -195,15 +189,21 @@ impl Bounds<'_> {
             let others = all - most(p);
             let mut list = Vec::with_capacity(choice.numbers.len());
             for range in &choice.bands {
-                let (mut within, mut before) = (0, 0);
+                let mut known = None;
                 if others + choice.band_at_most(range, band.1, need) >= u64::from(need) {
-                    let timed = self.tree.timed(root.frame, *p, at_least(*sharers, range.fewest));
-                    within = u64::from(timed.capacity(band.1, need));
-                    before = band.0.map_or(0, |before| u64::from(timed.capacity(before, need)));
+                    known = Some(self.tree.pipelines(root.frame, *p, of_band(*sharers, range)));
                 }
+                let capacity = |n: u32, time: u64| {
+                    let known = known.as_ref();
+                    known.map_or(0, |k| k.capacity_of(&self.tree.rings, n, time, need).into())
+                };
                 for &pipelines in choice.numbers[list.len()..].iter().take_while(|n| **n >= range.fewest) {
-                    let n = u64::from(pipelines);
-                    list.push(Run { pipelines, within: within * n, before: before * n, ever: ever * n });
+                    list.push(Run {
+                        pipelines,
+                        within: capacity(pipelines, band.1),
+                        before: band.0.map_or(0, |before| capacity(pipelines, before)),
+                        ever: ever * u64::from(pipelines),
+                    });
                 }
             }
             list

@@ -1,7 +1,7 @@
 //! A good plan of a combination as soon as it is opened: the sooner the best time falls, the less is opened after it.
 
 use super::{ROUND, Search, Stopped, Watch, Worker};
-use crate::tree::{Key, Root, Timed};
+use crate::tree::{Key, Pipelines, Root};
 use std::sync::Arc;
 
 /// Plans that a round leads to at most.
@@ -14,24 +14,23 @@ impl<'t> Search<'t> {
         &self,
         worker: &mut Worker<'t>,
         (root, key): (&Root, &Key),
-        counts: &[u32],
-        timed: &[Arc<Timed>],
+        parts: &[Arc<Pipelines>],
         (bound, limit): (u64, u64),
     ) -> Option<(u64, Key)> {
-        let need = self.tree.micro_batches(root.frame);
-        let mut each: Vec<u32> = timed.iter().map(|t| t.capacity(bound, need)).collect();
-        let mut shares: Vec<u32> = counts.iter().zip(&each).map(|(c, n)| n.saturating_mul(*c)).collect();
+        let (need, rings) = (self.tree.micro_batches(root.frame), &self.tree.rings);
+        let mut shares: Vec<u32> = parts.iter().map(|part| part.capacity(rings, bound, need)).collect();
         // What is too much is taken from the parts that end last.
         let mut surplus = shares.iter().copied().fold(0, u32::saturating_add).checked_sub(need)?;
         while surplus > 0 {
-            let time = |i: usize| timed[i].time(each[i]).unwrap_or(u64::MAX);
-            let slowest = (0..counts.len()).filter(|i| each[*i] > 1).max_by_key(|i| (time(*i), *i))?;
-            let fewer = surplus.min(counts[slowest]);
+            let spare = |i: usize| shares[i] - parts[i].pipelines.min(shares[i]);
+            let time = |i: usize| parts[i].time(rings, shares[i]).unwrap_or(u64::MAX);
+            let slowest = (0..parts.len()).filter(|i| spare(*i) > 0).max_by_key(|i| (time(*i), *i))?;
+            let fewer = surplus.min(parts[slowest].pipelines).min(spare(slowest));
             (shares[slowest], surplus) = (shares[slowest] - fewer, surplus - fewer);
-            each[slowest] = shares[slowest].div_ceil(counts[slowest]);
         }
-        let parts = self.tree.parts(root, key);
-        if !self.tree.align(&parts, counts, &mut shares) {
+        let choices = self.tree.parts(root, key);
+        let counts: Vec<u32> = parts.iter().map(|part| part.pipelines).collect();
+        if !self.tree.align(&choices, &counts, &mut shares) {
             return None;
         }
         let with = [&key[..], &shares].concat();

@@ -2,8 +2,9 @@
 
 use super::{Objective, Outcome, Search, Worker};
 use crate::cost::placed::PlacedPart;
+use crate::cost::rings::Rings;
 use crate::rules::Rule;
-use crate::tree::{Key, Root, Timed};
+use crate::tree::{Key, Pipelines, Root};
 use sim_models::cost;
 use std::sync::Arc;
 
@@ -28,16 +29,13 @@ pub(super) struct State {
     /// Whether the bound is the better one: of a partial combination and of a combination, by what it can run; of numbers of
     /// pipelines, beside each other; of shares, on their devices.
     pub(super) better: bool,
-    /// So many pipelines of the parts of a combination beside each other.
-    pub(super) together: Option<Together>,
+    /// So many pipelines of the parts of a combination on their devices.
+    pub(super) on: Option<Arc<Vec<Arc<Pipelines>>>>,
     /// The least time that is left, ps, where that is more than its value says.
     pub(super) low: u64,
     /// The last child given of this band.
     pub(super) after: Option<Vec<u32>>,
 }
-
-/// The parts of a combination beside each other.
-type Together = Arc<Vec<Arc<Timed>>>;
 
 /// What became of a node in a round.
 pub(super) enum Step {
@@ -60,10 +58,8 @@ pub(super) enum Step {
 
 /// A part of a combination as its shares see it.
 struct Sharer<'c> {
-    pipelines: u32,
-    /// So many of them come together.
-    team: u32,
-    timed: &'c Timed,
+    rings: &'c Rings<'c>,
+    pipelines: &'c Pipelines,
     /// Micro-batches of all its pipelines within the band, and at most ever.
     within: u32,
     most: u32,
@@ -72,7 +68,7 @@ struct Sharer<'c> {
 impl Sharer<'_> {
     /// The bound with so many micro-batches.
     fn time(&self, total: u32) -> u64 {
-        self.timed.time(total.div_ceil(self.pipelines)).unwrap_or(u64::MAX)
+        self.pipelines.time(self.rings, total).unwrap_or(u64::MAX)
     }
 }
 
@@ -239,13 +235,12 @@ impl<'t> Search<'t> {
                 let all = parts.iter().zip(counts).all(|(p, n)| self.tree.choices[*p].pipelines() == *n);
                 children.push(if least <= limit && all {
                     // The likeliest is looked at closely at once.
-                    let together = Arc::new(self.tree.together(root, parts, counts));
-                    let timed: Vec<&Timed> = together.iter().map(|t| &**t).collect();
-                    let time = self.bounds().within(root, counts, &timed, least, limit);
-                    if time < limit {
-                        probe = self.likeliest(worker, (root, &child), counts, &together, (time, limit));
+                    let (time, on) = self.closely(root, parts, counts, least, limit);
+                    let on = on.ok().flatten();
+                    if let Some(on) = &on {
+                        probe = self.likeliest(worker, (root, &child), on, (time, limit));
                     }
-                    (time, child, State { better: true, together: Some(together), ..State::default() })
+                    (time, child, State { better: on.is_some(), on, ..State::default() })
                 } else {
                     (least, child, State::default())
                 });
@@ -279,35 +274,36 @@ impl<'t> Search<'t> {
     ) -> Step {
         let need = self.tree.micro_batches(root.frame);
         let counts = &self.tree.counts(parts, key)[..];
-        let pipelines: u32 = counts.iter().sum();
-        let together =
-            state.together.clone().unwrap_or_else(|| Arc::new(self.tree.together(root, parts, counts)));
         if !state.better {
-            let timed: Vec<&Timed> = together.iter().map(|t| &**t).collect();
-            let bound = self.bounds().within(root, counts, &timed, bound, limit);
-            let probe = match bound < limit {
-                true => self.likeliest(worker, (root, key), counts, &together, (bound, limit)),
-                false => None,
+            let (bound, on) = self.closely(root, parts, counts, bound, limit);
+            let on = match on {
+                Ok(on) => on,
+                Err(rule) => return Step::Prune(rule, None),
             };
-            let better = State { better: true, together: Some(together), ..State::default() };
+            let probe = on.as_ref().and_then(|on| self.likeliest(worker, (root, key), on, (bound, limit)));
+            let better = State { better: true, on, ..State::default() };
             return Step::Open { children: Vec::new(), again: Some((bound, better)), probe };
         }
+        let on = match &state.on {
+            Some(on) => Arc::clone(on),
+            None => match self.tree.on_devices(root, parts, counts) {
+                Ok(on) => Arc::new(on),
+                Err(rule) => return Step::Prune(rule, None),
+            },
+        };
+        let pipelines: u32 = counts.iter().sum();
         let mut high = bound.saturating_add(bound / BAND);
-        let mut top = 0u64;
         let mut sharers = Vec::with_capacity(parts.len());
-        for ((p, count), timed) in parts.iter().zip(counts).zip(&*together) {
-            let cost = &self.tree.choices[*p].cost;
+        for part in on.iter() {
             // What is left when every other pipeline has one; and what fits, which depends on how many are in flight.
-            let left = need - (pipelines - count);
-            let most = cost.most_that_fit(left.div_ceil(*count));
-            let Some(time) = timed.time(most.max(1)) else {
-                let lacks = cost.least_excess(1, u64::MAX);
-                let template = self.tree.choices[*p].template;
-                return Step::Prune(Rule::Memory, (lacks > 0).then_some((template, lacks)));
-            };
-            top = top.max(time);
-            let most = most.saturating_mul(*count).min(left);
-            sharers.push(Sharer { pipelines: *count, team: cost.team, timed, within: 0, most });
+            let left = need - (pipelines - part.pipelines);
+            let most = part.cost.most_that_fit(left.div_ceil(part.pipelines));
+            if part.time(&self.tree.rings, most.max(1) * part.pipelines).is_none() {
+                let lacks = part.cost.least_excess(1, u64::MAX);
+                return Step::Prune(Rule::Memory, (lacks > 0).then_some((part.template, lacks)));
+            }
+            let most = most.saturating_mul(part.pipelines).min(left);
+            sharers.push(Sharer { rings: &self.tree.rings, pipelines: part, within: 0, most });
         }
         if sharers.iter().map(|s| u64::from(s.most)).sum::<u64>() < u64::from(need) {
             // The parts fit, but not with what they would have in flight to run the whole batch.
@@ -315,25 +311,59 @@ impl<'t> Search<'t> {
         }
         high = high.min(limit);
         for s in &mut sharers {
-            let n = s.timed.capacity(high, s.most.div_ceil(s.pipelines));
-            s.within = n.saturating_mul(s.pipelines).min(s.most);
+            let each = s.most.div_ceil(s.pipelines.pipelines);
+            s.within = s.pipelines.capacity(s.rings, high, each).min(s.most);
         }
         let mut children = Vec::new();
         let after = state.after.as_deref().unwrap_or(&[]);
-        let whole = walk(&sharers, need, (bound, high), after, &mut Vec::new(), 0, &mut |time, shares| {
-            children.push((time, [&key[..], shares].concat(), State::default()));
-            children.len() < CHILDREN
-        });
-        let better = State { better: true, together: Some(Arc::clone(&together)), ..State::default() };
+        let mut walk = Shares {
+            sharers: &sharers,
+            band: (bound, high),
+            after,
+            above: u64::MAX,
+            give: &mut |time, shares| {
+                children.push((time, [&key[..], shares].concat(), State::default()));
+                children.len() < CHILDREN
+            },
+        };
+        let whole = walk.from(need, &mut Vec::new(), 0);
+        let above = walk.above;
+        let all = sharers.iter().all(|s| s.within == s.most);
+        let better = State { better: true, on: Some(Arc::clone(&on)), ..State::default() };
         let again = if !whole {
             let after = children.last().map(|(_, child, _)| child[key.len()..].to_vec());
             Some((bound, State { after, ..better }))
-        } else if high >= top || high >= limit {
+        } else if high >= limit || (all && above == u64::MAX) {
             None
         } else {
-            Some((high + 1, better))
+            // What was not within the band may be anywhere above it, or is known where nothing else was left out.
+            Some((if all { above } else { high + 1 }, better))
         };
         Step::Open { children, again, probe: None }
+    }
+
+    /// What so many pipelines of each part can do: wherever they are, and then on their devices as long as that may be within
+    /// `limit`. An error is the rule that throws them out there.
+    fn closely(
+        &self,
+        root: &Root,
+        parts: &[usize],
+        counts: &[u32],
+        least: u64,
+        limit: u64,
+    ) -> (u64, Result<Option<Arc<Vec<Arc<Pipelines>>>>, Rule>) {
+        let anywhere = self.tree.beside_each_other(root, parts, counts);
+        let least = self.bounds().within(root, &anywhere, least, limit);
+        if least >= limit {
+            return (least, Ok(None));
+        }
+        match self.tree.on_devices(root, parts, counts) {
+            Ok(on) => {
+                let time = self.bounds().within(root, &on, least, limit);
+                (time, Ok((time < limit).then(|| Arc::new(on))))
+            }
+            Err(rule) => (least, Err(rule)),
+        }
     }
 
     /// The cuts of a node with shares in a band of bounds.
@@ -395,49 +425,50 @@ impl<'t> Search<'t> {
     }
 }
 
-/// Gives the shares whose bound is within the band, in order, after `after`, to `give` until it has enough; whether all were given.
-fn walk(
-    sharers: &[Sharer<'_>],
-    left: u32,
+/// The shares whose bound is within a band, in order.
+struct Shares<'c, 'g> {
+    sharers: &'c [Sharer<'c>],
     band: (u64, u64),
-    after: &[u32],
-    path: &mut Vec<u32>,
-    time: u64,
-    give: &mut dyn FnMut(u64, &[u32]) -> bool,
-) -> bool {
-    let i = path.len();
-    let s = &sharers[i];
-    if i + 1 == sharers.len() {
-        if left < s.pipelines || left > s.within || !left.is_multiple_of(s.team) {
-            return true;
+    /// Those up to this were given.
+    after: &'c [u32],
+    /// The least bound above the band that was met.
+    above: u64,
+    give: &'g mut dyn FnMut(u64, &[u32]) -> bool,
+}
+
+impl Shares<'_, '_> {
+    /// Gives what shares out `left` over the parts after those of `path`, until `give` has enough; whether all were given.
+    fn from(&mut self, left: u32, path: &mut Vec<u32>, time: u64) -> bool {
+        let i = path.len();
+        let s = &self.sharers[i];
+        let rest = &self.sharers[i + 1..];
+        let others: u32 = rest.iter().map(|r| r.within).fold(0, u32::saturating_add);
+        let least: u32 = rest.iter().map(|r| r.pipelines.pipelines).sum();
+        let mut first = left.saturating_sub(others).max(s.pipelines.pipelines);
+        let last = left.saturating_sub(least).min(s.within);
+        if path[..] == self.after[..i.min(self.after.len())] && self.after.len() > i {
+            // Up to the last given, nothing is new.
+            first = first.max(self.after[i]);
         }
-        let time = time.max(s.time(left));
-        path.push(left);
-        let given = time < band.0 || time > band.1 || path[..] <= *after || give(time, path);
-        path.pop();
-        return given;
+        let team = s.pipelines.cost.team;
+        for total in (first.next_multiple_of(team)..=last).step_by(team as usize) {
+            let time = time.max(s.time(total));
+            if time > self.band.1 {
+                self.above = self.above.min(time);
+                continue;
+            }
+            path.push(total);
+            let whole = match rest.is_empty() {
+                true => time < self.band.0 || path[..] <= *self.after || (self.give)(time, path),
+                false => self.from(left - total, path, time),
+            };
+            path.pop();
+            if !whole {
+                return false;
+            }
+        }
+        true
     }
-    let rest = &sharers[i + 1..];
-    let others: u32 = rest.iter().map(|r| r.within).fold(0, u32::saturating_add);
-    let least: u32 = rest.iter().map(|r| r.pipelines).sum();
-    let from = left.saturating_sub(others).max(s.pipelines);
-    let to = left.saturating_sub(least).min(s.within);
-    // Up to the last given, nothing is new.
-    let from =
-        if path[..] == after[..i.min(after.len())] && after.len() > i { from.max(after[i]) } else { from };
-    for total in (from.next_multiple_of(s.team)..=to).step_by(s.team as usize) {
-        let time = time.max(s.time(total));
-        if time > band.1 {
-            break;
-        }
-        path.push(total);
-        let whole = walk(sharers, left - total, band, after, path, time, give);
-        path.pop();
-        if !whole {
-            return false;
-        }
-    }
-    true
 }
 
 /// Gives the cuts of all parts together whose bound is within the band, as [`walk`] does.

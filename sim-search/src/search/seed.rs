@@ -159,8 +159,9 @@ impl Search<'_> {
         let mut sharers = Vec::new();
         for (p, (each, pipelines)) in parts.iter().zip(paces) {
             let n = ((f64::from(total) / all / each as f64) as u32).clamp(1, total);
-            let timed = self.tree.timed(root.frame, *p, Sharers::by_itself(pipelines));
-            let time = timed.time(n).or_else(|| timed.time(1))?;
+            let alone = self.tree.pipelines(root.frame, *p, Sharers::by_itself(pipelines));
+            let time = |n: u32| alone.time(&self.tree.rings, n.saturating_mul(pipelines));
+            let time = time(n).or_else(|| time(1))?;
             let one = time.saturating_sub(u64::from(n - 1).saturating_mul(each));
             sharers.push(Sharer { pipelines, one, each });
         }

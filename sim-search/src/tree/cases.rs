@@ -20,8 +20,8 @@ impl Tree<'_> {
     /// The cases of a partial combination whose kinds up to `next` are decided: every plan of it is in one of them.
     pub(crate) fn cases(&self, root: &Root, parts: &[usize], next: usize) -> Vec<Case> {
         let zones = self.rings.zones();
-        let sharers = self.sharers(parts);
-        let beside = |k: usize| (k, self.beside(parts, k));
+        let sharers = self.sharers(root, parts, &[]);
+        let beside = |k: usize| (k, self.beside(root, parts, k));
         let open: Vec<(usize, Beside)> = self.open_kinds(root, parts, next).map(beside).collect();
         let across = sharers.iter().filter_map(|s| s.across).min();
         let (near, far): (Vec<_>, Vec<_>) = open.iter().copied().partition(|(_, b)| b.across.is_none());
@@ -40,19 +40,24 @@ impl Tree<'_> {
                 Sharers { across: narrower(s.across, loosest(mine)), ..s }
             };
             let sharers: Vec<Sharers> = parts.iter().zip(sharers).map(of).collect();
-            let any = far.iter().filter_map(|k| self.beside(parts, *k).across).reduce(Cut::loosest);
+            let any = far.iter().filter_map(|k| self.beside(root, parts, *k).across).reduce(Cut::loosest);
             cases.push(Case { sharers, open, across: narrower(across, any) });
         }
         cases
     }
 
-    /// With whom one pipeline of each of these parts shares gradients, when others may come.
-    pub(crate) fn sharers(&self, parts: &[usize]) -> Vec<Sharers> {
-        beside::sharers(&self.rings, &self.parts_of(parts, &[]))
+    /// With whom so many pipelines of each of these parts, or one, share gradients, when others may come.
+    pub(crate) fn sharers(&self, root: &Root, parts: &[usize], counts: &[u32]) -> Vec<Sharers> {
+        let lead = root.lead.map(|(_, c)| &self.templates[self.choices[c].template]);
+        let first = |i: usize| {
+            let part = &self.templates[self.choices[parts[i]].template];
+            beside::is_first(lead, part, |k| root.menus[k].widest)
+        };
+        beside::sharers(&self.rings, &self.parts_of(parts, counts), first)
     }
 
     /// What a menu of a kind is beside.
-    fn beside(&self, parts: &[usize], kind: usize) -> Beside {
+    fn beside(&self, root: &Root, parts: &[usize], kind: usize) -> Beside {
         let templates = || parts.iter().map(|c| &self.templates[self.choices[*c].template]);
         // Few cases, that menus need not be looked into again and again.
         let pipelines = match parts.len() {
@@ -64,6 +69,8 @@ impl Tree<'_> {
         let cut = |t| zones.between(zones.of_kind(kind), zones.of(t));
         let across = if zones.several() { templates().filter_map(cut).min() } else { None };
         let without = templates().any(|t| t.devices(kind) == 0);
-        Beside { pipelines, apart: if without { kind_bit(kind) } else { 0 }, across }
+        let lead = root.lead.map(|(_, c)| &self.templates[self.choices[c].template]);
+        let first = lead.is_none_or(|lead| lead.devices(kind) == 0);
+        Beside { pipelines, apart: if without { kind_bit(kind) } else { 0 }, across, first }
     }
 }

@@ -3,6 +3,7 @@
 //! Before their number is known, numbers are looked at in runs ([`runs`]): as many as the most of a run, in surroundings of
 //! the fewest, whose gradient rings are the shortest.
 
+use super::Pipelines;
 use crate::cost::beside::runs;
 use crate::cost::setting::Sharers;
 use crate::cost::{Beat, Setting, TemplateCost, higher};
@@ -21,8 +22,8 @@ pub(crate) struct Choice {
     pub(crate) paces: Vec<Pace>,
     /// Numbers of pipelines, the most first.
     pub(crate) bands: Vec<Band>,
-    /// With whom its pipelines may share gradients, as good as that can be.
-    pub(super) timed: Mutex<BTreeMap<Sharers, Arc<Timed>>>,
+    /// What they can do by whom they share gradients with, as good as that can be.
+    pub(super) known: Mutex<BTreeMap<Sharers, Arc<Pipelines>>>,
     /// The most micro-batches that fit into memory.
     fit: OnceLock<u32>,
 }
@@ -91,7 +92,7 @@ impl Choice {
             Band { fewest, most, pace }
         };
         let bands = runs(&numbers).map(band).collect();
-        Choice { template, fresh, numbers, cost, paces, bands, timed: Mutex::default(), fit: OnceLock::new() }
+        Choice { template, fresh, numbers, cost, paces, bands, known: Mutex::default(), fit: OnceLock::new() }
     }
 
     /// The most that there may be.
@@ -136,7 +137,7 @@ impl Choice {
     }
 }
 
-/// What the pipelines of a choice can do at best, in certain surroundings.
+/// What one pipeline can do at best, in certain surroundings.
 pub(crate) struct Timed {
     cost: Arc<TemplateCost>,
     around: Setting,
@@ -150,11 +151,9 @@ pub(crate) struct Timed {
 }
 
 impl Timed {
-    /// Of plans of `need` micro-batches.
-    pub(crate) fn new(choice: &Choice, pace: &Pace, around: Setting, need: u32) -> Timed {
-        let (cost, fit) = (Arc::clone(&choice.cost), choice.most_that_fit(need));
+    pub(crate) fn new(cost: &Arc<TemplateCost>, beat: Beat, around: Setting, fit: u32) -> Timed {
         let (even, known) = Default::default();
-        Timed { cost, around, beat: pace.beat, fit, even, known }
+        Timed { cost: Arc::clone(cost), around, beat, fit, even, known }
     }
 
     fn even(&self) -> &[usize] {

@@ -10,6 +10,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 /// Templates of one kind for what is left of its devices: the number of a template, and its choice.
 pub(crate) struct Menu {
     options: Vec<(u32, usize)>,
+    /// The most devices of one replica of a stage.
+    pub(super) widest: u32,
     /// The most micro-batches that any of them runs, by the time and what they are beside.
     most: Mutex<BTreeMap<(u64, Beside), u64>>,
     /// See [`Menu::busy`].
@@ -26,12 +28,14 @@ pub(crate) struct Beside {
     pub(super) apart: u64,
     /// What their rings go over, if one of them lies wholly in other zones.
     pub(super) across: Option<Cut>,
+    /// Whether it has the first devices of its kind.
+    pub(super) first: bool,
 }
 
 impl Menu {
-    pub(super) fn new(options: Vec<(u32, usize)>) -> Menu {
+    pub(super) fn new(options: Vec<(u32, usize)>, widest: u32) -> Menu {
         let (most, busy, at_most) = Default::default();
-        Menu { options, most, busy, at_most }
+        Menu { options, widest, most, busy, at_most }
     }
 
     /// What any of them runs at most when all its pipelines are busy.
@@ -66,14 +70,15 @@ impl Menu {
             list.extend(choice.bands.iter().map(|b| (choice.band_at_most(b, time, need), *c, b)));
         }
         list.sort_by_key(|(at_most, ..)| std::cmp::Reverse(*at_most));
-        let sharers = Sharers { own: 0, all: beside.pipelines, across: beside.across, apart: beside.apart };
+        let Beside { pipelines: all, apart, across, first } = beside;
+        let sharers = Sharers { own: 0, all, across, apart, first };
         let mut most = 0;
         for (at_most, c, band) in list {
             if at_most <= most {
                 break;
             }
-            let each = tree.timed(frame, c, at_least(sharers, band.fewest)).capacity(time, need);
-            most = most.max(u64::from(each) * u64::from(band.most));
+            let pipelines = tree.pipelines(frame, c, of_band(sharers, band));
+            most = most.max(pipelines.capacity_of(&tree.rings, band.most, time, need).into());
         }
         self.most.lock().unwrap_or_else(PoisonError::into_inner).insert(key, most);
         most
@@ -88,10 +93,11 @@ impl std::ops::Deref for Menu {
     }
 }
 
-/// With so many pipelines of the part, at least, instead of those that are counted; few cases, that bounds are known again.
-pub(crate) fn at_least(sharers: Sharers, own: u32) -> Sharers {
-    let all = own + (sharers.all - sharers.own);
-    Sharers { own, all: rounded(all).max(own), ..sharers }
+/// With the numbers of pipelines of a band instead of those that are counted; few cases, that bounds are known again.
+pub(crate) fn of_band(sharers: Sharers, band: &Band) -> Sharers {
+    let all = band.fewest + (sharers.all - sharers.own);
+    let first = sharers.first && band.fewest == band.most;
+    Sharers { own: band.fewest, all: rounded(all).max(band.fewest), first, ..sharers }
 }
 
 /// Of numbers of pipelines that hardly differ, the least: 0, 1, 2, 3, 4, 6, 8, 12, ...

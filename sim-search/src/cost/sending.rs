@@ -1,0 +1,292 @@
+//! What the transfers of a part's pipelines take on their devices: alike pipelines transfer at the same time, so each has its
+//! share of a NIC or a link between zones at most. How many of them are alike depends on who runs one micro-batch more.
+
+use super::Setting;
+use super::rings::Rings;
+use crate::space::{StageShape, Template};
+use sim_models::device::Evidence;
+use sim_models::fold::Folding;
+use sim_models::layer_times::LayerSums;
+use sim_models::layout::{self, Layout, Pipeline, Rank};
+use sim_models::plan::LayerRange;
+use sim_models::scenario::{DeviceId, NodeId};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Pipelines on their devices: what makes their transfers what they are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sender {
+    stages: Vec<StageShape>,
+    pipelines: u32,
+    team: u32,
+    micro_batch: u32,
+    overlap_p2p: bool,
+    /// Of each stage, where the first devices of its pipelines are in the list of its kind.
+    at: Vec<Vec<Run>>,
+    /// Nodes that other parts are on, too: nothing is known of what they do there.
+    shared: Vec<NodeId>,
+}
+
+/// So many devices, each so much further on than the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Run {
+    first: u32,
+    count: u32,
+    further: u32,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Sending {
+    of: Sender,
+    islands: Vec<Island>,
+    known: Mutex<Known>,
+}
+
+/// Pipelines in a row that share no node with others.
+#[derive(Debug)]
+struct Island {
+    members: Range<u32>,
+    /// Equal for islands that cannot be told apart.
+    kind: usize,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Different transfers, without rings.
+    all: Vec<Arc<Setting>>,
+    /// Which of them pipelines have.
+    of: BTreeMap<Alike, usize>,
+}
+
+/// Pipelines with as many micro-batches: those of so many whole islands of a kind, or all of a range where there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Alike {
+    Islands(usize, u32),
+    Range(u32, u32),
+}
+
+/// Pipelines and micro-batches of up to two groups that differ by one: `total` micro-batches on `pipelines`.
+pub(super) fn split(pipelines: u32, total: u32) -> Vec<(u32, u32)> {
+    let (each, more) = (total / pipelines, total % pipelines);
+    [(more, each + 1), (pipelines - more, each)].into_iter().filter(|(n, _)| *n > 0).collect()
+}
+
+impl Sender {
+    /// Of pipelines placed so on their devices, by stage and replica by replica; others are on the nodes `shared`, too.
+    pub fn new(
+        rings: &Rings<'_>,
+        micro_batch: u32,
+        template: &Template,
+        overlap_p2p: bool,
+        devices: &[Vec<DeviceId>],
+        shared: Vec<NodeId>,
+    ) -> Sender {
+        let at = |(shape, devices): (&StageShape, &Vec<DeviceId>)| {
+            let list = &rings.kinds()[shape.kind as usize].devices;
+            let mut runs: Vec<Run> = Vec::new();
+            for replica in devices.chunks(shape.split.width() as usize) {
+                let at = list.partition_point(|d| *d < replica[0]) as u32;
+                match runs.last_mut() {
+                    Some(run) if run.count == 1 && at > run.first => {
+                        (run.count, run.further) = (2, at - run.first);
+                    }
+                    Some(run) if run.first + run.count * run.further == at => run.count += 1,
+                    _ => runs.push(Run { first: at, count: 1, further: 0 }),
+                }
+            }
+            runs
+        };
+        Sender {
+            stages: template.stages.clone(),
+            pipelines: devices[0].len() as u32 / template.stages[0].split.width(),
+            team: template.team(),
+            micro_batch,
+            overlap_p2p,
+            at: template.stages.iter().zip(devices).map(at).collect(),
+            shared,
+        }
+    }
+
+    /// The node of a stage of a pipeline.
+    fn node(&self, rings: &Rings<'_>, pipeline: u32, stage: usize) -> NodeId {
+        let list = &rings.kinds()[self.stages[stage].kind as usize].devices;
+        let mut left = pipeline;
+        for run in &self.at[stage] {
+            if left < run.count {
+                return rings.scenario().node(list[(run.first + left * run.further) as usize]);
+            }
+            left -= run.count;
+        }
+        unreachable!("every pipeline has devices")
+    }
+
+    /// Nodes that change by themselves or carry something else, numbered.
+    fn apart(&self, rings: &Rings<'_>) -> BTreeMap<NodeId, u32> {
+        let mut apart = layout::apart(rings.scenario());
+        let next = apart.values().max().map_or(0, |n| n + 1);
+        apart.extend(self.shared.iter().copied().zip(next..));
+        apart
+    }
+
+    fn islands(&self, rings: &Rings<'_>) -> Vec<Island> {
+        let mut rows: Vec<Range<u32>> = Vec::new();
+        let mut on: BTreeMap<NodeId, u32> = BTreeMap::new();
+        for p in 0..self.pipelines {
+            let nodes = (0..self.stages.len()).map(|s| self.node(rings, p, s));
+            // All from the first pipeline on that one of its nodes has.
+            let first = nodes.map(|node| *on.entry(node).or_insert(p)).min().unwrap_or(p);
+            let joined = rows.iter().rposition(|row| row.end <= first).map_or(0, |at| at + 1);
+            let start = rows.get(joined).map_or(p, |row| row.start);
+            rows.truncate(joined);
+            rows.push(start..p + 1);
+        }
+        let apart = self.apart(rings);
+        let mut kinds: BTreeMap<Vec<(u32, u32, Option<u32>)>, usize> = BTreeMap::new();
+        let of = |members: Range<u32>| {
+            // Which of its nodes each stage of each pipeline is on.
+            let mut seen: BTreeMap<NodeId, u32> = BTreeMap::new();
+            let mut signature = Vec::new();
+            for p in members.clone() {
+                for s in 0..self.stages.len() {
+                    let node = self.node(rings, p, s);
+                    let next = seen.len() as u32;
+                    let index = *seen.entry(node).or_insert(next);
+                    signature.push((node.group, index, apart.get(&node).copied()));
+                }
+            }
+            let next = kinds.len();
+            Island { members, kind: *kinds.entry(signature).or_insert(next) }
+        };
+        rows.into_iter().map(of).collect()
+    }
+}
+
+impl Sending {
+    pub(super) fn new(rings: &Rings<'_>, of: Sender) -> Sending {
+        let islands = of.islands(rings);
+        Sending { of, islands, known: Mutex::default() }
+    }
+
+    /// Which transfers pipelines have of which the first `more` run one micro-batch more than the others: those, then the others,
+    /// as far as there are any.
+    pub fn ways(&self, rings: &Rings<'_>, more: u32) -> Vec<usize> {
+        let mut first = 0;
+        let way = |(replicas, _): (u32, u32)| {
+            let run = first..first + replicas;
+            first = run.end;
+            self.way(rings, run)
+        };
+        split(self.of.pipelines, self.of.pipelines + more).into_iter().map(way).collect()
+    }
+
+    /// The most micro-batches of all pipelines, one each at least, where one with certain transfers can run `each`; 0 when there are
+    /// none.
+    pub fn most(&self, rings: &Rings<'_>, mut each: impl FnMut(usize) -> u32) -> u32 {
+        let pipelines = self.of.pipelines;
+        let mut most = each(self.ways(rings, 0)[0]).saturating_mul(pipelines);
+        for more in (self.of.team..pipelines).step_by(self.of.team as usize).rev() {
+            let ways = self.ways(rings, more);
+            let total =
+                |own: u32| if own > 0 { own.saturating_mul(pipelines).saturating_add(more) } else { 0 };
+            // Those that run one more, and the others.
+            let own = each(ways[0]).saturating_sub(1);
+            if total(own) > most {
+                most = most.max(total(own.min(each(ways[1]))));
+            }
+        }
+        most
+    }
+
+    /// The transfers of one of these.
+    pub fn transfers(&self, way: usize) -> Arc<Setting> {
+        Arc::clone(&self.known.lock().unwrap_or_else(PoisonError::into_inner).all[way])
+    }
+
+    /// The transfers of those pipelines in a row that alone run as many micro-batches.
+    fn way(&self, rings: &Rings<'_>, run: Range<u32>) -> usize {
+        let within = |i: &&Island| run.start <= i.members.start && i.members.end <= run.end;
+        let whole: Vec<&Island> = self.islands.iter().filter(within).collect();
+        let alike = |kind: usize| whole.iter().filter(|i| i.kind == kind).count() as u32;
+        let most = |i: &&&Island| (i.members.len(), alike(i.kind), std::cmp::Reverse(i.members.start));
+        let largest = whole.iter().max_by_key(most);
+        let key = largest.map_or(Alike::Range(run.start, run.end), |i| {
+            // Only links between zones carry what several islands send.
+            Alike::Islands(i.kind, if rings.zones().several() { alike(i.kind) } else { 1 })
+        });
+        if let Some(way) = self.known.lock().unwrap_or_else(PoisonError::into_inner).of.get(&key) {
+            return *way;
+        }
+        let setting = match (largest, key) {
+            (Some(island), Alike::Islands(_, count)) => {
+                self.transfers_of(rings, island.members.clone(), &run, count)
+            }
+            // What the run is in.
+            _ => {
+                let touched = |i: &&Island| i.members.start < run.end && run.start < i.members.end;
+                let touched = || self.islands.iter().filter(touched).map(|i| &i.members);
+                let first = touched().map(|m| m.start).min().unwrap_or(run.start);
+                let end = touched().map(|m| m.end).max().unwrap_or(run.end);
+                self.transfers_of(rings, first..end, &run, 1)
+            }
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = known.all.iter().position(|s| s.transfers_like(&setting));
+        let way = same.unwrap_or_else(|| {
+            known.all.push(Arc::new(setting));
+            known.all.len() - 1
+        });
+        known.of.insert(key, way);
+        way
+    }
+
+    /// The transfers of the largest class that those of these pipelines fold into that are in a run, where there are `times` as many.
+    fn transfers_of(&self, rings: &Rings<'_>, members: Range<u32>, run: &Range<u32>, times: u32) -> Setting {
+        let layout = self.lay_out(rings, members, run);
+        // Exchanges of experts between nodes may leave the pods of some pipelines and not of others.
+        let folding = if rings.unlike() { Folding::none(&layout) } else { Folding::of(&layout) };
+        let mine = folding.classes.iter().filter(|c| layout.pipelines[c.pipeline].group == 0);
+        let class = mine.max_by_key(|c| (c.count, std::cmp::Reverse(c.pipeline)));
+        let class = class.expect("a run is not empty");
+        let how = (self.of.micro_batch, self.of.overlap_p2p);
+        Setting::of_class(rings.scenario(), &layout, class, class.count * times, how)
+    }
+
+    /// These pipelines without layers, those of the run in a group of their own: what folding looks at.
+    fn lay_out(&self, rings: &Rings<'_>, members: Range<u32>, run: &Range<u32>) -> Layout {
+        let mut layout = Layout {
+            pipelines: Vec::new(),
+            ranks: Vec::new(),
+            syncs: Vec::new(),
+            apart: self.of.apart(rings),
+            apart_leaves: BTreeMap::new(),
+            evidence: Evidence::Measured,
+            spread: 0.0,
+        };
+        for member in members {
+            let first = layout.ranks.len();
+            for (s, shape) in self.of.stages.iter().enumerate() {
+                layout.ranks.push(Rank {
+                    pipeline: layout.pipelines.len(),
+                    stage: s as u32,
+                    layers: LayerRange { first: s as u32, last: s as u32 }.into(),
+                    tp: shape.split.tp,
+                    cp: shape.split.cp,
+                    ep: shape.split.ep,
+                    recompute: shape.recompute,
+                    nodes: vec![self.of.node(rings, member, s)],
+                    // What is shared more only slows down: the bound knows of NICs alone.
+                    uplinks: Vec::new(),
+                    devices: Vec::new(),
+                    times: LayerSums::default(),
+                    crossings: Vec::new(),
+                });
+            }
+            let group = usize::from(!run.contains(&member));
+            let stages = first..layout.ranks.len();
+            layout.pipelines.push(Pipeline { group, micro_batches: 2 - group as u32, stages });
+        }
+        layout
+    }
+}

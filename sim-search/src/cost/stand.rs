@@ -1,0 +1,211 @@
+//! The pipelines of a combination on their devices, before micro-batches are shared out. Where they stand does not depend on
+//! their shares: who shares which NIC and over which links rings go is known, and of transfers what alike pipelines do to
+//! each other.
+
+use super::beside::{self, PartOf};
+use super::cuts::View;
+use super::rings::{Hop, OneOf, Rings};
+use super::sending::{Sender, Sending, split};
+use super::setting::{Gradients, Shared};
+use crate::place::{self, Place};
+use crate::rules::Rule;
+use crate::space::{StageShape, Template};
+use sim_models::scenario::{DeviceId, NodeId, Scenario};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The pipelines of one template on their devices.
+pub struct Standing<'t> {
+    /// Which, and how many.
+    pub of: PartOf<'t>,
+    /// By stage, replica by replica.
+    pub devices: Vec<Vec<DeviceId>>,
+    /// Its transfers.
+    pub sending: Arc<Sending>,
+    /// What its gradients go over.
+    pub gradients: Gradients,
+}
+
+/// The parts of a combination on their devices.
+///
+/// # Errors
+/// The rule that throws them out.
+pub fn stand<'t>(
+    rings: &Rings<'_>,
+    (micro_batch, how): (u32, Place),
+    parts: &[PartOf<'t>],
+) -> Result<Vec<Standing<'t>>, Rule> {
+    let scenario = rings.scenario();
+    let whole: Vec<(&Template, u32)> = parts.iter().map(|p| (p.template, p.pipelines)).collect();
+    let devices = place::devices(rings.kinds(), &whole, how).ok_or(Rule::Devices)?;
+    let hops = Hops::new(scenario, parts, &devices);
+    let pipelines = parts.iter().map(|p| p.pipelines).sum();
+    let copies = |p: &PartOf<'_>| p.template.stages.iter().map(|s| s.split.cp).max().unwrap_or(1);
+    let replicas = parts.iter().map(|p| u64::from(p.pipelines) * u64::from(copies(p))).sum();
+    let mut list = Vec::with_capacity(parts.len());
+    for (p, (part, devices)) in parts.iter().zip(devices).enumerate() {
+        let ring = |s: usize| rings.ring(&part.cost.stages[s], (part.pipelines, pipelines), hops.of(p, s));
+        let own: Vec<_> = (0..part.cost.stages.len()).map(ring).collect();
+        let crossing = beside::crossing(rings, parts, p).into_iter();
+        let crossing = crossing.map(|(first, end, cut)| Shared::new(first..end, pipelines, cut.into()));
+        let nics = hops.nics(p).into_iter().map(|(stages, group)| {
+            let rate = scenario.groups[group as usize].nic.highest().as_bytes_per_s();
+            Shared::new(stages, pipelines, (rate, 0.0))
+        });
+        let gradients = Gradients { rings: own, links: nics.chain(crossing).collect(), replicas };
+        let overlap_p2p = part.cost.recipe.overlap_p2p;
+        let sender = Sender::new(rings, micro_batch, part.template, overlap_p2p, &devices, hops.shared(p));
+        list.push(Standing { of: *part, devices, sending: rings.sending(sender), gradients });
+    }
+    Ok(list)
+}
+
+/// The transfers of the pipelines of a part, whatever the others are, where these have the first devices of their kinds;
+/// `None` when there are not enough.
+pub fn first(rings: &Rings<'_>, how: (u32, Place), part: &PartOf<'_>) -> Option<Arc<Sending>> {
+    let (kinds, scenario) = (rings.kinds(), rings.scenario());
+    let devices = place::devices(kinds, &[(part.template, part.pipelines)], how.1)?.pop()?;
+    // A part of one kind has that kind for itself. Else others may be where there is room on the last node.
+    let mut shared = Vec::new();
+    for (k, kind) in kinds.iter().enumerate().filter(|_| part.template.one_kind().is_none()) {
+        let stages = part.template.stages.iter().zip(&devices).filter(|(shape, _)| shape.kind as usize == k);
+        let last = stages.filter_map(|(_, list)| list.last()).max();
+        if let Some(last) = last.filter(|last| (last.index + 1) % kind.gpus_per_node > 0) {
+            shared.push(scenario.node(*last));
+        }
+    }
+    shared.sort_unstable();
+    let overlap_p2p = part.cost.recipe.overlap_p2p;
+    Some(rings.sending(Sender::new(rings, how.0, part.template, overlap_p2p, &devices, shared)))
+}
+
+impl Standing<'_> {
+    /// Those of equal shares as their cuts see them with so many micro-batches for all, the larger share first.
+    pub fn views(&self, rings: &Rings<'_>, total: u32) -> Vec<View> {
+        let ways = self.sending.ways(rings, total % self.of.pipelines);
+        let of = |(way, (_, micro_batches)): (usize, (u32, u32))| View {
+            micro_batches,
+            around: self.sending.transfers(way).sharing(&self.gradients),
+        };
+        ways.into_iter().zip(split(self.of.pipelines, total)).map(of).collect()
+    }
+}
+
+/// Where the ranks of a stage of a part are in one node group: whether on several nodes, and whether some share one.
+struct Spread {
+    group: u32,
+    several_nodes: bool,
+    neighbours: bool,
+}
+
+/// Where the ranks of each part and stage are.
+struct Hops {
+    /// Nodes by part and stage, one for each rank.
+    nodes: Vec<Vec<Vec<NodeId>>>,
+    /// By part and stage, group by group.
+    ranks: Vec<Vec<Vec<Spread>>>,
+    /// Node groups of each part, in order.
+    groups: Vec<Vec<u32>>,
+}
+
+impl Hops {
+    fn new(scenario: &Scenario, parts: &[PartOf<'_>], devices: &[Vec<Vec<DeviceId>>]) -> Hops {
+        let of_part = |(part, devices): (&PartOf<'_>, &Vec<Vec<DeviceId>>)| -> Vec<Vec<NodeId>> {
+            let stages = part.template.stages.iter().zip(devices);
+            let nodes = |(shape, devices): (&StageShape, &Vec<DeviceId>)| {
+                let ranks = devices.chunks(shape.split.width() as usize);
+                ranks.map(|d| scenario.node(d[0])).collect()
+            };
+            stages.map(nodes).collect()
+        };
+        let nodes: Vec<Vec<Vec<NodeId>>> = parts.iter().zip(devices).map(of_part).collect();
+        let spread = |mut list: Vec<NodeId>| -> Vec<Spread> {
+            list.sort_unstable();
+            let of = |same: &[NodeId]| Spread {
+                group: same[0].group,
+                several_nodes: same[0] != same[same.len() - 1],
+                neighbours: same.windows(2).any(|n| n[0] == n[1]),
+            };
+            list.chunk_by(|a, b| a.group == b.group).map(of).collect()
+        };
+        let ranks: Vec<Vec<Vec<Spread>>> =
+            nodes.iter().map(|stages| stages.iter().cloned().map(spread).collect()).collect();
+        let groups = |stages: &Vec<Vec<Spread>>| {
+            let mut groups: Vec<u32> = stages.iter().flatten().map(|s| s.group).collect();
+            groups.sort_unstable();
+            groups.dedup();
+            groups
+        };
+        let groups = ranks.iter().map(groups).collect();
+        Hops { nodes, ranks, groups }
+    }
+
+    /// Neighbouring stages of a part that some node has all of, from the first or to the last, and whose rings all leave it;
+    /// with the node's group.
+    fn nics(&self, part: usize) -> Vec<(Range<usize>, u32)> {
+        let stages = &self.nodes[part];
+        let mut of_node: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
+        for (s, nodes) in stages.iter().enumerate() {
+            for node in nodes {
+                of_node.entry(*node).or_default().push(s);
+            }
+        }
+        let mut list = BTreeSet::new();
+        for (node, mut held) in of_node {
+            held.dedup();
+            let on = |s: &usize| stages[*s].iter().all(|n| *n == node);
+            // Another part that is nowhere on the node has every layer elsewhere.
+            let apart =
+                |(q, of): (usize, &Vec<Vec<NodeId>>)| q != part && !of.iter().flatten().any(|n| *n == node);
+            let leaves = self.nodes.iter().enumerate().any(apart);
+            for run in held.chunk_by(|a, b| a + 1 == *b) {
+                let (first, end) = (run[0], run[run.len() - 1] + 1);
+                let whole = first == 0 || end == stages.len();
+                if run.len() > 1 && whole && (leaves || !run.iter().any(on)) {
+                    list.insert((first, end, node.group));
+                }
+            }
+        }
+        list.into_iter().map(|(first, end, group)| (first..end, group)).collect()
+    }
+
+    /// Nodes of a part that others are on, too.
+    fn shared(&self, part: usize) -> Vec<NodeId> {
+        let mine: BTreeSet<NodeId> = self.nodes[part].iter().flatten().copied().collect();
+        let others = self.nodes.iter().enumerate().filter(|(q, _)| *q != part);
+        let others: BTreeSet<NodeId> =
+            others.flat_map(|(_, stages)| stages.iter().flatten().copied()).collect();
+        mine.intersection(&others).copied().collect()
+    }
+
+    /// Hops that every ring of a stage of a part has, whatever stages of the other parts are in it.
+    fn of(&self, part: usize, stage: usize) -> Vec<OneOf> {
+        let mine = &self.ranks[part][stage];
+        let mut all: Vec<u32> = self.groups.iter().flatten().copied().collect();
+        all.sort_unstable();
+        all.dedup();
+        let mut hops = Vec::new();
+        for Spread { group: g, several_nodes, neighbours } in mine {
+            // Ranks of a node are neighbours in the ring, and nodes of a group are.
+            if *neighbours {
+                hops.push(vec![Hop::Inside(*g)]);
+            }
+            if *several_nodes {
+                hops.push(vec![Hop::Nodes(*g, *g)]);
+            }
+            let elsewhere = |(q, groups): (usize, &Vec<u32>)| q != part && !groups.contains(g);
+            if mine.len() > 1 || self.groups.iter().enumerate().any(elsewhere) {
+                let leave = |h: &u32| Hop::Nodes(*g, *h);
+                hops.push(all.iter().filter(|h| *h != g).map(leave).collect());
+            }
+        }
+        if let ([one], [stages]) = (&mine[..], &self.nodes[..])
+            && stages[stage].len() == 1
+        {
+            // The ring of a rank that holds its parameters several times.
+            hops.push(vec![Hop::Inside(one.group)]);
+        }
+        hops
+    }
+}

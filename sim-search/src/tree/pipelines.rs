@@ -1,0 +1,150 @@
+//! So many pipelines of a choice, before micro-batches are shared out: wherever they are, or on their devices.
+
+use super::{Choice, Pace, Root, Timed, Tree};
+use crate::cost::rings::Rings;
+use crate::cost::sending::Sending;
+use crate::cost::setting::{Gradients, Sharers};
+use crate::cost::stand::{self, stand};
+use crate::cost::{Beat, Setting, TemplateCost};
+use crate::rules::Rule;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// See the head of this file.
+pub(crate) struct Pipelines {
+    pub(crate) pipelines: u32,
+    pub(crate) cost: Arc<TemplateCost>,
+    pub(crate) template: usize,
+    beat: Beat,
+    fit: u32,
+    transfers: Transfers,
+    gradients: Gradients,
+    /// One pipeline by which transfers it has.
+    timed: Mutex<BTreeMap<usize, Arc<Timed>>>,
+}
+
+enum Transfers {
+    /// The least that they have wherever they are.
+    AtBest(Setting),
+    On(Arc<Sending>),
+}
+
+impl Pipelines {
+    fn new(
+        choice: &Choice,
+        pace: &Pace,
+        (pipelines, need): (u32, u32),
+        sending: Option<Arc<Sending>>,
+        gradients: Gradients,
+    ) -> Pipelines {
+        Pipelines {
+            pipelines,
+            cost: Arc::clone(&choice.cost),
+            template: choice.template,
+            beat: pace.beat,
+            fit: choice.most_that_fit(need),
+            transfers: sending.map_or_else(|| Transfers::AtBest(pace.alone.clone()), Transfers::On),
+            gradients,
+            timed: Mutex::default(),
+        }
+    }
+
+    /// Which transfers they have when the first `more` run one micro-batch more than the others: those, then the others.
+    fn ways(&self, rings: &Rings<'_>, more: u32) -> Vec<usize> {
+        match &self.transfers {
+            Transfers::AtBest(_) => vec![0; if more > 0 { 2 } else { 1 }],
+            Transfers::On(sending) => sending.ways(rings, more),
+        }
+    }
+
+    fn timed(&self, way: usize) -> Arc<Timed> {
+        let mut known = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            let around = match &self.transfers {
+                Transfers::AtBest(setting) => setting.sharing(&self.gradients),
+                Transfers::On(sending) => sending.transfers(way).sharing(&self.gradients),
+            };
+            Arc::new(Timed::new(&self.cost, self.beat, around, self.fit))
+        };
+        Arc::clone(known.entry(way).or_insert_with(new))
+    }
+
+    /// A lower bound of an iteration in which they run so many micro-batches, one each at least; `None` when no cut fits.
+    pub(crate) fn time(&self, rings: &Rings<'_>, total: u32) -> Option<u64> {
+        let (each, more) = (total / self.pipelines, total % self.pipelines);
+        let ways = self.ways(rings, more);
+        let first = self.timed(ways[0]).time(each + u32::from(more > 0))?;
+        match ways.get(1) {
+            Some(way) if *way != ways[0] => Some(first.max(self.timed(*way).time(each)?)),
+            _ => Some(first),
+        }
+    }
+
+    /// The most micro-batches, up to `most` a pipeline, that they can run within `limit`; 0 when that is less than one each.
+    pub(crate) fn capacity(&self, rings: &Rings<'_>, limit: u64, most: u32) -> u32 {
+        self.capacity_of(rings, self.pipelines, limit, most)
+    }
+
+    /// The same of so many pipelines where these stand for any number of them, wherever they are.
+    pub(crate) fn capacity_of(&self, rings: &Rings<'_>, pipelines: u32, limit: u64, most: u32) -> u32 {
+        let mut known: BTreeMap<usize, u32> = BTreeMap::new();
+        let mut each = |way: usize| -> u32 {
+            *known.entry(way).or_insert_with(|| self.timed(way).capacity(limit, most))
+        };
+        match &self.transfers {
+            Transfers::AtBest(_) => each(0).saturating_mul(pipelines),
+            Transfers::On(sending) => sending.most(rings, each),
+        }
+    }
+}
+
+impl Tree<'_> {
+    /// What the pipelines of a choice can do at best when they share gradients so.
+    pub(crate) fn pipelines(&self, frame: usize, c: usize, sharers: Sharers) -> Arc<Pipelines> {
+        let choice = &self.choices[c];
+        let mut known = choice.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            let of = self.frames[frame];
+            let part = self.parts_of(&[c], &[sharers.own])[0];
+            let pace = choice.pace(sharers.own);
+            let how = (of.micro_batch, of.place);
+            let sending = if sharers.first { stand::first(&self.rings, how, &part) } else { None };
+            let gradients = Gradients::at_best(&self.rings, &choice.cost, part.template, of.place, &sharers);
+            let counts = (sharers.own, self.micro_batches(frame));
+            Arc::new(Pipelines::new(choice, pace, counts, sending, gradients))
+        };
+        Arc::clone(known.entry(sharers).or_insert_with(new))
+    }
+
+    /// What the parts of a combination can do at best beside each other, with so many pipelines each.
+    pub(crate) fn beside_each_other(
+        &self,
+        root: &Root,
+        parts: &[usize],
+        counts: &[u32],
+    ) -> Vec<Arc<Pipelines>> {
+        let sharers = self.sharers(root, parts, counts);
+        parts.iter().zip(sharers).map(|(c, s)| self.pipelines(root.frame, *c, s)).collect()
+    }
+
+    /// The parts of a combination on their devices, with so many pipelines each.
+    ///
+    /// # Errors
+    /// The rule that throws them out.
+    pub(crate) fn on_devices(
+        &self,
+        root: &Root,
+        parts: &[usize],
+        counts: &[u32],
+    ) -> Result<Vec<Arc<Pipelines>>, Rule> {
+        let frame = &self.frames[root.frame];
+        let standing = stand(&self.rings, (frame.micro_batch, frame.place), &self.parts_of(parts, counts))?;
+        let need = self.micro_batches(root.frame);
+        let of = |(c, s): (&usize, stand::Standing<'_>)| {
+            let choice = &self.choices[*c];
+            let (pace, counts) = (choice.pace(s.of.pipelines), (s.of.pipelines, need));
+            Arc::new(Pipelines::new(choice, pace, counts, Some(s.sending), s.gradients))
+        };
+        Ok(parts.iter().zip(standing).map(of).collect())
+    }
+}
