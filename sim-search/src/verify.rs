@@ -7,12 +7,12 @@ use crate::cost::beside::{self, PartOf};
 use crate::cost::placed::Placed;
 use crate::cost::rings::Rings;
 use crate::cost::setting::{Apart, Gradients, Sharers, kind_bit};
-use crate::cost::stand::{self, Standing, stand};
+use crate::cost::stand::{self, stand};
 use crate::cost::{Setting, TemplateCost};
 use crate::frame::{Frame, Priced, Space};
 use crate::place::Place;
 use crate::search::Fate;
-use crate::space::{Kind, kinds, numbers};
+use crate::space::{Kind, Template, kinds, numbers};
 use sim_core::SimTime;
 use sim_models::fold::Folding;
 use sim_models::iteration::{Simulator, memory_needs};
@@ -144,11 +144,7 @@ impl<'r> Root<'r> {
             let how = (self.frame.micro_batch, self.frame.place);
             let sending = if sharers.first { stand::first(self.rings, how, &part) } else { None };
             let most = match sending {
-                Some(sending) => {
-                    let mut known = BTreeMap::new();
-                    let mut each = |way| *known.entry(way).or_insert_with(|| most(&sending.transfers(way)));
-                    sending.most(self.rings, &mut each)
-                }
+                Some(sending) => sending.most_by(self.rings, |transfers| most(transfers)),
                 None if sharers.first => 0,
                 None => most(&self.alone(&part)),
             };
@@ -156,24 +152,6 @@ impl<'r> Root<'r> {
             most
         });
         u64::from(most)
-    }
-
-    /// The numbers of micro-batches that pipelines on their devices may run within `time`, in order.
-    fn shares(&self, standing: &Standing<'_>, time: u64) -> Vec<u32> {
-        let (cost, pipelines) = (standing.of.cost, standing.of.pipelines);
-        let mut known: BTreeMap<usize, u32> = BTreeMap::new();
-        let mut fits = |total: &u32| {
-            let more = total % pipelines;
-            let ways = standing.sending.ways(self.rings, more).into_iter();
-            // Those that run one more, if any do, and the others.
-            let numbers = [total.div_ceil(pipelines), total / pipelines];
-            ways.zip(numbers).all(|(way, n)| {
-                let around = || standing.sending.transfers(way).sharing(&standing.gradients);
-                n <= *known.entry(way).or_insert_with(|| cost.most_within(&around(), time, self.need))
-            })
-        };
-        let whole = |total: &u32| total.is_multiple_of(cost.team);
-        (pipelines..=self.need).filter(whole).filter(|total| fits(total)).collect()
     }
 
     /// What each number of pipelines of a template, up to `most`, runs within `time`, beside `sharers.all` others at least.
@@ -190,11 +168,15 @@ impl<'r> Root<'r> {
     }
 
     /// The same of each part, whatever the numbers of the others are.
-    fn runs(&self, parts: &[PartOf<'_>], time: u64) -> Vec<Vec<(u32, u64)>> {
+    fn runs(&self, parts: &[PartOf<'_>], decided: usize, time: u64) -> Vec<Vec<(u32, u64)>> {
         let ones: Vec<PartOf<'_>> = parts.iter().map(|p| PartOf { pipelines: 1, ..*p }).collect();
         let lead = self.lead.map(|(t, _)| &self.space.templates[t]);
-        let width = |(t, _): &(usize, u32)| self.space.templates[*t].stages[0].split.block();
-        let widest = |k: usize| self.menus[k].iter().map(width).max().unwrap_or(0);
+        let width = |t: &Template| t.stages[0].split.block();
+        let widest = |k: usize| {
+            let chosen = parts.iter().map(|p| p.template).find(|t| t.one_kind() == Some(k));
+            let menu = self.menus[k].iter().map(|(t, _)| width(&self.space.templates[*t]));
+            if k < decided { chosen.map_or(0, width) } else { menu.max().unwrap_or(0) }
+        };
         let first = |i: usize| beside::is_first(lead, parts[i].template, widest);
         let of = |(p, sharers): (&PartOf<'_>, Sharers)| {
             let t = self.space.templates.iter().position(|t| t == p.template).unwrap_or(0);
@@ -213,13 +195,15 @@ impl<'r> Root<'r> {
     fn can(&self, key: &[u32], time: u64) -> bool {
         let parts = self.parts(key);
         let most = |run: Vec<(u32, u64)>| run.into_iter().map(|(_, n)| n).max().unwrap_or(0);
-        let runs: Vec<u64> = self.runs(&parts, time).into_iter().map(most).collect();
+        let runs: Vec<u64> = self.runs(&parts, key.len() - 2, time).into_iter().map(most).collect();
         let others = (parts.len() as u32).min(4);
         let best = |(k, menu): (usize, &Vec<_>)| {
             let apart = if parts.iter().any(|p| p.template.devices(k) == 0) { kind_bit(k) } else { 0 };
             let first = self.lead.is_none_or(|(t, _)| self.space.templates[t].devices(k) == 0);
             let of = |&(t, pipelines): &(usize, u32)| {
-                let sharers = Sharers { own: 0, all: others, across: None, apart, first };
+                let template = &self.space.templates[t];
+                let common = beside::common_with(parts.iter().map(|p| p.template), template);
+                let sharers = Sharers { own: 0, all: others, across: None, apart, first, common };
                 most(self.run(t, pipelines, sharers, time))
             };
             menu.iter().map(of).max().unwrap_or(0)
@@ -295,7 +279,7 @@ impl<'a> Checker<'a> {
             return Ok(());
         }
         let parts = root.parts(key);
-        let runs = root.runs(&parts, self.lower.saturating_sub(1));
+        let runs = root.runs(&parts, root.menus.len(), self.lower.saturating_sub(1));
         self.numbers(root, &parts, &runs, 0, key)
     }
 
@@ -334,7 +318,7 @@ impl<'a> Checker<'a> {
         let Ok(standing) = stand(root.rings, (root.frame.micro_batch, root.frame.place), &counted) else {
             return Ok(());
         };
-        let within: Vec<Vec<u32>> = standing.iter().map(|s| root.shares(s, below)).collect();
+        let within: Vec<Vec<u32>> = standing.iter().map(|s| s.shares(root.rings, below, root.need)).collect();
         self.shares(root, &counted, &within, root.need, key)
     }
 

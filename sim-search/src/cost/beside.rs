@@ -2,7 +2,7 @@
 
 use super::TemplateCost;
 use super::rings::Rings;
-use super::setting::{Sharers, kind_bit};
+use super::setting::{MOST_COMMON, Sharers, kind_bit};
 use super::zones::{Cut, ZoneSet};
 use crate::space::{Kind, StageShape, Template};
 use std::collections::BTreeSet;
@@ -60,9 +60,22 @@ pub fn sharers(rings: &Rings<'_>, parts: &[PartOf<'_>], first: impl Fn(usize) ->
     let of = |i: usize| {
         let others = bits.iter().enumerate().filter(|(q, _)| *q != i);
         let apart = others.fold(0, |apart, (_, other)| apart | (bits[i] & !other));
-        Sharers { own: parts[i].pipelines, all, across: across[i], apart, first: first(i) }
+        let (own, common) = (parts[i].pipelines, common(parts, i));
+        Sharers { own, all, across: across[i], apart, first: first(i), common }
     };
     (0..parts.len()).map(of).collect()
+}
+
+/// How many borders of part `i` can be borders of all others, too, up to [`MOST_COMMON`]; `None` if more can or all.
+pub fn common(parts: &[PartOf<'_>], i: usize) -> Option<usize> {
+    let others = parts.iter().enumerate().filter(|(q, _)| *q != i);
+    common_with(others.map(|(_, p)| p.template), parts[i].template)
+}
+
+/// The same of a part beside others.
+pub fn common_with<'t>(others: impl Iterator<Item = &'t Template>, part: &Template) -> Option<usize> {
+    let borders = others.map(|t| t.stages.len() - 1).min()?;
+    (borders <= MOST_COMMON && borders + 1 < part.stages.len()).then_some(borders)
 }
 
 /// Whether a part of a combination has the first devices of its kinds: the leading one, beside which none of these kinds is split

@@ -38,3 +38,10 @@ pub(crate) fn higher(a: f64, b: f64) -> f64 {
 pub(crate) fn lower(a: f64, b: f64) -> f64 {
     if b < a { b } else { a }
 }
+
+/// Of numbers of pipelines that hardly differ, the least: 0, 1, 2, 3, 4, 6, 8, 12, ...
+pub(crate) fn rounded(pipelines: u32) -> u32 {
+    let Some(size) = pipelines.checked_ilog2() else { return 0 };
+    let (power, half) = (1 << size, (1 << size) / 2);
+    if pipelines >= power + half { power + half } else { power }
+}

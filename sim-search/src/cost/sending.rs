@@ -3,6 +3,7 @@
 
 use super::Setting;
 use super::rings::Rings;
+use super::rounded;
 use crate::space::{StageShape, Template};
 use sim_models::device::Evidence;
 use sim_models::fold::Folding;
@@ -12,7 +13,7 @@ use sim_models::plan::LayerRange;
 use sim_models::scenario::{DeviceId, NodeId};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Pipelines on their devices: what makes their transfers what they are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +43,8 @@ pub struct Sending {
     of: Sender,
     islands: Vec<Island>,
     known: Mutex<Known>,
+    /// See [`Sending::unevenly`].
+    uneven: OnceLock<Vec<(u32, [usize; 2])>>,
 }
 
 /// Pipelines in a row that share no node with others.
@@ -166,7 +169,8 @@ impl Sender {
 impl Sending {
     pub(super) fn new(rings: &Rings<'_>, of: Sender) -> Sending {
         let islands = of.islands(rings);
-        Sending { of, islands, known: Mutex::default() }
+        let (known, uneven) = Default::default();
+        Sending { of, islands, known, uneven }
     }
 
     /// Which transfers pipelines have of which the first `more` run one micro-batch more than the others: those, then the others,
@@ -186,17 +190,34 @@ impl Sending {
     pub fn most(&self, rings: &Rings<'_>, mut each: impl FnMut(usize) -> u32) -> u32 {
         let pipelines = self.of.pipelines;
         let mut most = each(self.ways(rings, 0)[0]).saturating_mul(pipelines);
-        for more in (self.of.team..pipelines).step_by(self.of.team as usize).rev() {
-            let ways = self.ways(rings, more);
+        for (more, [first, others]) in self.uneven.get_or_init(|| self.unevenly(rings)) {
             let total =
-                |own: u32| if own > 0 { own.saturating_mul(pipelines).saturating_add(more) } else { 0 };
+                |own: u32| if own > 0 { own.saturating_mul(pipelines).saturating_add(*more) } else { 0 };
             // Those that run one more, and the others.
-            let own = each(ways[0]).saturating_sub(1);
+            let own = each(*first).saturating_sub(1);
             if total(own) > most {
-                most = most.max(total(own.min(each(ways[1]))));
+                most = most.max(total(own.min(each(*others))));
             }
         }
         most
+    }
+
+    /// The same where `each` is told by the transfers.
+    pub fn most_by(&self, rings: &Rings<'_>, each: impl Fn(&Setting) -> u32) -> u32 {
+        let mut known = BTreeMap::new();
+        self.most(rings, |way| *known.entry(way).or_insert_with(|| each(&self.transfers(way))))
+    }
+
+    /// The different transfers of those that run one micro-batch more and of the others, with the most of the former that have them.
+    fn unevenly(&self, rings: &Rings<'_>) -> Vec<(u32, [usize; 2])> {
+        let mut known: BTreeMap<[usize; 2], u32> = BTreeMap::new();
+        for more in (self.of.team..self.of.pipelines).step_by(self.of.team as usize) {
+            let ways = self.ways(rings, more);
+            known.insert([ways[0], ways[1]], more);
+        }
+        let mut list: Vec<_> = known.into_iter().map(|(ways, more)| (more, ways)).collect();
+        list.sort_unstable_by(|a, b| b.cmp(a));
+        list
     }
 
     /// The transfers of one of these.
@@ -207,19 +228,21 @@ impl Sending {
     /// The transfers of those pipelines in a row that alone run as many micro-batches.
     fn way(&self, rings: &Rings<'_>, run: Range<u32>) -> usize {
         let within = |i: &&Island| run.start <= i.members.start && i.members.end <= run.end;
-        let whole: Vec<&Island> = self.islands.iter().filter(within).collect();
-        let alike = |kind: usize| whole.iter().filter(|i| i.kind == kind).count() as u32;
-        let most = |i: &&&Island| (i.members.len(), alike(i.kind), std::cmp::Reverse(i.members.start));
-        let largest = whole.iter().max_by_key(most);
-        let key = largest.map_or(Alike::Range(run.start, run.end), |i| {
-            // Only links between zones carry what several islands send.
-            Alike::Islands(i.kind, if rings.zones().several() { alike(i.kind) } else { 1 })
+        let mut alike: BTreeMap<usize, (u32, &Island)> = BTreeMap::new();
+        for island in self.islands.iter().filter(within) {
+            alike.entry(island.kind).or_insert((0, island)).0 += 1;
+        }
+        let largest = alike.values().max_by_key(|(count, i)| (i.members.len(), *count));
+        let key = largest.map_or(Alike::Range(run.start, run.end), |(count, island)| {
+            // Only links between zones carry what several islands send; a few cases are enough where some run more.
+            let count = if run.len() as u32 == self.of.pipelines { *count } else { rounded(*count) };
+            Alike::Islands(island.kind, if rings.zones().several() { count } else { 1 })
         });
         if let Some(way) = self.known.lock().unwrap_or_else(PoisonError::into_inner).of.get(&key) {
             return *way;
         }
         let setting = match (largest, key) {
-            (Some(island), Alike::Islands(_, count)) => {
+            (Some((_, island)), Alike::Islands(_, count)) => {
                 self.transfers_of(rings, island.members.clone(), &run, count)
             }
             // What the run is in.

@@ -30,7 +30,12 @@ pub struct Setting {
     holds: bool,
     /// Devices with the same parameters in the plan, at most.
     replicas: u64,
+    /// See [`Gradients::common`].
+    common: Option<usize>,
 }
+
+/// Borders common to all parts are counted up to this many: more are as good as any.
+pub const MOST_COMMON: usize = 2;
 
 /// A NIC or a link between zones that the rings of neighbouring stages all go over: it carries the gradients of all their
 /// layers.
@@ -73,6 +78,9 @@ pub struct Gradients {
     pub links: Vec<Shared>,
     /// Devices with the same parameters in the plan, at most.
     pub replicas: u64,
+    /// How many borders of the part can be borders of all other parts, too; `None` if any can. Elsewhere some rank holds the layers
+    /// on both sides and sends their gradients one after another.
+    pub common: Option<usize>,
 }
 
 impl Gradients {
@@ -92,6 +100,7 @@ impl Gradients {
             rings: (0..cost.stages.len()).map(|s| rings.at_best(cost, s, sharers)).collect(),
             links: nics.into_iter().chain(crossing).collect(),
             replicas: u64::MAX,
+            common: sharers.common,
         }
     }
 }
@@ -109,12 +118,14 @@ pub struct Sharers {
     pub apart: u64,
     /// Whether that many pipelines have the first devices of their kinds, whatever the others are.
     pub first: bool,
+    /// See [`Gradients::common`].
+    pub common: Option<usize>,
 }
 
 impl Sharers {
     /// So many pipelines that share gradients with nobody else.
     pub fn by_itself(pipelines: u32) -> Sharers {
-        Sharers { own: pipelines, all: pipelines, across: None, apart: 0, first: false }
+        Sharers { own: pipelines, all: pipelines, across: None, apart: 0, first: false, common: None }
     }
 }
 
@@ -146,6 +157,7 @@ impl Setting {
             tied: 0,
             holds: true,
             replicas: u64::MAX,
+            common: None,
         }
     }
 
@@ -227,8 +239,8 @@ impl Setting {
 
     /// The same transfers in a part that shares gradients so.
     pub fn sharing(&self, gradients: &Gradients) -> Setting {
-        let Gradients { rings, links, replicas } = gradients.clone();
-        Setting { rings, links, replicas, ..self.clone() }
+        let Gradients { rings, links, replicas, common } = gradients.clone();
+        Setting { rings, links, replicas, common, ..self.clone() }
     }
 
     /// Whether it has the same transfers.
@@ -250,6 +262,11 @@ impl Setting {
     /// Devices with the same parameters in the plan, at most.
     pub fn replicas(&self) -> u64 {
         self.replicas
+    }
+
+    /// See [`Gradients::common`].
+    pub fn common(&self) -> Option<usize> {
+        self.common
     }
 
     /// Transfers from stage `s` down to the last and back.

@@ -179,8 +179,15 @@ impl StageCost {
     /// `first` when none do.
     pub fn fitting(&self, first: usize, in_flight: u32, replicas: u64) -> usize {
         let known = self.fitting.get(in_flight.max(1) as usize - 1).and_then(|ends| ends.get(first));
-        let known = known.filter(|_| !self.sharded || replicas >= self.most);
-        known.map_or_else(|| self.last_that_fits(first, in_flight, replicas), |end| *end) as usize
+        // In a plan of fewer replicas no more layers fit.
+        let fits = |end: usize| {
+            !self.sharded
+                || replicas >= self.most
+                || end == first
+                || self.excess(first, end, in_flight, replicas) <= 0
+        };
+        let known = known.map(|end| *end as usize).filter(|end| fits(*end));
+        known.unwrap_or_else(|| self.last_that_fits(first, in_flight, replicas) as usize)
     }
 
     /// Forward pass of one micro-batch.

@@ -53,7 +53,8 @@ pub fn stand<'t>(
             let rate = scenario.groups[group as usize].nic.highest().as_bytes_per_s();
             Shared::new(stages, pipelines, (rate, 0.0))
         });
-        let gradients = Gradients { rings: own, links: nics.chain(crossing).collect(), replicas };
+        let links = nics.chain(crossing).collect();
+        let gradients = Gradients { rings: own, links, replicas, common: beside::common(parts, p) };
         let overlap_p2p = part.cost.recipe.overlap_p2p;
         let sender = Sender::new(rings, micro_batch, part.template, overlap_p2p, &devices, hops.shared(p));
         list.push(Standing { of: *part, devices, sending: rings.sending(sender), gradients });
@@ -81,6 +82,22 @@ pub fn first(rings: &Rings<'_>, how: (u32, Place), part: &PartOf<'_>) -> Option<
 }
 
 impl Standing<'_> {
+    /// The numbers of micro-batches up to `most` that all its pipelines may run within `time`, in order.
+    pub fn shares(&self, rings: &Rings<'_>, time: u64, most: u32) -> Vec<u32> {
+        let (cost, pipelines) = (self.of.cost, self.of.pipelines);
+        let mut known: BTreeMap<usize, u32> = BTreeMap::new();
+        let mut fits = |total: &u32| {
+            let ways = self.sending.ways(rings, total % pipelines);
+            // Those that run one more, if any do, and the others.
+            ways.into_iter().zip([total.div_ceil(pipelines), total / pipelines]).all(|(way, n)| {
+                let around = || self.sending.transfers(way).sharing(&self.gradients);
+                n <= *known.entry(way).or_insert_with(|| cost.most_within(&around(), time, most))
+            })
+        };
+        let whole = (pipelines..=most).filter(|total| total.is_multiple_of(cost.team));
+        whole.filter(|total| fits(total)).collect()
+    }
+
     /// Those of equal shares as their cuts see them with so many micro-batches for all, the larger share first.
     pub fn views(&self, rings: &Rings<'_>, total: u32) -> Vec<View> {
         let ways = self.sending.ways(rings, total % self.of.pipelines);

@@ -1,7 +1,7 @@
 //! What a pipeline takes at least: of one cut of its layers, stage by stage, and over every cut, by passes over (stage,
 //! border) from the first layer down and from the last layer back. docs/search.md says why each step is a bound.
 
-use super::setting::Shared;
+use super::setting::{MOST_COMMON, Shared};
 use super::{NEVER, Setting, TemplateCost};
 use crate::space::Recipe;
 use sim_models::plan::Schedule;
@@ -12,8 +12,8 @@ use sim_models::plan::Schedule;
 struct Cell {
     before: Before,
     after: After,
-    /// The end of the iteration, by the stages from `s` on.
-    end: u64,
+    /// The gradients of the stages from `s` on, and the end of the iteration by them.
+    gradients: Sent,
     /// The border after stage `s` that gives this end.
     next: u32,
     /// The last border after stage `s`: the layers fit, and alone they are within the window.
@@ -27,7 +27,7 @@ impl Cell {
     const NEVER: Cell = Cell {
         before: Before { lead: NEVER, last: NEVER },
         after: After { both: NEVER, forward: NEVER, done: NEVER, first_done: NEVER },
-        end: NEVER,
+        gradients: Sent::NEVER,
         next: 0,
         last: 0,
         forward: 0,
@@ -64,6 +64,38 @@ pub(super) struct After {
 impl After {
     /// Of the last stage.
     const NONE: After = After { both: 0, forward: 0, done: 0, first_done: 0 };
+}
+
+/// Gradients of a stage and those after it, by how many borders between them are common to all parts of a plan, at most: the index.
+/// Where any may be, only the first is used.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    /// The end of the iteration.
+    end: [u64; MOST_COMMON + 1],
+    /// When the rings of the first of these stages are done: those of the stage before follow them if their border is not common.
+    reduced: [u64; MOST_COMMON + 1],
+    /// How long parameters are gathered for the stages up to the first common border.
+    gathers: [u64; MOST_COMMON + 1],
+}
+
+impl Sent {
+    /// Of no stage.
+    const NONE: Sent = Sent::all(0);
+    const NEVER: Sent = Sent::all(NEVER);
+
+    const fn all(time: u64) -> Sent {
+        let all = [time; MOST_COMMON + 1];
+        Sent { end: all, reduced: all, gathers: all }
+    }
+
+    /// Each by itself at least.
+    fn least(&mut self, other: &Sent) {
+        for k in 0..=MOST_COMMON {
+            self.end[k] = self.end[k].min(other.end[k]);
+            self.reduced[k] = self.reduced[k].min(other.reduced[k]);
+            self.gathers[k] = self.gathers[k].min(other.gathers[k]);
+        }
+    }
 }
 
 /// One stage with its layers.
@@ -168,8 +200,15 @@ impl Line<'_> {
         Own { done, first_done }
     }
 
-    /// The end of the iteration by stage `s`, whose last pass ends at `done`: gradients, optimizer step, parameters.
-    fn synchronised(&self, s: usize, first: usize, end: usize, done: u64) -> u64 {
+    /// How many borders are common to all parts at most, where that matters: gradients leave after the last pass.
+    fn common(&self) -> Option<usize> {
+        let after = self.cost.recipe.overlap.is_none() && self.cost.recipe.zero < 2;
+        self.around.common().filter(|_| after)
+    }
+
+    /// Stage `s`, whose last pass ends at `done`, before those whose gradients are sent so: its gradients, optimizer step and
+    /// parameters.
+    fn synchronised(&self, s: usize, first: usize, end: usize, done: u64, next: &Sent) -> Sent {
         let (cost, around, n) = (self.cost, self.around, u64::from(self.micro_batches));
         let (stage, recipe) = (&cost.stages[s], &cost.recipe);
         let own = around.ring(s).time(cost, stage, first, end);
@@ -180,26 +219,47 @@ impl Line<'_> {
         } else {
             done
         };
+        let update = stage.update(first, end, around.replicas());
+        let ends = (s == 0 || s + 1 == cost.stages.len()) && cost.stages.len() > 1;
+        let tied = if ends { around.tied() } else { 0 };
         // Parameters are gathered at the end, unless they are in the next first passes or in every one.
-        let gathers = matches!(recipe.zero, 1 | 2) && recipe.overlap.is_none();
-        let mut ready = done.max(leaves + own.reduce);
-        if recipe.zero >= 2 {
-            ready = ready.max(n * own.reduce);
-        }
-        if recipe.zero >= 3 {
-            ready = ready.max(2 * n * own.gather);
-        }
-        if (s == 0 || s + 1 == cost.stages.len()) && cost.stages.len() > 1 {
-            ready += around.tied();
-        }
-        let mut finish = ready + stage.update(first, end, around.replicas());
-        finish += if gathers { own.gather } else { 0 };
+        let gather = if matches!(recipe.zero, 1 | 2) && recipe.overlap.is_none() { own.gather } else { 0 };
+        // After what its rings follow, and before what its parameters are gathered.
+        let finish = |after: u64, gathers: u64| {
+            let mut ready = done.max(leaves.max(after) + own.reduce);
+            if recipe.zero >= 2 {
+                ready = ready.max(n * own.reduce);
+            }
+            if recipe.zero >= 3 {
+                ready = ready.max(2 * n * own.gather);
+            }
+            ready + tied + update + gather + gathers
+        };
+        let mut shared = 0;
         for link in around.links().iter().filter(|l| l.stages.contains(&s)) {
             // The stages before this one hold the layers before, and end no sooner where none is late with weight gradients.
             let from = if link.stages.start == 0 && !self.splits() { 0 } else { first };
-            finish = finish.max(leaves + self.over(link, from, end));
+            shared = shared.max(leaves + self.over(link, from, end));
         }
-        finish
+        let alone = finish(0, 0).max(shared);
+        let mut sent = Sent::NEVER;
+        let Some(common) = self.common() else {
+            sent.end[0] = alone.max(next.end[0]);
+            return sent;
+        };
+        for k in 0..=common {
+            // With the rings of the stage after it, or apart from them.
+            let with = finish(next.reduced[k], next.gathers[k]).max(shared);
+            sent.end[k] = with.max(next.end[k]);
+            sent.reduced[k] = done.max(next.reduced[k]) + own.reduce;
+            sent.gathers[k] = gather + next.gathers[k];
+            if k > 0 {
+                sent.end[k] = sent.end[k].min(alone.max(next.end[k - 1]));
+                sent.reduced[k] = sent.reduced[k].min(done + own.reduce);
+                sent.gathers[k] = sent.gathers[k].min(gather);
+            }
+        }
+        sent
     }
 
     /// From when a link that rings share has the first of these layers' gradients to the end of the iteration.
@@ -248,7 +308,8 @@ impl Line<'_> {
 
     fn of_cut(&self, borders: &[usize], each: &mut dyn FnMut(Own)) -> u64 {
         let both = borders.windows(2).zip(&self.cost.stages).map(|(b, stage)| stage.both(b[0], b[1])).sum();
-        self.of_cut_from(0, borders, Before::START, both, each).1
+        let sent = self.of_cut_from(0, borders, Before::START, both, each).1;
+        sent.end[self.common().unwrap_or(0)]
     }
 
     /// The same of the stages from `s` on, through which both passes of a micro-batch take `both`; and what they do to the stage
@@ -260,17 +321,18 @@ impl Line<'_> {
         before: Before,
         both: u64,
         each: &mut dyn FnMut(Own),
-    ) -> (After, u64) {
-        let [first, end, ..] = borders[s..] else { return (After::NONE, 0) };
+    ) -> (After, Sent) {
+        let [first, end, ..] = borders[s..] else { return (After::NONE, Sent::NONE) };
         let both = both - self.cost.stages[s].both(first, end);
         let next = self.pass_on(s, first, end, before, both);
-        let (after, value) = self.of_cut_from(s + 1, borders, next, both, each);
+        let (after, sent) = self.of_cut_from(s + 1, borders, next, both, each);
         let own = self.own(s, first, end, before, after);
-        let value = value.max(self.synchronised(s, first, end, own.done));
-        let value = value.max(self.shared(s, first, own.first_done));
+        let mut sent = self.synchronised(s, first, end, own.done, &sent);
+        let shared = self.shared(s, first, own.first_done);
+        sent.end.iter_mut().for_each(|end| *end = (*end).max(shared));
         let onto = self.onto(s, first, end, &own, after);
         each(own);
-        (onto, value)
+        (onto, sent)
     }
 
     /// What the stage after `s` finds, which the stages up to `s` do to it.
@@ -377,7 +439,7 @@ impl<'c> Within<'c> {
 
     /// No cut within the window takes less; there is none when it is [`NEVER`].
     pub(super) fn least(&self) -> u64 {
-        self.cells.first().map_or(NEVER, |cell| cell.end)
+        self.cells.first().map_or(NEVER, |cell| cell.gradients.end[self.line.common().unwrap_or(0)])
     }
 
     /// The cut that gives it: borders of the stages, first 0, last the number of layers.
@@ -439,7 +501,8 @@ impl<'c> Within<'c> {
         let (line, stages) = (self.line, self.line.cost.stages.len());
         let layers = line.cost.layers;
         let end = self.cell_mut(stages, layers);
-        (end.after, end.end) = (After::NONE, 0);
+        (end.after, end.gradients) = (After::NONE, Sent::NONE);
+        let common = line.common();
         for s in (0..stages).rev() {
             for first in self.firsts(s) {
                 let Cell { before, after, forward, .. } = *self.cell(s, first);
@@ -447,7 +510,7 @@ impl<'c> Within<'c> {
                     continue;
                 }
                 let mut least = After { both: after.both, forward: NEVER, done: NEVER, first_done: NEVER };
-                let (mut value, mut next) = (NEVER, 0);
+                let (mut value, mut next, mut sent) = (NEVER, 0, Sent::NEVER);
                 for (end, forward) in self.ends(s, first).zip(&self.forward[forward as usize..]) {
                     let cell = self.cell(s + 1, end);
                     if cell.after.done >= NEVER {
@@ -459,18 +522,21 @@ impl<'c> Within<'c> {
                     least.done = least.done.min(onto.done);
                     least.first_done = least.first_done.min(onto.first_done);
                     // Gradients only come after that.
-                    if own.done.max(cell.end) < value {
-                        let with = line.synchronised(s, first, end, own.done).max(cell.end);
-                        if with < value {
-                            (value, next) = (with, end as u32);
+                    if common.is_some() || own.done.max(cell.gradients.end[0]) < value {
+                        let with = line.synchronised(s, first, end, own.done, &cell.gradients);
+                        let whole = with.end[common.unwrap_or(0)];
+                        if whole < value {
+                            (value, next) = (whole, end as u32);
                         }
+                        sent.least(&with);
                     }
                 }
                 if value < NEVER {
-                    value = value.max(line.shared(s, first, least.first_done));
+                    let shared = line.shared(s, first, least.first_done);
+                    sent.end.iter_mut().for_each(|end| *end = (*end).max(shared));
                 }
                 let cell = self.cell_mut(s, first);
-                (cell.after, cell.end, cell.next) = (least, value, next);
+                (cell.after, cell.gradients, cell.next) = (least, sent, next);
             }
         }
     }
@@ -484,7 +550,8 @@ impl<'c> Within<'c> {
                 return None;
             }
             let own = self.line.own(s, first, end, before, cell.after);
-            let value = self.line.synchronised(s, first, end, own.done).max(cell.end);
+            let sent = self.line.synchronised(s, first, end, own.done, &cell.gradients);
+            let value = sent.end[self.line.common().unwrap_or(0)];
             (value <= limit).then(|| (end, self.line.pass_on(s, first, end, before, cell.after.both)))
         };
         self.ends(s, first).filter_map(within).collect()

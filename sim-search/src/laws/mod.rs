@@ -73,7 +73,7 @@ fn way_down<'t>(tree: &'t Tree<'t>, picks: &Picks) -> Option<Vec<(u64, Key)>> {
     if !tree.is_new_with(root, &parts, &counts) {
         return None;
     }
-    let sharers = tree.sharers(root, &parts, &[]);
+    let sharers = tree.sharers(root, &parts, &[], root.menus.len());
     let anywhere = tree.beside_each_other(root, &parts, &counts);
     let on = tree.on_devices(root, &parts, &counts).ok()?;
     way.push((bounds.busy(root, &parts, &counts), key.clone()));
@@ -92,13 +92,16 @@ fn way_down<'t>(tree: &'t Tree<'t>, picks: &Picks) -> Option<Vec<(u64, Key)>> {
         left -= mine;
         let band = tree.choices[*p].bands.iter().find(|b| b.fewest <= counts[i])?;
         let any = tree.pipelines(root.frame, *p, crate::tree::of_band(sharers[i], band));
-        bound = bound.max(any.time(&tree.rings, mine.div_ceil(counts[i]) * any.pipelines)?);
+        // Those of a band stand for any number of it.
+        let same = any.pipelines == counts[i];
+        let total = if same { mine } else { mine.div_ceil(counts[i]) * any.pipelines };
+        bound = bound.max(any.time(&tree.rings, total)?);
         beside = beside.max(anywhere[i].time(&tree.rings, mine)?);
         here = here.max(on[i].time(&tree.rings, mine)?);
         key.push(mine);
     }
     // Its numbers of pipelines are given by the time that they take.
-    if let Some((before, _)) = way.last() {
+    if let Some((before, _)) = way.iter().max() {
         let mut given = false;
         // A bound is to a five-hundredth.
         let within = before + before / 500 + 2;

@@ -179,7 +179,7 @@ impl Bounds<'_> {
         give: &mut dyn FnMut(&[u32]) -> bool,
     ) -> (bool, bool) {
         let need = self.tree.micro_batches(root.frame);
-        let sharers = self.tree.sharers(root, parts, &[]);
+        let sharers = self.tree.sharers(root, parts, &[], root.menus.len());
         // No more than so many, whatever surrounds them: what falls short with that is not looked at closely.
         let most = |p: &usize| self.tree.choices[*p].at_most(band.1, None, need);
         let all: u64 = parts.iter().map(most).sum();

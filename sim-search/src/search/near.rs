@@ -9,8 +9,11 @@ use std::sync::Arc;
 /// Rounds of what is near the best, at most.
 const NEAR_ROUNDS: usize = 12;
 
-/// Combinations near the best whose plans are estimated.
-const OTHERS: usize = 256;
+/// Combinations of which others are looked at that differ in one choice: of the best plans.
+const NEIGHBOURS: usize = 3;
+
+/// Those of them whose plans are estimated.
+const OTHERS: usize = 384;
 
 impl Search<'_> {
     /// Simulates what is near the best plans, as long as that helps.
@@ -39,15 +42,24 @@ impl Search<'_> {
         None
     }
 
-    fn best(&self) -> u64 {
+    pub(super) fn best(&self) -> u64 {
         self.ranked.first().map_or(u64::MAX, |best| best.value)
     }
 
-    /// The likeliest plans of combinations that differ from that of the best plan in one choice.
+    /// The likeliest plans of combinations that differ from those of the best plans in one choice.
     fn others(&self) -> Vec<Key> {
-        let Some(best) = self.ranked.first() else { return Vec::new() };
+        let head = self.tree.head();
+        let mut best: Vec<&Key> = Vec::new();
+        for ranked in &self.ranked {
+            if best.len() < NEIGHBOURS && !best.iter().any(|key| key[..head] == ranked.key[..head]) {
+                best.push(&ranked.key);
+            }
+        }
+        let mut keys: Vec<(&Root, Key)> = best.iter().flat_map(|key| self.beside(key)).collect();
+        keys.sort_by(|a, b| a.1.cmp(&b.1));
+        keys.dedup_by(|a, b| a.1 == b.1);
         let of = |(root, key): &(&Root, Key)| self.candidates(root, key);
-        let mut candidates: Vec<(u64, Key, bool)> = self.beside(&best.key).par_iter().flat_map(of).collect();
+        let mut candidates: Vec<(u64, Key, bool)> = keys.par_iter().flat_map(of).collect();
         candidates.sort_unstable();
         candidates.truncate(OTHERS);
         let likely = self.likely(candidates.iter().map(|(_, key, _)| key));

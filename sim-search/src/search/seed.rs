@@ -20,8 +20,9 @@ const CANDIDATES: usize = 384;
 /// Options of a kind are compared by what they run in the least time of the root and one part of so many more.
 const ROOM: u64 = 8;
 
-/// Rounds of those that look best.
+/// Rounds of those that look best: of usual recipes, and at most.
 const ROUNDS: usize = 2;
+const MOST_ROUNDS: usize = 12;
 
 impl Search<'_> {
     /// Simulates what looks best.
@@ -33,19 +34,24 @@ impl Search<'_> {
             family.sort_unstable();
             family.truncate(CANDIDATES);
             let mut plans = self.likely(family.iter().map(|(_, key)| key));
-            plans.truncate(ROUND * ROUNDS);
+            plans.truncate(ROUND / 2 * MOST_ROUNDS);
             *family = plans;
         }
         let (usual, others) = families.split_at(2);
-        let rounds = (0..ROUNDS).map(|round| (usual, round)).chain([(others, 0)]);
-        let of = |(families, round): (&[Vec<(u64, Key)>], usize)| -> Vec<(u64, Key)> {
-            let half = |f: &Vec<_>| f.iter().skip(round * ROUND / 2).take(ROUND / 2).cloned().collect();
-            families.iter().flat_map(|f| -> Vec<_> { half(f) }).collect()
-        };
-        let rounds: Vec<Vec<(u64, Key)>> = rounds.map(of).collect();
-        for round in rounds {
-            if let Some(stopped) = self.try_all(round.into_iter().map(|(_, key)| key).collect(), watch) {
-                return Some(stopped);
+        for (families, sure) in [(usual, ROUNDS), (others, 1)] {
+            for round in 0..MOST_ROUNDS {
+                let half = |f: &Vec<(u64, Key)>| -> Vec<(u64, Key)> {
+                    f.iter().skip(round * ROUND / 2).take(ROUND / 2).cloned().collect()
+                };
+                let keys: Vec<Key> = families.iter().flat_map(half).map(|(_, key)| key).collect();
+                let best = self.best();
+                if let Some(stopped) = self.try_all(keys, watch) {
+                    return Some(stopped);
+                }
+                // More of them, as long as that helps.
+                if round + 1 >= sure && self.best() == best {
+                    break;
+                }
             }
         }
         self.improve(watch)

@@ -3,7 +3,7 @@
 
 use super::{Beside, Root, Tree};
 use crate::cost::beside;
-use crate::cost::setting::{Sharers, kind_bit};
+use crate::cost::setting::{MOST_COMMON, Sharers, kind_bit};
 use crate::cost::zones::Cut;
 
 /// One of these, and what is then known of the parts and of the kinds that may come.
@@ -20,7 +20,7 @@ impl Tree<'_> {
     /// The cases of a partial combination whose kinds up to `next` are decided: every plan of it is in one of them.
     pub(crate) fn cases(&self, root: &Root, parts: &[usize], next: usize) -> Vec<Case> {
         let zones = self.rings.zones();
-        let sharers = self.sharers(root, parts, &[]);
+        let sharers = self.sharers(root, parts, &[], next);
         let beside = |k: usize| (k, self.beside(root, parts, k));
         let open: Vec<(usize, Beside)> = self.open_kinds(root, parts, next).map(beside).collect();
         let across = sharers.iter().filter_map(|s| s.across).min();
@@ -46,13 +46,16 @@ impl Tree<'_> {
         cases
     }
 
-    /// With whom so many pipelines of each of these parts, or one, share gradients, when others may come.
-    pub(crate) fn sharers(&self, root: &Root, parts: &[usize], counts: &[u32]) -> Vec<Sharers> {
-        let lead = root.lead.map(|(_, c)| &self.templates[self.choices[c].template]);
-        let first = |i: usize| {
-            let part = &self.templates[self.choices[parts[i]].template];
-            beside::is_first(lead, part, |k| root.menus[k].widest)
+    /// With whom so many pipelines of each of these parts, or one, share gradients, when others may come of kinds from `next` on.
+    pub(crate) fn sharers(&self, root: &Root, parts: &[usize], counts: &[u32], next: usize) -> Vec<Sharers> {
+        let template = |c: &usize| &self.templates[self.choices[*c].template];
+        let lead = root.lead.map(|(_, c)| template(&c));
+        let widest = |k: usize| {
+            let alone = parts.iter().map(template).find(|t| t.one_kind() == Some(k));
+            let chosen = alone.map_or(0, |t| t.stages[0].split.block());
+            if k < next { chosen } else { root.menus[k].widest }
         };
+        let first = |i: usize| beside::is_first(lead, template(&parts[i]), widest);
         beside::sharers(&self.rings, &self.parts_of(parts, counts), first)
     }
 
@@ -71,6 +74,7 @@ impl Tree<'_> {
         let without = templates().any(|t| t.devices(kind) == 0);
         let lead = root.lead.map(|(_, c)| &self.templates[self.choices[c].template]);
         let first = lead.is_none_or(|lead| lead.devices(kind) == 0);
-        Beside { pipelines, apart: if without { kind_bit(kind) } else { 0 }, across, first }
+        let borders = templates().map(|t| t.stages.len() - 1).min().filter(|b| *b <= MOST_COMMON);
+        Beside { pipelines, apart: if without { kind_bit(kind) } else { 0 }, across, first, borders }
     }
 }

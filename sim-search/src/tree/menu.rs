@@ -2,6 +2,7 @@
 
 use super::Tree;
 use super::choice::{Band, Busy};
+use crate::cost::rounded;
 use crate::cost::setting::Sharers;
 use crate::cost::zones::Cut;
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ pub(crate) struct Beside {
     pub(super) across: Option<Cut>,
     /// Whether it has the first devices of its kind.
     pub(super) first: bool,
+    /// The fewest borders that one of them has.
+    pub(super) borders: Option<usize>,
 }
 
 impl Menu {
@@ -70,13 +73,14 @@ impl Menu {
             list.extend(choice.bands.iter().map(|b| (choice.band_at_most(b, time, need), *c, b)));
         }
         list.sort_by_key(|(at_most, ..)| std::cmp::Reverse(*at_most));
-        let Beside { pipelines: all, apart, across, first } = beside;
-        let sharers = Sharers { own: 0, all, across, apart, first };
+        let Beside { pipelines: all, apart, across, first, borders } = beside;
         let mut most = 0;
         for (at_most, c, band) in list {
             if at_most <= most {
                 break;
             }
+            let common = borders.filter(|b| b + 1 < tree.choices[c].cost.stages.len());
+            let sharers = Sharers { own: 0, all, across, apart, first, common };
             let pipelines = tree.pipelines(frame, c, of_band(sharers, band));
             most = most.max(pipelines.capacity_of(&tree.rings, band.most, time, need).into());
         }
@@ -98,11 +102,4 @@ pub(crate) fn of_band(sharers: Sharers, band: &Band) -> Sharers {
     let all = band.fewest + (sharers.all - sharers.own);
     let first = sharers.first && band.fewest == band.most;
     Sharers { own: band.fewest, all: rounded(all).max(band.fewest), first, ..sharers }
-}
-
-/// Of numbers of pipelines that hardly differ, the least: 0, 1, 2, 3, 4, 6, 8, 12, ...
-fn rounded(pipelines: u32) -> u32 {
-    let Some(size) = pipelines.checked_ilog2() else { return 0 };
-    let (power, half) = (1 << size, (1 << size) / 2);
-    if pipelines >= power + half { power + half } else { power }
 }

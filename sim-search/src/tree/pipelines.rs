@@ -123,7 +123,7 @@ impl Tree<'_> {
         parts: &[usize],
         counts: &[u32],
     ) -> Vec<Arc<Pipelines>> {
-        let sharers = self.sharers(root, parts, counts);
+        let sharers = self.sharers(root, parts, counts, root.menus.len());
         parts.iter().zip(sharers).map(|(c, s)| self.pipelines(root.frame, *c, s)).collect()
     }
 
