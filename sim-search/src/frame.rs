@@ -253,7 +253,7 @@ fn price(tables: &Tables<'_>, template: &Template, bounds: bool, fresh: bool) ->
         return Err(Rule::TooManyStages);
     }
     let cost = TemplateCost::new(tables, template).map_err(|_| Rule::NotMeasured)?;
-    if bounds && !cost.fits(1) {
+    if bounds && !cost.fits(1, u64::MAX) {
         return Err(Rule::Memory);
     }
     let partitions = crate::tree::binomial(layers - 1, template.stages.len() as u32 - 1);

@@ -139,14 +139,11 @@ impl<'r> Root<'r> {
         let most = known.unwrap_or_else(|| {
             let part = PartOf { template, cost, pipelines: sharers.own };
             let gradients = Gradients::at_best(self.rings, cost, template, self.frame.place, &sharers);
-            let most =
-                |transfers: &Setting| cost.most_within(&transfers.sharing(&gradients), time, self.need);
+            let of = |transfers: &Setting| cost.most_within(&transfers.sharing(&gradients), time, self.need);
             let how = (self.frame.micro_batch, self.frame.place);
-            let sending = if sharers.first { stand::first(self.rings, how, &part) } else { None };
-            let most = match sending {
-                Some(sending) => sending.most_by(self.rings, |transfers| most(transfers)),
-                None if sharers.first => 0,
-                None => most(&self.alone(&part)),
+            let most = match sharers.first {
+                true => stand::first(self.rings, how, &part).map_or(0, |s| s.most_by(self.rings, of)),
+                false => of(&self.alone(&part)),
             };
             self.known.borrow_mut().insert((t, sharers), most);
             most

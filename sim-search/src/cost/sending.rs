@@ -27,6 +27,8 @@ pub struct Sender {
     at: Vec<Vec<Run>>,
     /// Nodes that other parts are on, too: nothing is known of what they do there.
     shared: Vec<NodeId>,
+    /// Whether links between zones are shared, too.
+    between: bool,
 }
 
 /// So many devices, each so much further on than the one before.
@@ -44,7 +46,7 @@ pub struct Sending {
     islands: Vec<Island>,
     known: Mutex<Known>,
     /// See [`Sending::unevenly`].
-    uneven: OnceLock<Vec<(u32, [usize; 2])>>,
+    uneven: OnceLock<Vec<(u32, [Option<usize>; 2])>>,
 }
 
 /// Pipelines in a row that share no node with others.
@@ -70,6 +72,14 @@ enum Alike {
     Range(u32, u32),
 }
 
+/// From so many pipelines on, what few of them do hardly counts.
+const MANY: u32 = 32;
+
+/// Whether all pipelines of an island are in a run.
+fn within(island: &Island, run: &Range<u32>) -> bool {
+    run.start <= island.members.start && island.members.end <= run.end
+}
+
 /// Pipelines and micro-batches of up to two groups that differ by one: `total` micro-batches on `pipelines`.
 pub(super) fn split(pipelines: u32, total: u32) -> Vec<(u32, u32)> {
     let (each, more) = (total / pipelines, total % pipelines);
@@ -85,6 +95,7 @@ impl Sender {
         overlap_p2p: bool,
         devices: &[Vec<DeviceId>],
         shared: Vec<NodeId>,
+        between: bool,
     ) -> Sender {
         let at = |(shape, devices): (&StageShape, &Vec<DeviceId>)| {
             let list = &rings.kinds()[shape.kind as usize].devices;
@@ -109,6 +120,7 @@ impl Sender {
             overlap_p2p,
             at: template.stages.iter().zip(devices).map(at).collect(),
             shared,
+            between: between && rings.zones().several(),
         }
     }
 
@@ -194,10 +206,13 @@ impl Sending {
             let total =
                 |own: u32| if own > 0 { own.saturating_mul(pipelines).saturating_add(*more) } else { 0 };
             // Those that run one more, and the others.
-            let own = each(*first).saturating_sub(1);
-            if total(own) > most {
-                most = most.max(total(own.min(each(*others))));
+            let mut own = first.map_or(u32::MAX, |way| each(way).saturating_sub(1));
+            if total(own) > most
+                && let Some(way) = others
+            {
+                own = own.min(each(*way));
             }
+            most = most.max(total(own));
         }
         most
     }
@@ -209,11 +224,15 @@ impl Sending {
     }
 
     /// The different transfers of those that run one micro-batch more and of the others, with the most of the former that have them.
-    fn unevenly(&self, rings: &Rings<'_>) -> Vec<(u32, [usize; 2])> {
-        let mut known: BTreeMap<[usize; 2], u32> = BTreeMap::new();
+    /// Of many pipelines those of less than an island are not looked at where the others tell enough.
+    fn unevenly(&self, rings: &Rings<'_>) -> Vec<(u32, [Option<usize>; 2])> {
+        let mut known: BTreeMap<[Option<usize>; 2], u32> = BTreeMap::new();
         for more in (self.of.team..self.of.pipelines).step_by(self.of.team as usize) {
-            let ways = self.ways(rings, more);
-            known.insert([ways[0], ways[1]], more);
+            let runs = [0..more, more..self.of.pipelines];
+            let whole = |run: &Range<u32>| self.islands.iter().any(|island| within(island, run));
+            let enough = self.of.pipelines >= MANY && runs.iter().any(whole);
+            let way = |run: Range<u32>| (!enough || whole(&run)).then(|| self.way(rings, run));
+            known.insert(runs.map(way), more);
         }
         let mut list: Vec<_> = known.into_iter().map(|(ways, more)| (more, ways)).collect();
         list.sort_unstable_by(|a, b| b.cmp(a));
@@ -227,16 +246,15 @@ impl Sending {
 
     /// The transfers of those pipelines in a row that alone run as many micro-batches.
     fn way(&self, rings: &Rings<'_>, run: Range<u32>) -> usize {
-        let within = |i: &&Island| run.start <= i.members.start && i.members.end <= run.end;
         let mut alike: BTreeMap<usize, (u32, &Island)> = BTreeMap::new();
-        for island in self.islands.iter().filter(within) {
+        for island in self.islands.iter().filter(|i| within(i, &run)) {
             alike.entry(island.kind).or_insert((0, island)).0 += 1;
         }
         let largest = alike.values().max_by_key(|(count, i)| (i.members.len(), *count));
         let key = largest.map_or(Alike::Range(run.start, run.end), |(count, island)| {
             // Only links between zones carry what several islands send; a few cases are enough where some run more.
             let count = if run.len() as u32 == self.of.pipelines { *count } else { rounded(*count) };
-            Alike::Islands(island.kind, if rings.zones().several() { count } else { 1 })
+            Alike::Islands(island.kind, if self.of.between { count } else { 1 })
         });
         if let Some(way) = self.known.lock().unwrap_or_else(PoisonError::into_inner).of.get(&key) {
             return *way;

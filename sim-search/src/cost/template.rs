@@ -166,8 +166,8 @@ impl TemplateCost {
         self.minimax(|s, first, end| self.stages[s].excess(first, end, in_flight(s), replicas))
     }
 
-    /// Whether some cut fits with that many micro-batches to run, however many pipelines share out what they hold.
-    pub fn fits(&self, micro_batches: u32) -> bool {
+    /// Whether some cut fits with that many micro-batches to run, in a plan of so many replicas at most.
+    pub fn fits(&self, micro_batches: u32, replicas: u64) -> bool {
         // By border, the first one from it on from which the stages after fit; the last entry is past all of them.
         let none = self.layers + 1;
         let mut next: Vec<usize> = vec![self.layers; none + 1];
@@ -176,7 +176,7 @@ impl TemplateCost {
             let in_flight = self.in_flight(s, micro_batches);
             let mut own = vec![none; none + 1];
             for first in (s..self.layers).rev() {
-                let fits = next[first + 1] <= stage.fitting(first, in_flight, u64::MAX);
+                let fits = next[first + 1] <= stage.fitting(first, in_flight, replicas);
                 own[first] = if fits { first } else { own[first + 1] };
             }
             next = own;
@@ -186,12 +186,13 @@ impl TemplateCost {
 
     /// Whether no cut fits with as many micro-batches in flight as the schedule has.
     pub fn lacks_memory(&self) -> bool {
-        !self.fits(self.stages.len() as u32)
+        !self.fits(self.stages.len() as u32, u64::MAX)
     }
 
-    /// The most micro-batches, up to `most`, with which some cut fits: those in flight grow with them.
-    pub fn most_that_fit(&self, most: u32) -> u32 {
-        let fits = |n: u32| self.fits(n);
+    /// The most micro-batches, up to `most`, with which some cut fits in a plan of so many replicas at most: those in flight grow
+    /// with them.
+    pub fn most_that_fit(&self, most: u32, replicas: u64) -> u32 {
+        let fits = |n: u32| self.fits(n, replicas);
         if most > 0 && fits(most) {
             return most;
         }

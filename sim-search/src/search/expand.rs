@@ -297,11 +297,11 @@ impl<'t> Search<'t> {
         for part in on.iter() {
             // What is left when every other pipeline has one; and what fits, which depends on how many are in flight.
             let left = need - (pipelines - part.pipelines);
-            let most = part.cost.most_that_fit(left.div_ceil(part.pipelines));
-            if part.time(&self.tree.rings, most.max(1) * part.pipelines).is_none() {
-                let lacks = part.cost.least_excess(1, u64::MAX);
+            if part.fit == 0 {
+                let lacks = part.cost.least_excess(1, pipelines.into());
                 return Step::Prune(Rule::Memory, (lacks > 0).then_some((part.template, lacks)));
             }
+            let most = part.fit.min(left.div_ceil(part.pipelines));
             let most = most.saturating_mul(part.pipelines).min(left);
             sharers.push(Sharer { rings: &self.tree.rings, pipelines: part, within: 0, most });
         }

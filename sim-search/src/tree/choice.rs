@@ -102,7 +102,7 @@ impl Choice {
 
     /// The most micro-batches of one pipeline that fit into memory, up to all of them.
     pub(crate) fn most_that_fit(&self, all: u32) -> u32 {
-        *self.fit.get_or_init(|| self.cost.most_that_fit(all))
+        *self.fit.get_or_init(|| self.cost.most_that_fit(all, u64::MAX))
     }
 
     /// What they run at most when all are busy.

@@ -16,7 +16,8 @@ pub(crate) struct Pipelines {
     pub(crate) cost: Arc<TemplateCost>,
     pub(crate) template: usize,
     beat: Beat,
-    fit: u32,
+    /// The most micro-batches of one of them that fit into memory.
+    pub(crate) fit: u32,
     transfers: Transfers,
     gradients: Gradients,
     /// One pipeline by which transfers it has.
@@ -37,12 +38,13 @@ impl Pipelines {
         sending: Option<Arc<Sending>>,
         gradients: Gradients,
     ) -> Pipelines {
+        let fit = choice.cost.most_that_fit(choice.most_that_fit(need), gradients.replicas);
         Pipelines {
             pipelines,
             cost: Arc::clone(&choice.cost),
             template: choice.template,
             beat: pace.beat,
-            fit: choice.most_that_fit(need),
+            fit,
             transfers: sending.map_or_else(|| Transfers::AtBest(pace.alone.clone()), Transfers::On),
             gradients,
             timed: Mutex::default(),
