@@ -135,15 +135,16 @@ impl<'r> Root<'r> {
     /// first devices of their kinds; looked into once.
     fn most(&self, t: usize, sharers: Sharers, time: u64) -> u64 {
         let (template, Some(cost)) = (&self.space.templates[t], self.cost(t)) else { return 0 };
+        let part = PartOf { template, cost, pipelines: sharers.own };
         let known = self.known.borrow().get(&(t, sharers)).copied();
         let most = known.unwrap_or_else(|| {
-            let part = PartOf { template, cost, pipelines: sharers.own };
             let gradients = Gradients::at_best(self.rings, cost, template, self.frame.place, &sharers);
             let of = |transfers: &Setting| cost.most_within(&transfers.sharing(&gradients), time, self.need);
-            let how = (self.frame.micro_batch, self.frame.place);
-            let most = match sharers.first {
-                true => stand::first(self.rings, how, &part).map_or(0, |s| s.most_by(self.rings, of)),
-                false => of(&self.alone(&part)),
+            let (how, alone) = ((self.frame.micro_batch, self.frame.place), self.alone(&part));
+            let sending = sharers.first.then(|| stand::first(self.rings, how, &part));
+            let most = match sending {
+                Some(sending) => sending.map_or(0, |s| s.most_by(self.rings, &alone, of)),
+                None => of(&alone),
             };
             self.known.borrow_mut().insert((t, sharers), most);
             most
@@ -169,15 +170,14 @@ impl<'r> Root<'r> {
         let ones: Vec<PartOf<'_>> = parts.iter().map(|p| PartOf { pipelines: 1, ..*p }).collect();
         let lead = self.lead.map(|(t, _)| &self.space.templates[t]);
         let width = |t: &Template| t.stages[0].split.block();
-        let widest = |k: usize| {
-            let chosen = parts.iter().map(|p| p.template).find(|t| t.one_kind() == Some(k));
-            let menu = self.menus[k].iter().map(|(t, _)| width(&self.space.templates[*t]));
-            if k < decided { chosen.map_or(0, width) } else { menu.max().unwrap_or(0) }
+        let widest = |k: usize| match k < decided {
+            true => parts.iter().map(|p| p.template).find(|t| t.one_kind() == Some(k)).map_or(0, width),
+            false => self.menus[k].iter().map(|(t, _)| width(&self.space.templates[*t])).max().unwrap_or(0),
         };
-        let first = |i: usize| beside::is_first(lead, parts[i].template, widest);
-        let of = |(p, sharers): (&PartOf<'_>, Sharers)| {
+        let first = |i: usize| beside::is_first(self.rings, lead, parts[i].template, widest);
+        let of = |(p, s): (&PartOf<'_>, Sharers)| {
             let t = self.space.templates.iter().position(|t| t == p.template).unwrap_or(0);
-            self.run(t, p.pipelines, Sharers { all: sharers.all - 1, ..sharers }, time)
+            self.run(t, p.pipelines, Sharers { all: s.all - 1, ..s }, time)
         };
         parts.iter().zip(beside::sharers(self.rings, &ones, first)).map(of).collect()
     }
@@ -193,14 +193,14 @@ impl<'r> Root<'r> {
         let parts = self.parts(key);
         let most = |run: Vec<(u32, u64)>| run.into_iter().map(|(_, n)| n).max().unwrap_or(0);
         let runs: Vec<u64> = self.runs(&parts, key.len() - 2, time).into_iter().map(most).collect();
-        let others = (parts.len() as u32).min(4);
         let best = |(k, menu): (usize, &Vec<_>)| {
             let apart = if parts.iter().any(|p| p.template.devices(k) == 0) { kind_bit(k) } else { 0 };
-            let first = self.lead.is_none_or(|(t, _)| self.space.templates[t].devices(k) == 0);
+            let alone = self.lead.is_none_or(|(t, _)| self.space.templates[t].devices(k) == 0);
+            let first = alone && !self.rings.zones().several();
             let of = |&(t, pipelines): &(usize, u32)| {
-                let template = &self.space.templates[t];
-                let common = beside::common_with(parts.iter().map(|p| p.template), template);
-                let sharers = Sharers { own: 0, all: others, across: None, apart, first, common };
+                let (all, others) = ((parts.len() as u32).min(4), parts.iter().map(|p| p.template));
+                let common = beside::common_with(others, &self.space.templates[t]);
+                let sharers = Sharers { own: 0, all, across: None, apart, first, common };
                 most(self.run(t, pipelines, sharers, time))
             };
             menu.iter().map(of).max().unwrap_or(0)
@@ -293,12 +293,11 @@ impl<'a> Checker<'a> {
         if i < parts.len() {
             let most = |r: &Vec<(u32, u64)>| r.iter().map(|(_, n)| *n).max().unwrap_or(0);
             let rest: u64 = runs[i + 1..].iter().map(most).sum();
-            for &(n, own) in &runs[i] {
-                if own > 0 && sum + own + rest >= u64::from(root.need) {
-                    key.push(parts[i].pipelines - n);
-                    self.numbers(root, parts, runs, sum + own, key)?;
-                    key.pop();
-                }
+            let enough = |own: u64| own > 0 && sum + own + rest >= u64::from(root.need);
+            for &(n, own) in runs[i].iter().filter(|(_, own)| enough(*own)) {
+                key.push(parts[i].pipelines - n);
+                self.numbers(root, parts, runs, sum + own, key)?;
+                key.pop();
             }
             return Ok(());
         }
@@ -312,9 +311,8 @@ impl<'a> Checker<'a> {
         }
         let below = self.lower.saturating_sub(1);
         self.done.nodes += u64::from(self.claimed(key)?);
-        let Ok(standing) = stand(root.rings, (root.frame.micro_batch, root.frame.place), &counted) else {
-            return Ok(());
-        };
+        let frame = (root.frame.micro_batch, root.frame.place);
+        let Ok(standing) = stand(root.rings, frame, &counted) else { return Ok(()) };
         let within: Vec<Vec<u32>> = standing.iter().map(|s| s.shares(root.rings, below, root.need)).collect();
         self.shares(root, &counted, &within, root.need, key)
     }

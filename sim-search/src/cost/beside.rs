@@ -78,16 +78,23 @@ pub fn common_with<'t>(others: impl Iterator<Item = &'t Template>, part: &Templa
     (borders <= MOST_COMMON && borders + 1 < part.stages.len()).then_some(borders)
 }
 
-/// Whether a part of a combination has the first devices of its kinds: the leading one, beside which none of these kinds is split
-/// wider, and those of kinds that are not in it. Wider replicas are placed first, then the leading ones.
-pub fn is_first(lead: Option<&Template>, part: &Template, widest: impl Fn(usize) -> u32) -> bool {
-    match lead {
+/// Whether it is known that a part of a combination has the first devices of its kinds: the leading one, beside which none of these
+/// kinds is split wider, and those of kinds that are not in it. Wider blocks are placed first, then the leading ones. Not looked at
+/// between zones, where their links count more than nodes.
+pub fn is_first(
+    rings: &Rings<'_>,
+    lead: Option<&Template>,
+    part: &Template,
+    widest: impl Fn(usize) -> u32,
+) -> bool {
+    let first = match lead {
         Some(lead) if part.one_kind().is_none() => {
             lead.stages.iter().all(|s| widest(s.kind as usize) <= s.split.block())
         }
         Some(lead) => part.stages.iter().all(|s| lead.devices(s.kind as usize) == 0),
         None => true,
-    }
+    };
+    first && !rings.zones().several()
 }
 
 /// Neighbouring stages of part `i`, from the first on or up to the last, whose rings all go to the zones of some other part, and

@@ -27,8 +27,6 @@ pub struct Sender {
     at: Vec<Vec<Run>>,
     /// Nodes that other parts are on, too: nothing is known of what they do there.
     shared: Vec<NodeId>,
-    /// Whether links between zones are shared, too.
-    between: bool,
 }
 
 /// So many devices, each so much further on than the one before.
@@ -72,13 +70,16 @@ enum Alike {
     Range(u32, u32),
 }
 
-/// From so many pipelines on, what few of them do hardly counts.
-const MANY: u32 = 32;
-
 /// Whether all pipelines of an island are in a run.
 fn within(island: &Island, run: &Range<u32>) -> bool {
     run.start <= island.members.start && island.members.end <= run.end
 }
+
+/// Up to so many pipelines are looked at closely where they are one island.
+const FEW: u32 = 8;
+
+/// The transfers that a pipeline has at best, wherever it is and whatever others do.
+pub const ANYWHERE: usize = usize::MAX;
 
 /// Pipelines and micro-batches of up to two groups that differ by one: `total` micro-batches on `pipelines`.
 pub(super) fn split(pipelines: u32, total: u32) -> Vec<(u32, u32)> {
@@ -95,7 +96,6 @@ impl Sender {
         overlap_p2p: bool,
         devices: &[Vec<DeviceId>],
         shared: Vec<NodeId>,
-        between: bool,
     ) -> Sender {
         let at = |(shape, devices): (&StageShape, &Vec<DeviceId>)| {
             let list = &rings.kinds()[shape.kind as usize].devices;
@@ -120,7 +120,6 @@ impl Sender {
             overlap_p2p,
             at: template.stages.iter().zip(devices).map(at).collect(),
             shared,
-            between: between && rings.zones().several(),
         }
     }
 
@@ -197,8 +196,8 @@ impl Sending {
         split(self.of.pipelines, self.of.pipelines + more).into_iter().map(way).collect()
     }
 
-    /// The most micro-batches of all pipelines, one each at least, where one with certain transfers can run `each`; 0 when there are
-    /// none.
+    /// The most micro-batches of all pipelines, one each at least, where one with certain transfers can run `each`, those of
+    /// [`ANYWHERE`] among them; 0 when there are none.
     pub fn most(&self, rings: &Rings<'_>, mut each: impl FnMut(usize) -> u32) -> u32 {
         let pipelines = self.of.pipelines;
         let mut most = each(self.ways(rings, 0)[0]).saturating_mul(pipelines);
@@ -217,21 +216,26 @@ impl Sending {
         most
     }
 
-    /// The same where `each` is told by the transfers.
-    pub fn most_by(&self, rings: &Rings<'_>, each: impl Fn(&Setting) -> u32) -> u32 {
+    /// The same where `each` is told by the transfers, `anywhere` those at best.
+    pub fn most_by(&self, rings: &Rings<'_>, anywhere: &Setting, each: impl Fn(&Setting) -> u32) -> u32 {
         let mut known = BTreeMap::new();
-        self.most(rings, |way| *known.entry(way).or_insert_with(|| each(&self.transfers(way))))
+        let new = |way| if way == ANYWHERE { each(anywhere) } else { each(&self.transfers(way)) };
+        self.most(rings, |way| *known.entry(way).or_insert_with(|| new(way)))
     }
 
     /// The different transfers of those that run one micro-batch more and of the others, with the most of the former that have them.
-    /// Of many pipelines those of less than an island are not looked at where the others tell enough.
+    /// Those of less than an island are not looked at where the others tell enough, nor how alike those of one large island are.
     fn unevenly(&self, rings: &Rings<'_>) -> Vec<(u32, [Option<usize>; 2])> {
         let mut known: BTreeMap<[Option<usize>; 2], u32> = BTreeMap::new();
         for more in (self.of.team..self.of.pipelines).step_by(self.of.team as usize) {
             let runs = [0..more, more..self.of.pipelines];
             let whole = |run: &Range<u32>| self.islands.iter().any(|island| within(island, run));
-            let enough = self.of.pipelines >= MANY && runs.iter().any(whole);
-            let way = |run: Range<u32>| (!enough || whole(&run)).then(|| self.way(rings, run));
+            let enough = runs.iter().any(whole);
+            let way = |run: Range<u32>| match (whole(&run), enough) {
+                (false, false) if self.of.pipelines > FEW => Some(ANYWHERE),
+                (false, true) => None,
+                _ => Some(self.way(rings, run)),
+            };
             known.insert(runs.map(way), more);
         }
         let mut list: Vec<_> = known.into_iter().map(|(ways, more)| (more, ways)).collect();
@@ -254,7 +258,7 @@ impl Sending {
         let key = largest.map_or(Alike::Range(run.start, run.end), |(count, island)| {
             // Only links between zones carry what several islands send; a few cases are enough where some run more.
             let count = if run.len() as u32 == self.of.pipelines { *count } else { rounded(*count) };
-            Alike::Islands(island.kind, if self.of.between { count } else { 1 })
+            Alike::Islands(island.kind, if rings.zones().several() { count } else { 1 })
         });
         if let Some(way) = self.known.lock().unwrap_or_else(PoisonError::into_inner).of.get(&key) {
             return *way;

@@ -56,8 +56,7 @@ pub fn stand<'t>(
         let links = nics.chain(crossing).collect();
         let gradients = Gradients { rings: own, links, replicas, common: beside::common(parts, p) };
         let overlap_p2p = part.cost.recipe.overlap_p2p;
-        let sender =
-            Sender::new(rings, micro_batch, part.template, overlap_p2p, &devices, hops.shared(p), true);
+        let sender = Sender::new(rings, micro_batch, part.template, overlap_p2p, &devices, hops.shared(p));
         list.push(Standing { of: *part, devices, sending: rings.sending(sender), gradients });
     }
     Ok(list)
@@ -79,7 +78,7 @@ pub fn first(rings: &Rings<'_>, how: (u32, Place), part: &PartOf<'_>) -> Option<
     }
     shared.sort_unstable();
     let overlap_p2p = part.cost.recipe.overlap_p2p;
-    Some(rings.sending(Sender::new(rings, how.0, part.template, overlap_p2p, &devices, shared, false)))
+    Some(rings.sending(Sender::new(rings, how.0, part.template, overlap_p2p, &devices, shared)))
 }
 
 impl Standing<'_> {

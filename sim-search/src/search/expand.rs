@@ -30,12 +30,15 @@ pub(super) struct State {
     /// pipelines, beside each other; of shares, on their devices.
     pub(super) better: bool,
     /// So many pipelines of the parts of a combination on their devices.
-    pub(super) on: Option<Arc<Vec<Arc<Pipelines>>>>,
+    pub(super) on: Option<OnDevices>,
     /// The least time that is left, ps, where that is more than its value says.
     pub(super) low: u64,
     /// The last child given of this band.
     pub(super) after: Option<Vec<u32>>,
 }
+
+/// The parts of a combination on their devices.
+type OnDevices = Arc<Vec<Arc<Pipelines>>>;
 
 /// What became of a node in a round.
 pub(super) enum Step {
@@ -351,7 +354,7 @@ impl<'t> Search<'t> {
         counts: &[u32],
         least: u64,
         limit: u64,
-    ) -> (u64, Result<Option<Arc<Vec<Arc<Pipelines>>>>, Rule>) {
+    ) -> (u64, Result<Option<OnDevices>, Rule>) {
         let anywhere = self.tree.beside_each_other(root, parts, counts);
         let least = self.bounds().within(root, &anywhere, least, limit);
         if least >= limit {

@@ -29,10 +29,10 @@ impl Search<'_> {
             if let Some(stopped) = self.try_all(near.into_iter().take(2 * ROUND).collect(), watch) {
                 return Some(stopped);
             }
-            if self.best() == best {
-                if let Some(stopped) = self.try_all(self.others(), watch) {
-                    return Some(stopped);
-                }
+            if self.best() == best
+                && let Some(stopped) = self.try_all(self.others(), watch)
+            {
+                return Some(stopped);
             }
             if self.best() == best {
                 break;

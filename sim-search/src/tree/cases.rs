@@ -55,7 +55,7 @@ impl Tree<'_> {
             let chosen = alone.map_or(0, |t| t.stages[0].split.block());
             if k < next { chosen } else { root.menus[k].widest }
         };
-        let first = |i: usize| beside::is_first(lead, template(&parts[i]), widest);
+        let first = |i: usize| beside::is_first(&self.rings, lead, template(&parts[i]), widest);
         beside::sharers(&self.rings, &self.parts_of(parts, counts), first)
     }
 
@@ -73,7 +73,7 @@ impl Tree<'_> {
         let across = if zones.several() { templates().filter_map(cut).min() } else { None };
         let without = templates().any(|t| t.devices(kind) == 0);
         let lead = root.lead.map(|(_, c)| &self.templates[self.choices[c].template]);
-        let first = lead.is_none_or(|lead| lead.devices(kind) == 0);
+        let first = !zones.several() && lead.is_none_or(|lead| lead.devices(kind) == 0);
         let borders = templates().map(|t| t.stages.len() - 1).min().filter(|b| *b <= MOST_COMMON);
         Beside { pipelines, apart: if without { kind_bit(kind) } else { 0 }, across, first, borders }
     }

@@ -2,7 +2,7 @@
 
 use super::{Choice, Pace, Root, Timed, Tree};
 use crate::cost::rings::Rings;
-use crate::cost::sending::Sending;
+use crate::cost::sending::{ANYWHERE, Sending};
 use crate::cost::setting::{Gradients, Sharers};
 use crate::cost::stand::{self, stand};
 use crate::cost::{Beat, Setting, TemplateCost};
@@ -18,16 +18,13 @@ pub(crate) struct Pipelines {
     beat: Beat,
     /// The most micro-batches of one of them that fit into memory.
     pub(crate) fit: u32,
-    transfers: Transfers,
+    /// The least transfers that they have wherever they are.
+    anywhere: Setting,
+    /// Those on their devices, where these are known.
+    sending: Option<Arc<Sending>>,
     gradients: Gradients,
     /// One pipeline by which transfers it has.
     timed: Mutex<BTreeMap<usize, Arc<Timed>>>,
-}
-
-enum Transfers {
-    /// The least that they have wherever they are.
-    AtBest(Setting),
-    On(Arc<Sending>),
 }
 
 impl Pipelines {
@@ -45,7 +42,8 @@ impl Pipelines {
             template: choice.template,
             beat: pace.beat,
             fit,
-            transfers: sending.map_or_else(|| Transfers::AtBest(pace.alone.clone()), Transfers::On),
+            anywhere: pace.alone.clone(),
+            sending,
             gradients,
             timed: Mutex::default(),
         }
@@ -53,18 +51,17 @@ impl Pipelines {
 
     /// Which transfers they have when the first `more` run one micro-batch more than the others: those, then the others.
     fn ways(&self, rings: &Rings<'_>, more: u32) -> Vec<usize> {
-        match &self.transfers {
-            Transfers::AtBest(_) => vec![0; if more > 0 { 2 } else { 1 }],
-            Transfers::On(sending) => sending.ways(rings, more),
-        }
+        let anywhere = || vec![ANYWHERE; if more > 0 { 2 } else { 1 }];
+        self.sending.as_ref().map_or_else(anywhere, |sending| sending.ways(rings, more))
     }
 
     fn timed(&self, way: usize) -> Arc<Timed> {
         let mut known = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || {
-            let around = match &self.transfers {
-                Transfers::AtBest(setting) => setting.sharing(&self.gradients),
-                Transfers::On(sending) => sending.transfers(way).sharing(&self.gradients),
+            let on = self.sending.as_ref().filter(|_| way != ANYWHERE);
+            let around = match on {
+                Some(sending) => sending.transfers(way).sharing(&self.gradients),
+                None => self.anywhere.sharing(&self.gradients),
             };
             Arc::new(Timed::new(&self.cost, self.beat, around, self.fit))
         };
@@ -93,9 +90,9 @@ impl Pipelines {
         let mut each = |way: usize| -> u32 {
             *known.entry(way).or_insert_with(|| self.timed(way).capacity(limit, most))
         };
-        match &self.transfers {
-            Transfers::AtBest(_) => each(0).saturating_mul(pipelines),
-            Transfers::On(sending) => sending.most(rings, each),
+        match &self.sending {
+            Some(sending) => sending.most(rings, each),
+            None => each(ANYWHERE).saturating_mul(pipelines),
         }
     }
 }
