@@ -195,8 +195,8 @@ impl<'r> Root<'r> {
         let runs: Vec<u64> = self.runs(&parts, key.len() - 2, time).into_iter().map(most).collect();
         let best = |(k, menu): (usize, &Vec<_>)| {
             let apart = if parts.iter().any(|p| p.template.devices(k) == 0) { kind_bit(k) } else { 0 };
-            let alone = self.lead.is_none_or(|(t, _)| self.space.templates[t].devices(k) == 0);
-            let first = alone && !self.rings.zones().several();
+            let lead = self.lead.map(|(t, _)| &self.space.templates[t]);
+            let first = beside::is_alone(self.rings, lead, k);
             let of = |&(t, pipelines): &(usize, u32)| {
                 let (all, others) = ((parts.len() as u32).min(4), parts.iter().map(|p| p.template));
                 let common = beside::common_with(others, &self.space.templates[t]);

@@ -87,14 +87,17 @@ pub fn is_first(
     part: &Template,
     widest: impl Fn(usize) -> u32,
 ) -> bool {
-    let first = match lead {
-        Some(lead) if part.one_kind().is_none() => {
-            lead.stages.iter().all(|s| widest(s.kind as usize) <= s.split.block())
+    match part.one_kind() {
+        Some(kind) => is_alone(rings, lead, kind),
+        None => {
+            !rings.zones().several() && part.stages.iter().all(|s| widest(s.kind as usize) <= s.split.block())
         }
-        Some(lead) => part.stages.iter().all(|s| lead.devices(s.kind as usize) == 0),
-        None => true,
-    };
-    first && !rings.zones().several()
+    }
+}
+
+/// The same of a part of one kind: that is not in the leading one.
+pub fn is_alone(rings: &Rings<'_>, lead: Option<&Template>, kind: usize) -> bool {
+    !rings.zones().several() && lead.is_none_or(|lead| lead.devices(kind) == 0)
 }
 
 /// Neighbouring stages of part `i`, from the first on or up to the last, whose rings all go to the zones of some other part, and

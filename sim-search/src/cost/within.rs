@@ -88,6 +88,11 @@ impl Sent {
         Sent { end: all, reduced: all, gathers: all }
     }
 
+    /// No sooner than that.
+    fn not_before(&mut self, time: u64) {
+        self.end.iter_mut().for_each(|end| *end = (*end).max(time));
+    }
+
     /// Each by itself at least.
     fn least(&mut self, other: &Sent) {
         for k in 0..=MOST_COMMON {
@@ -206,6 +211,11 @@ impl Line<'_> {
         self.around.common().filter(|_| after)
     }
 
+    /// The end of the iteration.
+    fn end(&self, sent: &Sent) -> u64 {
+        sent.end[self.common().unwrap_or(0)]
+    }
+
     /// Stage `s`, whose last pass ends at `done`, before those whose gradients are sent so: its gradients, optimizer step and
     /// parameters.
     fn synchronised(&self, s: usize, first: usize, end: usize, done: u64, next: &Sent) -> Sent {
@@ -308,8 +318,7 @@ impl Line<'_> {
 
     fn of_cut(&self, borders: &[usize], each: &mut dyn FnMut(Own)) -> u64 {
         let both = borders.windows(2).zip(&self.cost.stages).map(|(b, stage)| stage.both(b[0], b[1])).sum();
-        let sent = self.of_cut_from(0, borders, Before::START, both, each).1;
-        sent.end[self.common().unwrap_or(0)]
+        self.end(&self.of_cut_from(0, borders, Before::START, both, each).1)
     }
 
     /// The same of the stages from `s` on, through which both passes of a micro-batch take `both`; and what they do to the stage
@@ -328,8 +337,7 @@ impl Line<'_> {
         let (after, sent) = self.of_cut_from(s + 1, borders, next, both, each);
         let own = self.own(s, first, end, before, after);
         let mut sent = self.synchronised(s, first, end, own.done, &sent);
-        let shared = self.shared(s, first, own.first_done);
-        sent.end.iter_mut().for_each(|end| *end = (*end).max(shared));
+        sent.not_before(self.shared(s, first, own.first_done));
         let onto = self.onto(s, first, end, &own, after);
         each(own);
         (onto, sent)
@@ -439,7 +447,7 @@ impl<'c> Within<'c> {
 
     /// No cut within the window takes less; there is none when it is [`NEVER`].
     pub(super) fn least(&self) -> u64 {
-        self.cells.first().map_or(NEVER, |cell| cell.gradients.end[self.line.common().unwrap_or(0)])
+        self.cells.first().map_or(NEVER, |cell| self.line.end(&cell.gradients))
     }
 
     /// The cut that gives it: borders of the stages, first 0, last the number of layers.
@@ -524,7 +532,7 @@ impl<'c> Within<'c> {
                     // Gradients only come after that.
                     if common.is_some() || own.done.max(cell.gradients.end[0]) < value {
                         let with = line.synchronised(s, first, end, own.done, &cell.gradients);
-                        let whole = with.end[common.unwrap_or(0)];
+                        let whole = line.end(&with);
                         if whole < value {
                             (value, next) = (whole, end as u32);
                         }
@@ -532,8 +540,7 @@ impl<'c> Within<'c> {
                     }
                 }
                 if value < NEVER {
-                    let shared = line.shared(s, first, least.first_done);
-                    sent.end.iter_mut().for_each(|end| *end = (*end).max(shared));
+                    sent.not_before(line.shared(s, first, least.first_done));
                 }
                 let cell = self.cell_mut(s, first);
                 (cell.after, cell.gradients, cell.next) = (least, sent, next);
@@ -551,7 +558,7 @@ impl<'c> Within<'c> {
             }
             let own = self.line.own(s, first, end, before, cell.after);
             let sent = self.line.synchronised(s, first, end, own.done, &cell.gradients);
-            let value = sent.end[self.line.common().unwrap_or(0)];
+            let value = self.line.end(&sent);
             (value <= limit).then(|| (end, self.line.pass_on(s, first, end, before, cell.after.both)))
         };
         self.ends(s, first).filter_map(within).collect()

@@ -189,19 +189,24 @@ impl Bounds<'_> {
             let others = all - most(p);
             let mut list = Vec::with_capacity(choice.numbers.len());
             for range in &choice.bands {
-                let mut known = None;
-                if others + choice.band_at_most(range, band.1, need) >= u64::from(need) {
-                    known = Some(self.tree.pipelines(root.frame, *p, of_band(*sharers, range)));
-                }
-                let capacity = |n: u32, time: u64| {
-                    let known = known.as_ref();
-                    known.map_or(0, |k| k.capacity_of(&self.tree.rings, n, time, need).into())
+                let may = others + choice.band_at_most(range, band.1, need) >= u64::from(need);
+                let known = may.then(|| self.tree.pipelines(root.frame, *p, of_band(*sharers, range)));
+                let [within, before] = [Some(band.1), band.0].map(|time| match (&known, time) {
+                    (Some(known), Some(time)) => {
+                        u64::from(known.capacity_of(&self.tree.rings, range.most, time, need))
+                    }
+                    _ => 0,
+                });
+                // Where a band has several numbers, each pipeline runs as many.
+                let of = |most: u64, n: u32| match n == range.most {
+                    true => most,
+                    false => most / u64::from(range.most) * u64::from(n),
                 };
                 for &pipelines in choice.numbers[list.len()..].iter().take_while(|n| **n >= range.fewest) {
                     list.push(Run {
                         pipelines,
-                        within: capacity(pipelines, band.1),
-                        before: band.0.map_or(0, |before| capacity(pipelines, before)),
+                        within: of(within, pipelines),
+                        before: of(before, pipelines),
                         ever: ever * u64::from(pipelines),
                     });
                 }

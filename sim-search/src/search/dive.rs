@@ -42,7 +42,7 @@ impl<'t> Search<'t> {
 
     /// Simulates the best of the plans that a round led to, and what is near them when they are better than all before.
     pub(super) fn probe(&mut self, mut probes: Vec<(u64, Key)>, watch: &mut dyn Watch) -> Option<Stopped> {
-        let best = self.ranked.first().map_or(u64::MAX, |best| best.value);
+        let best = self.best();
         probes.retain(|(value, key)| *value < best && !self.tried.contains(key));
         probes.sort_unstable();
         probes.truncate(PROBES);

@@ -86,7 +86,7 @@ impl<'t> Search<'t> {
     ) -> Step {
         let Some(root) = self.tree.root(key) else { return Step::Bounded };
         let head = self.tree.head();
-        let best = self.ranked.first().map_or(u64::MAX, |best| best.value);
+        let best = self.best();
         if key.len() < head {
             return self.options(root, key, value, state, best);
         }

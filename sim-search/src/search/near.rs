@@ -18,8 +18,7 @@ const OTHERS: usize = 384;
 impl Search<'_> {
     /// Simulates what is near the best plans, as long as that helps.
     pub(super) fn improve(&mut self, watch: &mut dyn Watch) -> Option<Stopped> {
-        let mut rounds = 0;
-        while rounds < NEAR_ROUNDS {
+        for _ in 0..NEAR_ROUNDS {
             let best = self.best();
             let mut near = BTreeSet::new();
             for ranked in &self.ranked {
@@ -37,11 +36,11 @@ impl Search<'_> {
             if self.best() == best {
                 break;
             }
-            rounds += 1;
         }
         None
     }
 
+    /// The value of the best plan so far, the largest there is without one.
     pub(super) fn best(&self) -> u64 {
         self.ranked.first().map_or(u64::MAX, |best| best.value)
     }

@@ -73,7 +73,7 @@ impl Tree<'_> {
         let across = if zones.several() { templates().filter_map(cut).min() } else { None };
         let without = templates().any(|t| t.devices(kind) == 0);
         let lead = root.lead.map(|(_, c)| &self.templates[self.choices[c].template]);
-        let first = !zones.several() && lead.is_none_or(|lead| lead.devices(kind) == 0);
+        let first = beside::is_alone(&self.rings, lead, kind);
         let borders = templates().map(|t| t.stages.len() - 1).min().filter(|b| *b <= MOST_COMMON);
         Beside { pipelines, apart: if without { kind_bit(kind) } else { 0 }, across, first, borders }
     }
