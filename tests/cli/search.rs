@@ -255,19 +255,23 @@ cp = [1, 2, 4]
 max_stages = 4
 "#;
 
+/// The best plan of a scenario is proven and checked, every stage of it has more than 1 of `key`, and without that it takes longer.
+fn pays(folder: &Path, file: &str, key: &str) {
+    let answer = run(folder, &["plan", file, "--json", "--explain", "--certificate", "c.json"]);
+    assert_eq!(answer["proven_optimal"], true);
+    let stages = answer["best"]["plan"]["pipelines"][0]["stages"].as_array().unwrap();
+    assert!(stages.iter().all(|s| s[key].as_u64() > Some(1)), "{stages:?}");
+    let whole = run(folder, &["plan", file, "--json", "--set", &format!("search.{key}=[1]")]);
+    let time = |answer: &Value| number(&answer["best"], "iteration_time_s");
+    assert!(time(&answer) < 0.95 * time(&whole), "{} {}", time(&answer), time(&whole));
+    assert_eq!(run(folder, &["verify", "c.json", "--json"])["holds"], true);
+}
+
 #[test]
 fn long_sequences_are_cut_where_that_pays() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("long.toml"), LONG).unwrap();
-    let args = ["plan", "long.toml", "--json", "--explain", "--certificate", "c.json"];
-    let answer = run(folder.path(), &args);
-    assert_eq!(answer["proven_optimal"], true);
-    let stages = answer["best"]["plan"]["pipelines"][0]["stages"].as_array().unwrap();
-    assert!(stages.iter().all(|s| s["cp"].as_u64() > Some(1)), "{stages:?}");
-    let whole = run(folder.path(), &["plan", "long.toml", "--json", "--set", "search.cp=[1]"]);
-    let time = |answer: &Value| number(&answer["best"], "iteration_time_s");
-    assert!(time(&answer) < 0.95 * time(&whole), "{} {}", time(&answer), time(&whole));
-    assert_eq!(run(folder.path(), &["verify", "c.json", "--json"])["holds"], true);
+    pays(folder.path(), "long.toml", "cp");
     for (cp, part) in [("[3]", "cp 3 does not divide the sequence"), ("[0]", "is not from 1 to")] {
         let output = tideplan_in(folder.path(), &["plan", "long.toml", "--set", &format!("search.cp={cp}")]);
         let error = String::from_utf8(output.stderr).unwrap();
@@ -309,15 +313,7 @@ micro_batches = [1, 2]
 fn experts_are_shared_out_where_that_pays() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("experts.toml"), EXPERTS).unwrap();
-    let args = ["plan", "experts.toml", "--json", "--explain", "--certificate", "c.json"];
-    let answer = run(folder.path(), &args);
-    assert_eq!(answer["proven_optimal"], true);
-    let stages = answer["best"]["plan"]["pipelines"][0]["stages"].as_array().unwrap();
-    assert!(stages.iter().all(|s| s["ep"].as_u64() > Some(1)), "{stages:?}");
-    let whole = run(folder.path(), &["plan", "experts.toml", "--json", "--set", "search.ep=[1]"]);
-    let time = |answer: &Value| number(&answer["best"], "iteration_time_s");
-    assert!(time(&answer) < 0.95 * time(&whole), "{} {}", time(&answer), time(&whole));
-    assert_eq!(run(folder.path(), &["verify", "c.json", "--json"])["holds"], true);
+    pays(folder.path(), "experts.toml", "ep");
     for (model, ep, part) in [
         ("mixtral-8x7b", "[16]", "ep 16 does not divide the 8 experts"),
         ("llama-2-7b", "[2]", "ep 2, and `llama-2-7b` has no experts"),
