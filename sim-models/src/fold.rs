@@ -1,12 +1,13 @@
 //! Folding: pipelines that cannot be told apart are simulated once.
 //!
 //! Two pipelines are alike when they are of one plan group (same layers, TP, micro-batches), stand on nodes of the same
-//! groups that change alike, and those nodes carry the same mix of alike pipelines' stages. This is colour refinement of the graph of
-//! pipelines and nodes: the colours are refined until every node of a colour carries the same number of stages of each
-//! colour. Then, if alike pipelines are in the same state, every shared resource of a colour has the same load, max-min
-//! fair rates (which are unique) are the same, and they stay in the same state: the folded run has the unfolded run's
-//! times to the picosecond. One NIC stands for all of its colour, with each transfer weighted by how many of its like
-//! that NIC carries; a link between zones is one link, so there a transfer counts once for every pipeline it stands for.
+//! groups that change alike, and those nodes carry the same mix of alike pipelines' stages and as many hops of each ring of
+//! gradients. This is colour refinement of the graph of pipelines and nodes: the colours are refined until every node of a
+//! colour carries the same number of stages of each colour. Then, if alike pipelines are in the same state, every shared
+//! resource of a colour has the same load, max-min fair rates (which are unique) are the same, and they stay in the same
+//! state: the folded run has the unfolded run's times to the picosecond. One NIC stands for all of its colour, with each
+//! transfer weighted by how many of its like that NIC carries; a link between zones is one link, so there a transfer counts
+//! once for every pipeline it stands for.
 //! The uplinks of leaf switches are coloured in the same way, by what they carry of pipelines and of rings, and pipelines by
 //! the colours of their leaves and by which of their nodes are in one pod. Stages whose layers send to other nodes are alike
 //! where they take each of their links as often ([`Crossing`]).
@@ -84,9 +85,9 @@ impl Folding {
             let crossings: Vec<&[Crossing]> = pipelines.crossings(job, p).collect();
             (job, pipeline.group, pipeline.micro_batches, groups, crossings)
         }));
-        let footprints = pipelines.footprints();
+        let (hops, footprints) = (pipelines.hops(), pipelines.footprints());
         loop {
-            let node_colour = pipelines.node_colours(&colours.0);
+            let node_colour = pipelines.node_colours(&colours.0, &hops);
             let leaf_colour = pipelines.leaf_colours(&colours.0, &footprints);
             let refined = number(pipelines.list.iter().zip(&colours.0).map(|(&(job, p), colour)| {
                 let seen: Vec<NodeId> = pipelines.nodes(job, p).copied().collect();
@@ -163,8 +164,26 @@ impl<'a> Pipelines<'a> {
         }
     }
 
-    /// A node's colour: its group, whether it changes on its own, and the sorted list of what it carries.
-    fn node_colours(&self, colours: &[u32]) -> BTreeMap<NodeId, u32> {
+    /// Nodes by the hops of every job's rings that take their NICs: the same number where the same do, as often.
+    fn hops(&self) -> BTreeMap<NodeId, u32> {
+        let mut hops: Vec<(NodeId, Hop)> = Vec::new();
+        for (job, layout) in self.layouts.iter().enumerate() {
+            for (group, sync) in (0..).zip(&layout.syncs) {
+                for (from, to) in uplinks::hops(&uplinks::stops(layout, &sync.ranks)) {
+                    for (stop, out) in [(from, true), (to, false)] {
+                        hops.extend(stop.nodes.iter().map(|node| (*node, (job, group, out))));
+                    }
+                }
+            }
+        }
+        hops.sort_unstable();
+        let by_node = || hops.chunk_by(|a, b| a.0 == b.0);
+        let (numbers, _) = number(by_node().map(|own| own.iter().map(|h| h.1).collect::<Vec<Hop>>()));
+        by_node().map(|own| own[0].0).zip(numbers).collect()
+    }
+
+    /// A node's colour: its group, whether it changes on its own, and the sorted lists of what it carries.
+    fn node_colours(&self, colours: &[u32], hops: &BTreeMap<NodeId, u32>) -> BTreeMap<NodeId, u32> {
         let mut carried: BTreeMap<NodeId, Vec<Carried>> = BTreeMap::new();
         self.each_node(|node, pipeline, place| {
             carried.entry(node).or_default().push((colours[pipeline], place));
@@ -173,7 +192,8 @@ impl<'a> Pipelines<'a> {
             list.sort_unstable();
         }
         let apart = |node| self.layouts.first().and_then(|layout| layout.apart.get(node));
-        let (numbers, _) = number(carried.iter().map(|(node, list)| (node.group, apart(node), list)));
+        let (numbers, _) =
+            number(carried.iter().map(|(node, list)| (node.group, apart(node), hops.get(node), list)));
         carried.keys().copied().zip(numbers).collect()
     }
 
@@ -310,6 +330,9 @@ fn number<K: Ord>(keys: impl Iterator<Item = K>) -> (Vec<u32>, usize) {
         .collect();
     (colours, seen.len())
 }
+
+/// A hop of a ring from a node or to it: job, synchronisation, whether it goes out.
+type Hop = (usize, u32, bool);
 
 /// What a node carries: a colour, its stage and which of the stage's nodes it is.
 type Carried = (u32, (u32, u32));

@@ -95,6 +95,12 @@ pub(crate) fn stops<'a>(layout: &'a Layout, ranks: &[usize]) -> Vec<Stop<'a>> {
     stops
 }
 
+/// The hops of a ring that leave a node: from one stop to the next.
+pub(crate) fn hops<'s, 'a>(stops: &'s [Stop<'a>]) -> impl Iterator<Item = (&'s Stop<'a>, &'s Stop<'a>)> {
+    let next = stops.iter().cycle().skip(1);
+    stops.iter().zip(next).filter(|(from, to)| from.nodes != to.nodes)
+}
+
 /// Calls `f` with each node of a hop whose traffic leaves its pod: a rank, which of its nodes, and whether it goes up or down.
 pub(crate) fn of_hop<'a>(from: &Stop<'a>, to: &Stop<'a>, mut f: impl FnMut(&'a Rank, usize, bool)) {
     let place =
@@ -118,8 +124,8 @@ pub(crate) fn footprints(layout: &Layout) -> BTreeMap<u32, Footprint> {
     for (group, sync) in (0..).zip(&layout.syncs) {
         let stops = stops(layout, &sync.ranks);
         let all = parts(stops.iter().map(|s| s.rank));
-        for (i, from) in stops.iter().enumerate() {
-            of_hop(from, &stops[(i + 1) % stops.len()], |rank, slot, up| {
+        for (from, to) in hops(&stops) {
+            of_hop(from, to, |rank, slot, up| {
                 for (leaf, weight) in weights(rank, slot, all) {
                     *found.entry(leaf).or_default().entry((group, up)).or_default() += weight;
                 }

@@ -302,6 +302,33 @@ fn jobs_share_what_their_layers_send_over() {
     }
 }
 
+/// Sequences cut over nodes 0 and 1, 2 and 0, 1 and 2, and one within a node of another group: the ring of gradients leaves and
+/// reaches node 0 twice, the others once, so that no two of these pipelines stand for each other.
+#[test]
+fn replicas_over_nodes_in_a_ring() {
+    let (mut s, _) = two_nodes(2);
+    let link = s.node_links[0][0].clone();
+    s.groups[0].nodes = 3;
+    s.groups.push(NodeGroup { name: "c".into(), nodes: 1, ..s.groups[0].clone() });
+    s.node_links = vec![vec![link; 2]; 2];
+    let ring = ["a:0", "a:2", "a:4", "a:1", "a:3", "a:5"];
+    let mut p = plan(&[(3, 1, &[("0-3", 1, &ring)]), (1, 1, &[("0-3", 1, &["c:0-1"])])]);
+    p.pipelines.iter_mut().for_each(|group| group.stages[0].cp = 2);
+    let s = with_batch_of(s, &p);
+    let layout = Layout::new(&s, &p).expect("a plan");
+    let [folded, whole] =
+        [true, false].map(|fold| explained(&s, &p, &layout, &Options { fold, ..Options::default() }));
+    for ((link, a), (_, b)) in folded.every_link.iter().zip(whole.every_link.iter()) {
+        assert_eq!(folded.links[*a].loads, whole.links[*b].loads, "{link:?}");
+    }
+    let sent = |index: u32| {
+        let own = Link::Nic { node: NodeId { group: 0, index }, out: true };
+        let (_, report) = folded.every_link.iter().find(|(link, _)| *link == own).expect("there is one");
+        folded.links[*report].bytes
+    };
+    assert!(sent(0) > sent(1) && sent(1) == sent(2), "{:?}", [0, 1, 2].map(sent));
+}
+
 /// Experts in two zones: what goes from one to the other takes the link between them, folded or not.
 #[test]
 fn experts_in_two_zones() {
