@@ -319,7 +319,7 @@ macro_rules! table {
         #[cfg(test)]
         impl $name {
             /// Reads the example of each key.
-            fn check_examples() {
+            pub(crate) fn check_examples() {
                 $(
                     let mut faults = $crate::fault::Faults::default();
                     let whole = faults.add_source("example", $example);
