@@ -282,7 +282,10 @@ fn written_rate(text: &str) -> Option<WrittenRate> {
         if scale > 0.0 && starts_word && value > 0.0 && value * scale <= 1e6 {
             let (times, counted) = count(&lower[..at], &lower[end..]);
             let per = match () {
-                () if lower.contains("per node") || lower.contains("/node") => Per::Node,
+                // What a cloud states of a machine of a size (`p3.8xlarge 10 Gb/s`) is the whole machine's.
+                () if lower.contains("per node") || lower.contains("/node") || lower.contains("xlarge") => {
+                    Per::Node
+                }
                 () if lower.contains("per gpu") || lower.contains("/gpu") => Per::Gpu,
                 () => Per::Card,
             };

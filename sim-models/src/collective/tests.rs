@@ -91,6 +91,7 @@ fn descriptions() {
             0.0,
             true,
         ),
+        ("V100-16GB", 4, "", "p3.8xlarge 10 Gb/s", mesh, 2, 5.0, 0.0, true),
         ("A100-80GB", 4, "NVLink pairwise + PCIe", "2x100GbE", Wiring::Pairs, 2, 100.0, 80e-6, true),
         ("GB10 (DGX Spark)", 1, "", "1 QSFP cable 200 Gb/s RoCE", Wiring::Pcie, 1, 200.0, 0.0, true),
         ("GH200-96GB", 4, "", "Alps Slingshot", Wiring::Mesh(150e9), 4, 200.0, 3e-6, true),
