@@ -1,7 +1,8 @@
 //! What each device holds at its fullest, part by part.
 //!
 //! Parameters, gradients and optimizer state are the rank's share of its layers, less what ZeRO shares out over replicas
-//! (arXiv 1910.02054); activations are those of the micro-batches in flight, at their peak in time; communication holds one
+//! (arXiv 1910.02054), gradients with the buckets that they are sent from; activations are those of the micro-batches in flight,
+//! at their peak in time, with the gradients that the widest backward pass holds for a moment; communication holds one
 //! boundary activation and one boundary gradient for each neighbour; the reserve is the framework's.
 
 use crate::layout::{Layout, Rank};
@@ -17,11 +18,11 @@ use serde::Serialize;
 pub struct Memory {
     /// Parameters in the precision of the compute.
     pub parameters: Bytes,
-    /// Gradients.
+    /// Gradients, with what the framework holds for them beside them.
     pub gradients: Bytes,
     /// Optimizer state, master copy included.
     pub optimizer: Bytes,
-    /// Activations kept for backward passes, at the peak.
+    /// Activations kept for backward passes, at the peak, and gradients of activations beside them.
     pub activations: Bytes,
     /// Buffers of transfers between stages.
     pub communication: Bytes,
@@ -136,6 +137,12 @@ pub fn of_stage(scenario: &Scenario, plan: &Plan, s: &StageMemory<'_>) -> Memory
             s.layers.iter().map(|l| of_layer(l, &whole)).max().unwrap_or(Bytes::ZERO)
         }
     };
+    let layers = || s.layers.iter();
+    let passing = model.passing_bytes(layers(), &kept, precision, &training.activations, samples);
+    let buckets = if s.replicas > 1 { training.buffers.buckets } else { 0 };
+    let shapes = if training.buffers.shapes { model.weight_shapes(layers(), s.tp, s.ep) } else { 0 };
+    let beside =
+        Bytes((dense + experts).saturating_mul(buckets)) + Bytes(shapes).times(precision.activation_bytes());
     let neighbours = u64::from(s.stage > 0) + u64::from(s.stage + 1 < s.shape.stages);
     // Parameters that are gathered as they are needed: those of two layers, one in use and one on its way.
     let gathered = if plan.zero >= 3 {
@@ -147,9 +154,9 @@ pub fn of_stage(scenario: &Scenario, plan: &Plan, s: &StageMemory<'_>) -> Memory
     };
     Memory {
         parameters: sharded(3, precision.activation_bytes()),
-        gradients: sharded(2, training.gradient_bytes),
+        gradients: sharded(2, training.gradient_bytes) + beside,
         optimizer: sharded(1, precision.optimizer_bytes(training.optimizer)),
-        activations: held(&chunks, s).times(samples) + again.times(samples),
+        activations: held(&chunks, s).times(samples) + again.times(samples) + passing,
         communication: model.boundary_bytes(precision).times(2 * neighbours * samples).share(s.cp) + gathered,
         reserve: training.memory_reserve,
     }

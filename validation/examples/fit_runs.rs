@@ -56,14 +56,11 @@ const DEVICES: [(&str, &[&str]); 7] = [
 /// Of memory: fitted apart, to the peaks that rows give.
 const MEMORY: &[Spec] = &[
     spec(&["framework", "nanotron", "kept"], 1.0, 1.3),
-    spec(&["framework", "nanotron", "logits"], 4.0, 1.5),
-    spec(&["framework", "nanotron", "reserve_gib"], 1.0, 2.0),
+    spec(&["framework", "nanotron", "reserve_gib"], 0.5, 2.0),
     spec(&["framework", "megatron-deepspeed", "kept"], 1.0, 1.3),
-    spec(&["framework", "megatron-deepspeed", "logits"], 3.0, 1.5),
     spec(&["framework", "megatron-deepspeed", "reserve_gib"], 8.0, 2.0),
     spec(&["framework", "megatron-core", "kept"], 1.0, 1.3),
-    spec(&["framework", "megatron-core", "logits"], 3.0, 1.5),
-    spec(&["framework", "megatron-core", "reserve_gib"], 1.0, 2.0),
+    spec(&["framework", "megatron-core", "reserve_gib"], 0.5, 2.0),
 ];
 
 const SPECS: &[Spec] = &[

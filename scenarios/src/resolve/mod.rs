@@ -161,7 +161,8 @@ fn training_of(
             transfer_s: seconds(&t.transfer_overhead, added.transfer_s),
             slowdown: t.overlap_slowdown.as_ref().map_or(added.slowdown, |v| v.value.0),
         },
-        activations: fitted.map_or(base.activations, |(keeps, _)| keeps.activations),
+        activations: fitted.map_or(base.activations, |(keeps, _)| keeps.activations_in(precision)),
+        buffers: fitted.map_or(base.buffers, |(keeps, _)| keeps.buffers),
         ..base
     })
 }

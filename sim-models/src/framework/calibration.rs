@@ -101,12 +101,9 @@ pub struct FrameworkFit {
     /// Half-width of the 90 % interval, in the logarithm of the time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spread: Option<f64>,
-    /// On what blocks keep for their backward passes.
+    /// On activations and their gradients: what the allocator holds for them, of what they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept: Option<f64>,
-    /// Elements that the head keeps for each entry of the vocabulary and token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub logits: Option<f64>,
     /// Memory that is gone before anything else, GiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reserve_gib: Option<f64>,
@@ -272,10 +269,10 @@ impl Calibration {
     pub fn keeps(&self, framework: &Framework) -> Keeps {
         let (mut keeps, fit) = (framework.keeps, self.framework_fit(framework));
         let a = &mut keeps.activations;
-        for value in [&mut a.replicated, &mut a.attention, &mut a.mlp, &mut a.scores] {
+        let blocks = [&mut a.replicated, &mut a.attention, &mut a.mlp, &mut a.gated, &mut a.scores];
+        for value in blocks.into_iter().chain([&mut a.logits, &mut a.passing, &mut a.exchanged]) {
             *value *= fit.kept.unwrap_or(1.0);
         }
-        a.logits = fit.logits.unwrap_or(a.logits);
         keeps.reserve_gib = fit.reserve_gib.unwrap_or(keeps.reserve_gib);
         keeps.fragmentation = fit.fragmentation.unwrap_or(keeps.fragmentation);
         keeps

@@ -15,7 +15,7 @@ pub use calibration::{Calibration, DeviceFit, FrameworkFit, KernelFit, LinkFit};
 use crate::device::Gpu;
 use crate::device::constants::FrameworkConstants;
 use crate::plan::Recompute;
-use crate::workload::{ActivationModel, Precision};
+use crate::workload::{ActivationModel, GradientBuffers, Precision};
 use serde::Deserialize;
 use std::sync::OnceLock;
 
@@ -55,6 +55,8 @@ pub struct Habits {
     pub cut_by_cost: bool,
     /// Whether one micro-batch is a device's whole share of the batch where the run gives none (else one sample).
     pub whole_batch: bool,
+    /// Whether the memory that it reports is its first rank's, which is on the first stage.
+    pub reports_first: bool,
     /// Number format; one that a GPU does not have is bf16, or fp16.
     pub precision: Precision,
 }
@@ -78,6 +80,7 @@ impl Default for Habits {
             vocab_step: 128,
             cut_by_cost: false,
             whole_batch: false,
+            reports_first: false,
             precision: Precision::Bf16,
         }
     }
@@ -89,10 +92,24 @@ impl Default for Habits {
 pub struct Keeps {
     /// Activations of a layer.
     pub activations: ActivationModel,
+    /// What it holds for gradients beside them.
+    #[serde(default)]
+    pub buffers: GradientBuffers,
     /// CUDA context, libraries, buffers, GiB.
     pub reserve_gib: f64,
     /// Share of the rest that the allocator holds and cannot use.
     pub fragmentation: f64,
+}
+
+impl Keeps {
+    /// What a layer keeps in a number format. Elements are counted in 16 bits; in 32, where attention has no fused kernels, they
+    /// are those that the running model was seen to keep, its softmax and an 8-bit mask of its dropout for each score.
+    pub fn activations_in(&self, precision: Precision) -> ActivationModel {
+        match precision {
+            Precision::Fp32 => ActivationModel { scores: 1.25, ..ActivationModel::default() },
+            _ => self.activations,
+        }
+    }
 }
 
 /// A framework. See the head of this file.

@@ -9,4 +9,4 @@ mod training;
 pub use activation::Kept;
 pub use hugging_face::ConfigError;
 pub use model::{Biases, Experts, Latent, LayerKind, Model, Norm};
-pub use training::{ActivationModel, Optimizer, Overheads, Precision, Training};
+pub use training::{ActivationModel, GradientBuffers, Optimizer, Overheads, Precision, Training};

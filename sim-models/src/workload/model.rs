@@ -302,6 +302,26 @@ impl Model {
         if ep > 1 { experts.count.div_ceil(u64::from(ep)) * one } else { experts.count * one / u64::from(tp) }
     }
 
+    /// Elements of one weight of each shape that the blocks among `layers` have, on one of `tp` ranks: attention's, a dense MLP's,
+    /// shared experts', one expert's.
+    pub fn weight_shapes(&self, layers: impl Iterator<Item = u32>, tp: u32, ep: u32) -> u64 {
+        let (mut dense, mut mixed) = (None, None);
+        for layer in layers.filter(|l| self.kind(*l) == LayerKind::Block) {
+            match self.experts_of(layer) {
+                Some(experts) => mixed = Some(experts),
+                None => dense = Some(self.mlp_matrices(self.ffn_hidden)),
+            }
+        }
+        let t = u64::from(tp.max(1));
+        let expert = mixed.map_or(0, |e| self.mlp_matrices(e.ffn_hidden) / if ep > 1 { 1 } else { t });
+        let shared = mixed.map_or(0, |e| self.mlp_matrices(e.shared_ffn));
+        if dense.is_none() && mixed.is_none() {
+            return 0;
+        }
+        let (split, whole) = self.attention_matrices();
+        (split + dense.unwrap_or(0) + shared) / t + whole + expert
+    }
+
     /// Parameters of `layer` on one of `tp` ranks, without expert parallelism.
     pub fn parameters(&self, layer: u32, tp: u32) -> u64 {
         self.dense_parameters(layer, tp) + self.expert_parameters(layer, tp, 1)

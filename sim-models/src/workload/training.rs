@@ -62,8 +62,10 @@ impl Optimizer {
 
 /// Elements that one block keeps for its backward pass for each token, a framework's constants: `replicated` for each of the
 /// hidden width, on every tensor-parallel rank; `attention` for each of the widths of queries, keys, values and the
-/// attention's result, and `mlp` for each of the MLP's width (half as many again with a gate), split over the ranks; `scores`
+/// attention's result, and `mlp` for each of the MLP's width (`gated` where it has a gate), split over the ranks; `scores`
 /// for each key of each head, split. For the head, `logits` for each entry of the vocabulary, split.
+///
+/// `passing` and `exchanged` are there for a moment: gradients while the backward pass of one block is at its widest.
 ///
 /// The default is read off the running Megatron-DeepSpeed of Sailor's authors (`Planner/llm_info.json`, MIT): OPT-350M
 /// keeps 43, 23, 13 and 8 x sequence x hidden at TP 1, 2, 4, 8, which is 3 + (8 + heads x sequence / hidden) / TP.
@@ -73,12 +75,21 @@ pub struct ActivationModel {
     pub replicated: f64,
     /// Elements a (token, width of queries, keys, values, result), split over the ranks.
     pub attention: f64,
-    /// Elements a (token, MLP width), split over the ranks.
+    /// Elements a (token, MLP width), split over the ranks, of an MLP without a gate.
     pub mlp: f64,
+    /// The same of one with a gate: two products of its width and what becomes of them.
+    pub gated: f64,
     /// Elements a (head, token, token), split over the ranks; none with flash attention.
     pub scores: f64,
     /// Elements a (token, vocabulary entry), split over the ranks.
     pub logits: f64,
+    /// Elements a (token, MLP width), split over the ranks, that gradients take beyond what is kept while a block's backward
+    /// pass is in its MLP. 0: they are not counted, and nor are those of the head.
+    #[serde(default)]
+    pub passing: f64,
+    /// Elements a (token sent to an expert, hidden) that gradients take on their way to the experts and back.
+    #[serde(default)]
+    pub exchanged: f64,
 }
 
 impl ActivationModel {
@@ -87,15 +98,41 @@ impl ActivationModel {
     pub fn of(precision: Precision) -> ActivationModel {
         match precision {
             Precision::Fp32 => ActivationModel::default(),
-            _ => ActivationModel { replicated: 5.0, attention: 1.0, mlp: 2.0, scores: 0.0, logits: 2.0 },
+            _ => ActivationModel {
+                replicated: 5.0,
+                attention: 1.0,
+                mlp: 2.0,
+                gated: 3.0,
+                scores: 0.0,
+                ..ActivationModel::default()
+            },
         }
     }
 }
 
 impl Default for ActivationModel {
     fn default() -> Self {
-        ActivationModel { replicated: 3.0, attention: 1.0, mlp: 1.0, scores: 1.0, logits: 2.0 }
+        ActivationModel {
+            replicated: 3.0,
+            attention: 1.0,
+            mlp: 1.0,
+            gated: 1.5,
+            scores: 1.0,
+            logits: 2.0,
+            passing: 0.0,
+            exchanged: 0.0,
+        }
     }
+}
+
+/// What a framework holds for gradients beside the gradients. By default nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GradientBuffers {
+    /// Bytes a parameter of the buckets that gradients are sent from, where there are replicas to send them to.
+    pub buckets: u64,
+    /// Whether products that add to the gradients themselves leave an empty one behind, one for all weights of a shape.
+    pub shapes: bool,
 }
 
 /// What a framework adds to an iteration beside its layers.
@@ -124,6 +161,8 @@ pub struct Training {
     pub memory_reserve: Bytes,
     /// Activation constants of the framework.
     pub activations: ActivationModel,
+    /// What the framework holds for gradients beside them.
+    pub buffers: GradientBuffers,
     /// What the framework adds to an iteration.
     pub overheads: Overheads,
 }
@@ -138,6 +177,7 @@ impl Training {
             gradient_bytes: precision.activation_bytes(),
             memory_reserve: Bytes(1 << 30),
             activations: ActivationModel::of(precision),
+            buffers: GradientBuffers::default(),
             overheads: Overheads::default(),
         }
     }

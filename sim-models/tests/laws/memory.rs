@@ -5,17 +5,23 @@ use crate::round::{group, plan, scenario, with_batch_of};
 use proptest::prelude::*;
 use sim_models::iteration::{Options, memory_needs, simulate};
 use sim_models::layout::Layout;
-use sim_models::memory::{Memory, of_rank};
+use sim_models::memory::{Memory, StageMemory, of_rank, of_stage};
 use sim_models::plan::{Plan, Schedule};
 use sim_models::units::Bytes;
-use sim_models::workload::{ActivationModel, Optimizer, Precision};
+use sim_models::workload::{ActivationModel, GradientBuffers, Optimizer, Precision};
 
 fn memories(schedule: Schedule, n: u32, change: impl Fn(&mut sim_models::scenario::Scenario)) -> Vec<Memory> {
     let stages: &[_] = &[("0", 1, &["a:0"][..]), ("1-2", 1, &["a:1"]), ("3", 1, &["a:2"])];
     let p = Plan { schedule, ..plan(&[(1, n, stages)]) };
     let mut s = scenario(vec![group("a", "z", 1, 4)]);
-    s.training.activations =
-        ActivationModel { replicated: 2.0, attention: 0.0, mlp: 0.25, scores: 0.0, logits: 1.0 };
+    s.training.activations = ActivationModel {
+        replicated: 2.0,
+        attention: 0.0,
+        mlp: 0.25,
+        scores: 0.0,
+        logits: 1.0,
+        ..ActivationModel::default()
+    };
     change(&mut s);
     let s = with_batch_of(s, &p);
     let layout = Layout::new(&s, &p).expect("a plan");
@@ -59,6 +65,27 @@ fn parts_by_hand() {
     let tied = memories(Schedule::OneFOneB, 1, |s| s.model.tied_embeddings = true);
     assert_eq!(tied[2].parameters, Bytes(13_000 * 4));
     assert_eq!(tied[0].parameters, Bytes(12_800 * 4));
+}
+
+/// Buckets of all parameters where there are replicas; a gradient of each shape, as many as one block's matrices have elements.
+#[test]
+fn buffers_of_gradients_by_hand() {
+    let gradients = |replicas: u64, buffers: GradientBuffers| -> Bytes {
+        let p = plan(&[(1, 1, &[("0-3", 1, &["a:0"][..])])]);
+        let mut s = with_batch_of(scenario(vec![group("a", "z", 1, 4)]), &p);
+        s.training.buffers = buffers;
+        let layers = p.pipelines[0].stages[0].layers.clone();
+        let stage = StageMemory { replicas, ..StageMemory::plain(&layers, 1, 0, 1, 1) };
+        of_stage(&s, &p, &stage).gradients
+    };
+    let plain = gradients(1, GradientBuffers::default());
+    let model = scenario(vec![group("a", "z", 1, 4)]).model;
+    let buckets = GradientBuffers { buckets: 2, shapes: false };
+    assert_eq!(gradients(1, buckets), plain);
+    assert_eq!(gradients(2, buckets), plain + Bytes(2 * model.total_parameters()));
+    let (h, f) = (model.hidden, model.ffn_hidden);
+    let shapes = Bytes(4 * (4 * h * h + 2 * h * f));
+    assert_eq!(gradients(1, GradientBuffers { buckets: 0, shapes: true }), plain + shapes);
 }
 
 proptest! {

@@ -15,14 +15,12 @@ use sim_models::plan::Plan;
 use sim_models::replay::Replay;
 use sim_models::scenario::{Scenario, SearchOptions};
 use sim_models::units::Bytes;
-use sim_models::workload::{ActivationModel, Model, Optimizer, Precision, Training};
+use sim_models::workload::{Model, Optimizer, Precision, Training};
 use std::collections::BTreeMap;
 
 /// What the framework keeps for itself beside measured layer times: the CUDA context, communication libraries, its buffers and
 /// copies in the head. Fitted to the peaks of Sailor's runs on one GH200 node.
 const RESERVE: Bytes = Bytes(7 << 29);
-/// Elements that eager attention keeps of a score: its softmax in 32 bits, and the mask of its dropout in 8.
-const EAGER_SCORES: f64 = 1.25;
 /// A peak of memory above the GPU's own by more than this is no measurement.
 const MEMORY_SLACK: f64 = 1.02;
 
@@ -273,7 +271,7 @@ fn training(
 ) -> Training {
     if tier == Tier::Profiled {
         // Nothing is fitted, and the optimizer's step is in the tables.
-        let activations = ActivationModel { scores: EAGER_SCORES, ..ActivationModel::default() };
+        let activations = framework.keeps.activations_in(precision);
         return Training { memory_reserve: RESERVE, activations, ..Training::new(global_batch, precision) };
     }
     let (wide, keeps) = (precision == Precision::Fp32, calibration.keeps(framework));
@@ -283,7 +281,8 @@ fn training(
         optimizer: Optimizer::Adam,
         gradient_bytes: if wide { 4 } else { framework.habits.gradient_bytes },
         memory_reserve: Bytes::from_f64(keeps.reserve_gib * 1_073_741_824.0),
-        activations: keeps.activations,
+        activations: keeps.activations_in(precision),
+        buffers: keeps.buffers,
         overheads: calibration.overheads(framework),
     }
 }

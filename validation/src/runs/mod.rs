@@ -231,8 +231,12 @@ fn simulated(
     let predicted_s = iteration.time.as_secs_f64();
     let width = libm::exp(case.half_width);
     let capacity = case.gpus.iter().map(|g| g.memory.as_gib()).fold(f64::INFINITY, f64::min);
-    let peak = iteration.devices.iter().map(|d| d.peak_memory_bytes).max().unwrap_or(0);
-    let memory_gib = Bytes(peak).as_gib();
+    let of_stage = |stages: u32| {
+        let there = iteration.devices.iter().filter(|d| d.stage < stages);
+        Bytes(there.map(|d| d.peak_memory_bytes).max().unwrap_or(0)).as_gib()
+    };
+    let fullest_gib = of_stage(u32::MAX);
+    let memory_gib = if case.framework.habits.reports_first { of_stage(1) } else { fullest_gib };
     Ok(Prediction {
         tier: case.tier,
         gpu: case.gpus.iter().map(|g| g.name.as_str()).collect::<Vec<_>>().join(" + "),
@@ -243,7 +247,7 @@ fn simulated(
         high_s: predicted_s * width,
         memory_gib,
         capacity_gib: capacity,
-        fits: memory_gib <= capacity * (1.0 - case.fragmentation),
+        fits: fullest_gib <= capacity * (1.0 - case.fragmentation),
     })
 }
 
