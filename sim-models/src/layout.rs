@@ -9,6 +9,7 @@ use crate::scenario::{DeviceId, NodeId, Scenario};
 use crate::schedule::{PassKind, Shape};
 use crate::timeline::Timeline;
 use crate::uplinks::Uplinks;
+use crate::workload::Model;
 use sim_core::SimDuration;
 use std::collections::BTreeMap;
 
@@ -70,7 +71,7 @@ pub struct Layout {
     pub pipelines: Vec<Pipeline>,
     /// Stages of all pipelines, pipeline by pipeline.
     pub ranks: Vec<Rank>,
-    /// Gradient synchronisation: layer ranges in order, only those on more than one device.
+    /// Gradient synchronisation: layer ranges in order, only those of which some parameters are on more than one device.
     pub syncs: Vec<SyncGroup>,
     /// Nodes whose NIC or GPUs change on their own, each with a number that those which change alike share.
     pub apart: BTreeMap<NodeId, u32>,
@@ -317,7 +318,7 @@ impl Layout {
                 layout.pipelines.push(Pipeline { group, micro_batches: pipelines.micro_batches, stages });
             }
         }
-        layout.find_syncs(scenario.model.layers());
+        layout.find_syncs(&scenario.model);
         Ok(layout)
     }
 
@@ -351,8 +352,18 @@ impl Layout {
         }
     }
 
+    /// Devices among those of these ranks that hold the same experts, where expert parallelism shares them out; else 1.
+    pub(crate) fn expert_copies(&self, ranks: &[usize]) -> u64 {
+        let ranks = || ranks.iter().map(|r| &self.ranks[*r]);
+        match ranks().map(|r| r.ep).max().unwrap_or(1) {
+            ep if ep > 1 => ranks().map(|r| u64::from(r.tp * r.cp)).sum::<u64>() / u64::from(ep),
+            _ => 1,
+        }
+    }
+
     /// Between two borders of any range of layers, the ranks that hold a layer are the same.
-    fn find_syncs(&mut self, layers: u32) {
+    fn find_syncs(&mut self, model: &Model) {
+        let layers = model.layers();
         let mut border = vec![false; layers as usize + 1];
         border[0] = true;
         border[layers as usize] = true;
@@ -373,7 +384,8 @@ impl Layout {
             let layers = LayerRange { first: pair[0], last: pair[1] - 1 };
             let mut ranks = std::mem::take(&mut holders[pair[0] as usize]);
             let devices: u64 = ranks.iter().map(|r| u64::from(self.ranks[*r].cp)).sum();
-            if devices > 1 {
+            let experts = layers.iter().any(|l| model.experts_of(l).is_some());
+            if devices > 1 || (experts && self.expert_copies(&ranks) > 1) {
                 ranks.sort_by_key(|&r| (self.ranks[r].node(), r));
                 self.syncs.push(SyncGroup { layers, ranks, devices });
             }

@@ -412,16 +412,13 @@ fn rings<'a>(c: &Context<'a>, kind: SyncKind, group: usize, layers: LayerRange) 
     let whole = Bytes(dense).times(element);
     let members: u64 = of(&|r| u64::from(r.cp)).iter().sum();
     let mut list = vec![Ring { kind, ranks, members, side_by_side: 1, whole, of: None }];
-    let ep = most(&|r| u64::from(r.ep));
-    if ep > 1 && layers.iter().any(|l| model.experts_of(l).is_some()) {
+    let (ep, copies) = (most(&|r| u64::from(r.ep)), layout.expert_copies(ranks));
+    if copies > 1 && layers.iter().any(|l| model.experts_of(l).is_some()) {
         let own = most(&|r| layers.iter().map(|l| model.expert_parameters(l, r.tp, r.ep)).sum());
         let whole = Bytes(own).times(element);
-        let devices: u64 = of(&|r| u64::from(r.tp * r.cp)).iter().sum();
         let on_node = c.scenario.groups[layout.ranks[ranks[0]].node().group as usize].gpus_per_node;
-        if devices / ep > 1 {
-            let side_by_side = on_node.min(u32::try_from(ep).unwrap_or(u32::MAX));
-            list.push(Ring { kind, ranks, members: devices / ep, side_by_side, whole, of: None });
-        }
+        let side_by_side = on_node.min(u32::try_from(ep).unwrap_or(u32::MAX));
+        list.push(Ring { kind, ranks, members: copies, side_by_side, whole, of: None });
     }
     list.retain(|r| r.members > 1);
     list

@@ -329,15 +329,9 @@ fn replicas_over_nodes_in_a_ring() {
     assert!(sent(0) > sent(1) && sent(1) == sent(2), "{:?}", [0, 1, 2].map(sent));
 }
 
-/// Experts in two zones: what goes from one to the other takes the link between them, folded or not.
-#[test]
-fn experts_in_two_zones() {
-    let (mut s, _) = two_nodes(4);
-    let one = s.groups[0].clone();
-    s.groups = ["east", "west"]
-        .map(|zone| NodeGroup { name: zone.into(), zone: zone.into(), nodes: 1, ..one.clone() })
-        .into();
-    let experts = Experts {
+/// Eight experts in every block, in layers modelled anew.
+fn with_experts(s: &mut Scenario) {
+    s.model.experts = Some(Experts {
         count: 8,
         top_k: 2,
         ffn_hidden: 1024,
@@ -346,10 +340,8 @@ fn experts_in_two_zones() {
         node_limit: None,
         imbalance: 1.0,
         capacity: None,
-    };
-    s.model.experts = Some(experts);
+    });
     let link = s.node_links[0][0].clone();
-    s.node_links = vec![vec![link.clone(); 2]; 2];
     for group in &mut s.groups {
         group.layers = Arc::new(LayerTimes::modelled(OnDevice {
             device: Device::Roofline(Roofline::from_catalogue(&group.gpu)),
@@ -360,6 +352,41 @@ fn experts_in_two_zones() {
             outside: Some(Outside { link: link.clone(), share: 2.5e9 }),
         }));
     }
+}
+
+/// Experts shared out over two of four devices: there are two of each, and their gradients are summed although the pipeline is the
+/// only one. Over all four there is one of each, and nothing to sum.
+#[test]
+fn experts_of_one_pipeline_may_have_copies() {
+    let (mut s, _) = two_nodes(4);
+    with_experts(&mut s);
+    let mut p = plan(&[(1, 2, &[("0-3", 4, &["a:0-3"])])]);
+    let s = with_batch_of(s, &p);
+    let mut synced = |ep: u32| {
+        p.pipelines[0].stages[0].ep = ep;
+        let layout = Layout::new(&s, &p).expect("a plan");
+        let parts = explained(&s, &p, &layout, &Options::default()).path.parts;
+        let sums = parts.iter().filter(|part| matches!(part.step, Step::Sync { .. }));
+        sums.map(|part| part.time.as_ps()).sum::<u64>()
+    };
+    // A ring of two sends all that each has once.
+    let bytes = 2 * s.model.expert_parameters(1, 4, 2) * s.training.gradient_bytes;
+    let rate = s.groups[0].inside.best_rate(1);
+    assert!(synced(2).abs_diff((bytes as f64 / rate * 1e12) as u64) < 100);
+    assert_eq!((synced(4), synced(1)), (0, 0));
+}
+
+/// Experts in two zones: what goes from one to the other takes the link between them, folded or not.
+#[test]
+fn experts_in_two_zones() {
+    let (mut s, _) = two_nodes(4);
+    let one = s.groups[0].clone();
+    s.groups = ["east", "west"]
+        .map(|zone| NodeGroup { name: zone.into(), zone: zone.into(), nodes: 1, ..one.clone() })
+        .into();
+    let link = s.node_links[0][0].clone();
+    s.node_links = vec![vec![link.clone(); 2]; 2];
+    with_experts(&mut s);
     s.zone_links.push(ZoneLink {
         name: "wan".into(),
         zones: ("west".into(), "east".into()),
