@@ -2,12 +2,14 @@
 
 mod bounds;
 mod climb;
+mod rest;
 mod settle;
 
 use super::Job;
 use super::work::Work;
 use crate::search::{Counts, Method, Progress, Stop, Stopped};
 use crate::tree::binomial;
+use rest::Rest;
 use sim_core::{Digest, SimTime};
 use sim_models::plan::Plan;
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,7 +123,12 @@ struct Dealer<'a> {
     nodes: Vec<Vec<u32>>,
     block: Vec<u32>,
     blocks: Vec<u32>,
+    /// By job, the first that has the same model and training.
+    like: Vec<usize>,
+    /// By such a job and its nodes.
     known: BTreeMap<Own, Known>,
+    /// What jobs are worth at least on what is left for them; `None` where there are too many ways to share it out.
+    rest: Option<Rest>,
     queue: BTreeSet<(u128, Key)>,
     /// Deals that cannot be looked at more closely, with their bounds.
     stuck: Vec<(u128, Key)>,
@@ -146,7 +153,15 @@ impl<'a> Dealer<'a> {
         let count = |list: &Vec<u32>| list.len() as u32;
         let block: Vec<u32> = nodes.iter().map(|n| count(n).div_ceil(BLOCKS).max(1)).collect();
         let blocks = nodes.iter().zip(&block).map(|(n, b)| count(n).div_ceil(*b)).collect();
-        Dealer {
+        let same = |a: &Job, b: &Job| {
+            (&a.scenario.model, &a.scenario.training) == (&b.scenario.model, &b.scenario.training)
+        };
+        let first = |job: &Job| jobs.iter().position(|other| other.nodes.is_none() && same(other, job));
+        let like = jobs
+            .iter()
+            .enumerate()
+            .map(|(j, job)| if job.nodes.is_none() { first(job).unwrap_or(j) } else { j });
+        let mut dealer = Dealer {
             jobs,
             options,
             together,
@@ -156,7 +171,9 @@ impl<'a> Dealer<'a> {
             nodes,
             block,
             blocks,
+            like: like.collect(),
             known: BTreeMap::new(),
+            rest: None,
             queue: BTreeSet::new(),
             stuck: Vec::new(),
             best: None,
@@ -167,7 +184,9 @@ impl<'a> Dealer<'a> {
             simulations: 0,
             rounds: 0,
             digest: Digest::EMPTY,
-        }
+        };
+        dealer.rest = dealer.table();
+        dealer
     }
 
     fn run(mut self, stop: &mut Stop<'_>) -> Dealt {
@@ -176,14 +195,15 @@ impl<'a> Dealer<'a> {
             let mut first: BTreeSet<Key> = BTreeSet::new();
             first.extend(self.shared_out(&|_| 1.0));
             first.extend(self.shared_out(&|j| self.work.need(j)));
+            first.extend(self.each_in_one_group());
             let first: Vec<Key> = first.into_iter().collect();
             self.look(&first, false);
             let even = self.shared_out(&|_| 1.0);
             for key in &first {
                 self.counts.considered += 1;
-                let value = self.settle(key);
+                let settled = self.settle(key);
                 if Some(key) == even.as_ref() {
-                    self.even = value;
+                    self.even = settled.and_then(|(ends, _)| ends.first().copied());
                 }
             }
             self.rounds += 1;
@@ -201,8 +221,8 @@ impl<'a> Dealer<'a> {
             }
             self.round(round, exhaustive);
         };
-        let left: Vec<(u128, Key)> =
-            std::mem::take(&mut self.queue).into_iter().chain(std::mem::take(&mut self.stuck)).collect();
+        let left = std::mem::take(&mut self.queue).into_iter().chain(std::mem::take(&mut self.stuck));
+        let left: Vec<(u128, Key)> = left.map(|(bound, key)| (self.bound(&key).max(bound), key)).collect();
         for (bound, key) in &left {
             match (self.settled.contains(key), self.excluded(*bound)) {
                 (true, _) => {}
@@ -250,7 +270,9 @@ impl<'a> Dealer<'a> {
         for (bound, key) in round {
             // More may be known of it by now.
             let better = self.bound(&key).max(bound);
-            if key.len() < whole {
+            if better > bound && !exhaustive {
+                self.keep(better, key, exhaustive);
+            } else if key.len() < whole {
                 self.counts.expanded += 1;
                 for child in self.children(&key) {
                     let bound = self.bound(&child).max(better);
@@ -259,8 +281,6 @@ impl<'a> Dealer<'a> {
                     }
                     self.keep(bound, child, exhaustive);
                 }
-            } else if better > bound && !exhaustive {
-                self.keep(better, key, exhaustive);
             } else {
                 deals.push(key);
             }
@@ -272,7 +292,7 @@ impl<'a> Dealer<'a> {
             if exhaustive || self.excluded(bound) {
                 continue;
             }
-            if self.owns(&key).iter().any(|own| self.known.get(own).is_some_and(|known| !known.ended)) {
+            if self.owns(&key).iter().any(|own| self.known(own).is_some_and(|known| !known.ended)) {
                 self.queue.insert((bound, key));
             } else {
                 self.stuck.push((bound, key));

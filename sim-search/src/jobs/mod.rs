@@ -28,7 +28,8 @@ use sim_models::scenario::Scenario;
 pub struct Job {
     /// Its name. Unique.
     pub name: String,
-    /// The whole cluster with this job's model and training. Groups and links are alike in all jobs.
+    /// The whole cluster with this job's model and training. Groups and links are alike in all jobs, layer times in those with the
+    /// same model and training.
     pub scenario: Scenario,
     /// Iterations that it is to run. At least 1.
     pub iterations: u64,

@@ -63,6 +63,19 @@ fn two_jobs_on_sixteen_mixed_gpus_get_what_trying_everything_gives_them() {
     }
 }
 
+/// Two of three are alike: what is known of one on some nodes is known of the other.
+#[test]
+fn three_jobs_get_what_trying_everything_gives_them() {
+    let mut jobs = jobs(false);
+    jobs.push(Job { name: "again".into(), iterations: 2, ..jobs[0].clone() });
+    let (found, all) = (dealt(&jobs, Method::BranchAndBound, 1), dealt(&jobs, Method::Exhaustive, 2));
+    let value = |d: &Dealt| d.best.as_ref().map(|b| b.value);
+    assert!(value(&found).is_some());
+    assert_eq!((value(&found), found.stopped), (value(&all), Stopped::Done));
+    assert_eq!(found.lower, value(&all).unwrap_or(0), "proven");
+    assert!(found.searches < all.counts.simulated * 3, "{} {:?}", found.searches, all.counts);
+}
+
 #[test]
 fn a_job_keeps_the_nodes_that_are_its_own() {
     let mut jobs = jobs(false);

@@ -1,6 +1,7 @@
 //! What a deal holds, whole or in part, and what it is worth at least.
 
-use super::{Dealer, Key, Own};
+use super::rest::{Rest, each};
+use super::{Dealer, Key, Known, Own};
 
 impl Dealer<'_> {
     /// The ways to deal to the next job; the last one gets what is left.
@@ -11,17 +12,14 @@ impl Dealer<'_> {
             return if left.iter().any(|l| *l > 0) { vec![[&key[..], &left].concat()] } else { Vec::new() };
         }
         let mut list = Vec::new();
-        let mut own = vec![0; left.len()];
-        loop {
+        each(&left, &mut |own| {
             // Every job has a block at least.
-            let rest: u32 = left.iter().zip(&own).map(|(l, o)| l - o).sum();
+            let rest: u32 = left.iter().zip(own).map(|(l, o)| l - o).sum();
             if own.iter().any(|o| *o > 0) && rest >= jobs as u32 - 1 {
-                list.push([&key[..], &own].concat());
+                list.push([&key[..], own].concat());
             }
-            let Some(g) = (0..left.len()).rev().find(|g| own[*g] < left[*g]) else { return list };
-            own[g] += 1;
-            own[g + 1..].fill(0);
-        }
+        });
+        list
     }
 
     /// Blocks of each group that are not dealt yet.
@@ -42,16 +40,48 @@ impl Dealer<'_> {
 
     /// No deal that begins like this is worth less.
     pub(super) fn bound(&self, key: &[u32]) -> u128 {
-        let of = |(j, own): &Own| {
-            let lower = u128::from(self.lower(*j, own));
-            lower.saturating_mul(self.jobs[*j].iterations.into())
-        };
-        let decided = self.owns(key).iter().map(of).max().unwrap_or(0);
-        let rest = &self.dealt_to[(key.len() / self.blocks.len()).min(self.dealt_to.len())..];
+        let decided = self.owns(key).iter().map(|(j, own)| self.worth(*j, own)).max().unwrap_or(0);
+        let next = key.len() / self.blocks.len();
+        let rest = &self.dealt_to[next.min(self.dealt_to.len())..];
+        if rest.is_empty() {
+            return decided;
+        }
         let left = self.left(key);
-        let apart = rest.iter().map(|j| of(&(*j, left.clone()))).max().unwrap_or(0);
-        let together = if rest.is_empty() { 0 } else { self.work.least(rest, &self.counts(&left)) };
-        decided.max(apart).max(together)
+        decided.max(match &self.rest {
+            Some(table) => table.least(next, &left),
+            None => {
+                let apart = rest.iter().map(|j| self.worth(*j, &left)).max().unwrap_or(0);
+                apart.max(self.work.least(rest, &self.counts(&left)))
+            }
+        })
+    }
+
+    /// What the jobs without nodes are worth at least, by all that is known by now.
+    pub(super) fn table(&self) -> Option<Rest> {
+        Rest::new(&self.blocks, self.dealt_to.len(), &|k, own| self.worth(self.dealt_to[k], own))
+    }
+
+    /// The deal that is worth the least by what is known, of those in which each job has nodes of one group.
+    pub(super) fn each_in_one_group(&self) -> Option<Key> {
+        let least = |k: usize, own: &[u32]| match own.iter().filter(|o| **o > 0).count() {
+            1 => self.worth(self.dealt_to[k], own),
+            _ => u128::MAX,
+        };
+        Rest::new(&self.blocks, self.dealt_to.len(), &least)?.best(&self.blocks, &least)
+    }
+
+    /// What is known of a job on its nodes: of the first that is the same.
+    pub(super) fn known(&self, own: &Own) -> Option<&Known> {
+        self.known.get(&self.first_like(own))
+    }
+
+    pub(super) fn first_like(&self, (j, own): &Own) -> Own {
+        (self.like[*j], own.clone())
+    }
+
+    /// What job `j` is worth at least on so many blocks.
+    fn worth(&self, j: usize, own: &[u32]) -> u128 {
+        u128::from(self.lower(j, own)).saturating_mul(self.jobs[j].iterations.into())
     }
 
     /// No iteration of job `j` on so many blocks is shorter, ps.
@@ -61,7 +91,7 @@ impl Dealer<'_> {
             None => self.counts(own),
         };
         let alone = self.work.least(&[j], &counts) / u128::from(self.jobs[j].iterations);
-        let known = self.known.get(&(j, own.to_vec())).map_or(0, |known| known.lower);
+        let known = self.known(&(j, own.to_vec())).map_or(0, |known| known.lower);
         u64::try_from(alone).unwrap_or(u64::MAX).max(known)
     }
 

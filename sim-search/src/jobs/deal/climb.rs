@@ -8,26 +8,30 @@ const TRIED: usize = 4;
 
 impl Dealer<'_> {
     /// Moves a block to the job that ends last, alone or for one of another group, from whichever job that is likely to help
-    /// most, as long as it does.
+    /// most, as long as the jobs end sooner: the last of them, or of several that end last together the others.
     pub(super) fn climb(&mut self, stop: &mut Stop<'_>) {
+        let Some((best, key)) = &self.best else { return };
+        let (mut ends, mut times, mut key) = (self.ends(&best.times_ps), best.times_ps.clone(), key.clone());
         let mut tried = 0;
         while tried < TRIED
             && self.simulations < self.options.max_simulations
             && stop(&self.progress()).is_none()
         {
-            let Some((best, key)) = &self.best else { return };
-            let (value, next) = (best.value, self.moves(key, &best.times_ps));
-            let Some(next) = next.into_iter().find(|(_, key)| !self.settled.contains(key)) else { return };
+            let next = self.moves(&key, &times).into_iter().find(|(_, key)| !self.settled.contains(key));
+            let Some((_, next)) = next else { return };
             self.counts.considered += 1;
-            self.look(std::slice::from_ref(&next.1), false);
-            let settled = self.settle(&next.1);
-            tried = if settled.is_some_and(|new| new < value) { 0 } else { tried + 1 };
+            self.look(std::slice::from_ref(&next), false);
+            tried += 1;
+            if let Some(better) = self.settle(&next).filter(|(new, _)| *new < ends) {
+                (ends, times) = better;
+                (key, tried) = (next, 0);
+            }
             self.rounds += 1;
         }
     }
 
     /// Deals that differ from this one by a block or two of the job that ends last, with what they are likely worth, best first.
-    fn moves(&self, key: &Key, times: &[u64]) -> Vec<(u128, Key)> {
+    fn moves(&self, key: &Key, times: &[u64]) -> Vec<(Vec<u128>, Key)> {
         let groups = self.blocks.len();
         let worth = |j: usize| u128::from(times[j]) * u128::from(self.jobs[j].iterations);
         let Some(last) = (0..self.dealt_to.len()).max_by_key(|i| worth(self.dealt_to[*i])) else {
@@ -45,7 +49,9 @@ impl Dealer<'_> {
                     (worth(*j) as f64 * after as f64 / before as f64) as u128
                 }
             };
-            self.dealt_to.iter().enumerate().map(of).max().unwrap_or(u128::MAX)
+            let mut ends: Vec<u128> = self.dealt_to.iter().enumerate().map(of).collect();
+            ends.sort_unstable_by(|a, b| b.cmp(a));
+            ends
         };
         let mut list = Vec::new();
         for giver in (0..self.dealt_to.len()).filter(|i| *i != last) {
@@ -66,8 +72,9 @@ impl Dealer<'_> {
                 }
             }
         }
-        list.retain(|(value, key)| {
-            *value < u128::MAX && key.chunks(groups).all(|own| own.iter().any(|o| *o > 0))
+        list.retain(|(ends, key)| {
+            ends.first().is_some_and(|last| *last < u128::MAX)
+                && key.chunks(groups).all(|own| own.iter().any(|o| *o > 0))
         });
         list.sort();
         list

@@ -23,9 +23,8 @@ impl Dealer<'_> {
         for key in deals {
             let shares = self.shares(key);
             for own in self.owns(key) {
-                if self.known.get(&own).is_none_or(|known| longer && !known.ended) {
-                    let nodes = shares[own.0].clone();
-                    wanted.entry(own).or_insert(nodes);
+                if self.known(&own).is_none_or(|known| longer && !known.ended) {
+                    wanted.entry(self.first_like(&own)).or_insert_with(|| shares[own.0].clone());
                 }
             }
         }
@@ -37,6 +36,7 @@ impl Dealer<'_> {
             self.simulations += known.simulated;
             self.known.insert(id, known);
         }
+        self.rest = self.table();
     }
 
     /// Searches one job on its nodes.
@@ -64,13 +64,14 @@ impl Dealer<'_> {
         Known { lower: found.lower_bound_ps, plans, allowed, ended, simulated: found.counts.simulated }
     }
 
-    /// Simulates the plans of a deal beside each other, best first, and keeps the best deal; what this one is worth.
-    pub(super) fn settle(&mut self, key: &Key) -> Option<u128> {
+    /// Simulates the plans of a deal beside each other, best first, and keeps the best deal; what its jobs are worth, the most
+    /// first, and their times.
+    pub(super) fn settle(&mut self, key: &Key) -> Option<(Vec<u128>, Vec<u64>)> {
         let shares = self.shares(key);
         let mut owns = self.owns(key);
         owns.sort();
         let lists: Vec<&Vec<(u64, Plan)>> =
-            owns.iter().map(|own| self.known.get(own).map(|known| &known.plans)).collect::<Option<_>>()?;
+            owns.iter().map(|own| self.known(own).map(|known| &known.plans)).collect::<Option<_>>()?;
         let parts: Vec<Part> =
             self.jobs.iter().zip(&shares).map(|(job, nodes)| Part::new(&job.scenario, nodes)).collect();
         let mut best: Option<Deal> = None;
@@ -83,8 +84,7 @@ impl Dealer<'_> {
             let in_whole = |j: usize| parts[j].in_whole(&lists[j][choice[j]].1);
             let plans: Vec<Plan> = (0..parts.len()).map(in_whole).collect();
             let Some(times) = (self.together)(&plans) else { continue };
-            let value = times.iter().zip(self.jobs).map(|(t, j)| u128::from(*t) * u128::from(j.iterations));
-            let value = value.max().unwrap_or(0);
+            let value = self.ends(&times).first().copied().unwrap_or(0);
             if best.as_ref().is_none_or(|b| value < b.value) {
                 best = Some(Deal { nodes: shares.clone(), plans, times_ps: times, value });
             }
@@ -97,11 +97,20 @@ impl Dealer<'_> {
         key.iter().for_each(|part| self.digest.add(u64::from(*part), 0));
         let deal = best?;
         let value = deal.value;
+        let ends = (self.ends(&deal.times_ps), deal.times_ps.clone());
         self.digest.add((value >> 64) as u64, value as u64);
         if self.best.as_ref().is_none_or(|(b, k)| (value, key) < (b.value, k)) {
             self.best = Some((deal, key.clone()));
         }
-        Some(value)
+        Some(ends)
+    }
+
+    /// What jobs with these times of an iteration are worth, the most first: the first is what the deal is worth.
+    pub(super) fn ends(&self, times_ps: &[u64]) -> Vec<u128> {
+        let of = |(time, job): (&u64, &Job)| u128::from(*time) * u128::from(job.iterations);
+        let mut ends: Vec<u128> = times_ps.iter().zip(self.jobs).map(of).collect();
+        ends.sort_unstable_by(|a, b| b.cmp(a));
+        ends
     }
 }
 
