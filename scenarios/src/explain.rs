@@ -278,4 +278,10 @@ of the file is meant when it is not called as in the scenario.",
 An event is of one thing: a `link` (its `capacity`, `latency`, or `down`), `nodes` (`down` or `slowdown`), `gpus` (`slowdown`), \
 a `zone` that is cut off, or the `network`, which switches to one of its configurations.",
     ),
+    (
+        "T0408",
+        "\
+Two points of a trace lie so far apart that the grid it is put on would have millions of cells between them, all of one value. \
+Often a time is in another unit; else a longer cell, or a part of the trace, is meant.",
+    ),
 ];

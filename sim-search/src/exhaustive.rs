@@ -32,6 +32,7 @@ pub(crate) fn search(
         ..Counts::default()
     };
     let (mut ranked, mut rounds, mut digest) = (BTreeSet::new(), 0, Digest::EMPTY);
+    let mut looked_at = 0u64;
     let mut pareto = Vec::new();
     let mut walk = Walk::new(&tree);
     let mut round: Vec<Key> = Vec::with_capacity(ROUND);
@@ -43,12 +44,14 @@ pub(crate) fn search(
         }
         let best_ps = ranked.first().map(|r: &Ranked| r.time_ps);
         let simulated = counts.simulated;
-        let limit = (simulated >= options.max_simulations).then_some(Stopped::Simulations);
+        let enough = simulated >= options.max_simulations || looked_at >= options.most_nodes();
+        let limit = enough.then_some(Stopped::Simulations);
         if let Some(stopped) = limit.or_else(|| stop(&Progress { rounds, simulated, best_ps, level_ps: 0 })) {
             counts.considered += round.len() as u64;
             counts.open += round.len() as u64;
             break stopped;
         }
+        looked_at += round.len() as u64;
         let outcomes: Vec<Outcome> = round
             .par_iter()
             .map(|key| with_worker(&workers, |worker| worker.simulate(&tree, key, None)))

@@ -26,6 +26,6 @@ pub mod verify;
 
 pub use rules::Rule;
 pub use search::{
-    Candidate, Counts, Fate, Found, Method, NearestMiss, Objective, Options, OtherSearch, Progress, Ranked,
+    Candidate, Counts, Fate, Found, Method, NearestMiss, NoStart, Objective, Options, Progress, Ranked,
     Saved, Stop, Stopped, Watch, merge, search, search_from,
 };

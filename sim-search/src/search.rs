@@ -50,10 +50,6 @@ const ROUND: usize = 64;
 /// Plans that are remembered at least, however few are ranked.
 const REMEMBERED: usize = 8;
 
-/// Nodes opened for each simulation allowed, and at least: a search that opens nodes and simulates nothing ends too.
-const NODES_A_SIMULATION: u64 = 16;
-const LEAST_NODES: u64 = 8192;
-
 /// Searches `scenario`. `stop` is asked before each round and ends the search there.
 ///
 /// Returns the same for any number of threads, on any machine, as long as `stop` says nothing.
@@ -62,22 +58,28 @@ pub fn search(scenario: &Scenario, options: &Options, stop: &mut Stop<'_>) -> Fo
     search_from(scenario, options, None, &mut watch).expect("there is no state to go on from")
 }
 
-/// A saved state is of another scenario, or of a search with other options.
+/// Why a search does not go on from a saved state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it was saved by a search of another scenario, or with other options")]
-pub struct OtherSearch;
+pub enum NoStart {
+    /// It is of another scenario, or of a search with other options.
+    #[error("it was saved by a search of another scenario, or with other options")]
+    OtherSearch,
+    /// It does not say what was saved.
+    #[error("it was changed since it was saved")]
+    Changed,
+}
 
 /// Like [`search()`], going on from a state that was saved, and handing out its state when `watch` wants it. Stopped and gone
 /// on with at any round, it returns what it would have returned in one go.
 ///
 /// # Errors
-/// When the state is of another search.
+/// When the state is of another search, or is not as it was saved.
 pub fn search_from(
     scenario: &Scenario,
     options: &Options,
-    from: Option<Saved>,
+    mut from: Option<Saved>,
     watch: &mut dyn Watch,
-) -> Result<Found, OtherSearch> {
+) -> Result<Found, NoStart> {
     let fabric = Fabric::new(scenario);
     let run = || {
         let kinds = kinds(scenario);
@@ -87,7 +89,10 @@ pub fn search_from(
         let tree = Tree::open(scenario, &kinds, true);
         let space = fingerprint(&tree, options);
         if from.as_ref().is_some_and(|saved| saved.space != space) {
-            return Err(OtherSearch);
+            return Err(NoStart::OtherSearch);
+        }
+        if from.as_mut().is_some_and(|saved| !saved.is_whole()) {
+            return Err(NoStart::Changed);
         }
         let mut search = Search::new(&tree, &fabric, options);
         let nodes = from.and_then(|saved| search.restore(saved));
@@ -203,7 +208,7 @@ impl<'t> Search<'t> {
             return stopped;
         }
         let mut nodes = before.unwrap_or(0);
-        let most = self.options.max_simulations.saturating_mul(NODES_A_SIMULATION).max(LEAST_NODES);
+        let most = self.options.most_nodes();
         loop {
             if watch.wants_state() {
                 watch.state(self.save(space, nodes));

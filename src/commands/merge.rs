@@ -13,6 +13,10 @@ pub(super) fn run(args: &cli::Merge) -> Result<Answer, Failure> {
         parts.push((part, path.display().to_string()));
     }
     parts.sort_by_key(|(part, _)| part.shard);
+    if let Some((part, path)) = parts.iter().find(|(part, _)| part.shard.0 >= part.shard.1) {
+        let (index, of) = part.shard;
+        return Err(Failure::new(format!("`{path}` says that it is part {index}/{of}"), "I below N in I/N"));
+    }
     let Some((first, name)) = parts.first() else { return Ok(Answer::No) };
     let of = first.shard.1;
     for (part, other) in &parts {

@@ -40,9 +40,12 @@ fn a_search_that_stopped_or_was_killed_goes_on() {
     child.wait().unwrap();
     assert_eq!(whole, run(folder.path(), &plan(&["--max-simulations", "400", "--checkpoint", "t"])));
 
-    // A state of another search, and none at all.
+    // A state of another search, one that somebody changed, and none at all.
+    let state = std::fs::read_to_string(folder.path().join("s")).unwrap();
+    std::fs::write(folder.path().join("u"), state.replacen("\"key\":[", "\"key\":[9999,", 1)).unwrap();
     for (args, part) in [
         (&["--top", "7", "--checkpoint", "s"][..], "cannot go on from `s`"),
+        (&["--checkpoint", "u"], "it was changed since it was saved"),
         (&["--checkpoint", "trace.csv"], "cannot read `trace.csv`"),
         (&["--checkpoint", "no/such/s"], "cannot write `no/such/s`"),
     ] {

@@ -52,6 +52,28 @@ fn a_trace_goes_from_iperf_to_a_picture() {
 }
 
 #[test]
+fn what_no_trace_can_hold_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = "time_s,link,bandwidth_bps\n0,wan,1e9\n1e9,wan,2e9\n";
+    std::fs::write(folder.path().join("wan.csv"), rows).unwrap();
+    for (change, says) in [
+        (["--resample", "1 ms"], "T0408"),
+        (["--scale", "1e300"], "a smaller `--scale`"),
+        (["--wrap", "200000 d"], ""),
+    ] {
+        let args = [&["trace", "convert", "wan.csv", "--out", "new.csv"][..], &change].concat();
+        let output = tideplan_in(folder.path(), &args);
+        let error = String::from_utf8(output.stderr).unwrap();
+        let refused = !says.is_empty();
+        assert_eq!(output.status.code(), Some(if refused { 2 } else { 0 }), "{change:?}: {error}");
+        assert!(
+            error.contains(says) && folder.path().join("new.csv").exists() != refused,
+            "{change:?}: {error}"
+        );
+    }
+}
+
+#[test]
 fn the_load_of_a_port_is_measured() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ports.csv");

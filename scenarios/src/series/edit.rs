@@ -1,6 +1,6 @@
 //! Changes to a stream of records: chosen, scaled, renamed, cut, shifted, put on a grid, repeated.
 
-use super::{Record, Records};
+use super::{Record, Records, file_fault};
 use crate::fault::Fault;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -69,7 +69,7 @@ fn one(records: Records<'_>, edit: Edit) -> Records<'_> {
 
 /// What turns records into others, some later.
 trait Step {
-    fn take(&mut self, record: Record, out: &mut VecDeque<Record>);
+    fn take(&mut self, record: Record, out: &mut VecDeque<Record>) -> Result<(), Fault>;
     fn end(&mut self, out: &mut VecDeque<Record>);
 }
 
@@ -92,7 +92,12 @@ impl<S: Step> Iterator for Queued<'_, S> {
                 return None;
             }
             match self.records.next() {
-                Some(Ok(record)) => self.step.take(record, &mut self.queue),
+                Some(Ok(record)) => {
+                    if let Err(fault) = self.step.take(record, &mut self.queue) {
+                        self.ended = true;
+                        return Some(Err(fault));
+                    }
+                }
                 Some(Err(fault)) => {
                     self.ended = true;
                     return Some(Err(fault));
@@ -114,18 +119,19 @@ struct Cut {
 }
 
 impl Step for Cut {
-    fn take(&mut self, record: Record, out: &mut VecDeque<Record>) {
+    fn take(&mut self, record: Record, out: &mut VecDeque<Record>) -> Result<(), Fault> {
         if record.at_ns >= self.to {
-            return;
+            return Ok(());
         }
         if record.at_ns <= self.from {
             self.before.insert(Arc::clone(&record.name), Some(record));
-            return;
+            return Ok(());
         }
         if let Some(first) = self.before.get_mut(&record.name).and_then(Option::take) {
             out.push_back(Record { at_ns: 0, ..first });
         }
         out.push_back(Record { at_ns: record.at_ns - self.from, ..record });
+        Ok(())
     }
 
     fn end(&mut self, out: &mut VecDeque<Record>) {
@@ -133,6 +139,9 @@ impl Step for Cut {
         out.extend(left.into_values().flatten().map(|r| Record { at_ns: 0, ..r }));
     }
 }
+
+/// Most cells between two points: they are kept until they are taken.
+const MOST_CELLS: u64 = 1 << 22;
 
 struct Resample {
     step: u64,
@@ -165,6 +174,10 @@ impl Cell {
             }
             self.emit(out);
             self.start = end;
+            if end == u64::MAX {
+                // No time lies behind it.
+                return;
+            }
         }
     }
 
@@ -180,10 +193,18 @@ impl Cell {
 }
 
 impl Step for Resample {
-    fn take(&mut self, record: Record, out: &mut VecDeque<Record>) {
+    fn take(&mut self, record: Record, out: &mut VecDeque<Record>) -> Result<(), Fault> {
         let step = self.step;
         match self.cells.get_mut(&record.name) {
             Some(cell) => {
+                if record.at_ns.saturating_sub(cell.start) / step > MOST_CELLS {
+                    let between = format!(
+                        "over {MOST_CELLS} cells of {step} ns lie between two points of `{}`",
+                        record.name
+                    );
+                    let help = "a longer cell, or a part of the trace";
+                    return Err(file_fault("the trace", "T0408", between, help));
+                }
                 cell.until(record.at_ns, step, out);
                 cell.last = record;
             }
@@ -193,6 +214,7 @@ impl Step for Resample {
                 self.cells.insert(record.name, cell);
             }
         }
+        Ok(())
     }
 
     fn end(&mut self, out: &mut VecDeque<Record>) {

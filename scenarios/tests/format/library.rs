@@ -145,7 +145,7 @@ fn every_code_in_use_is_explained() {
     assert!(codes().is_sorted(), "in order");
     let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut texts = vec![source.join("../sim-models/src/plan_check.rs")];
-    for folder in ["src", "src/resolve"] {
+    for folder in ["src", "src/resolve", "src/series", "src/series/import"] {
         texts.extend(
             std::fs::read_dir(source.join(folder)).expect("a folder").map(|e| e.expect("an entry").path()),
         );

@@ -146,6 +146,21 @@ fn changes_are_made_in_order() {
     }
 }
 
+/// A grid that would have no end is refused, and one that ends with time ends.
+#[test]
+fn a_grid_is_finite() {
+    let grid = |times: &[u64], cell| -> Result<Vec<u64>, _> {
+        let at = |at_ns: &u64| Ok(Record { at_ns: *at_ns, name: "a".into(), value: 1.0, latency_s: None });
+        let edited = Edits(vec![Edit::Resample(cell)]).apply(Box::new(times.iter().map(at)));
+        edited.map(|r| r.map(|r| r.at_ns)).collect()
+    };
+    let ten_days = 864_000_000_000_000;
+    assert_eq!(grid(&[0, ten_days], 1_000_000).expect_err("it is too fine").code, "T0408");
+    assert_eq!(grid(&[0, ten_days], ten_days).expect("two cells"), [0, ten_days]);
+    let late = 17_000_000_000_000_000_000;
+    assert_eq!(grid(&[late + 1, u64::MAX], late).expect("one cell"), [late]);
+}
+
 #[test]
 fn figures_are_time_weighted() {
     let mut stats = Stats::new(Quantity::Bandwidth);

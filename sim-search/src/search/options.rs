@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 use sim_core::SimTime;
 use sim_models::cost;
 
+/// Nodes looked at for each simulation allowed, and at least: a search that opens nodes and simulates nothing ends too.
+const NODES_A_SIMULATION: u64 = 16;
+const LEAST_NODES: u64 = 8192;
+
 /// Which search.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
@@ -62,6 +66,13 @@ pub struct Options {
     pub shard: Option<(u32, u32)>,
     /// Whether what became of every node is kept, for a certificate.
     pub log: bool,
+}
+
+impl Options {
+    /// Nodes that are looked at at most.
+    pub(crate) fn most_nodes(&self) -> u64 {
+        self.max_simulations.saturating_mul(NODES_A_SIMULATION).max(LEAST_NODES)
+    }
 }
 
 impl Default for Options {

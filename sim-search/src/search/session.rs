@@ -52,6 +52,31 @@ pub struct Saved {
     digest: String,
     elsewhere: u64,
     log: Option<Vec<(Key, Fate)>>,
+    /// Over all the rest: what it says is taken at its word.
+    seal: String,
+}
+
+impl Saved {
+    fn sealed(mut self) -> Saved {
+        self.seal = self.digest_of_the_rest();
+        self
+    }
+
+    /// Whether it is as it was saved.
+    pub(super) fn is_whole(&mut self) -> bool {
+        let seal = std::mem::take(&mut self.seal);
+        seal == self.digest_of_the_rest()
+    }
+
+    /// Asked while there is no seal.
+    fn digest_of_the_rest(&self) -> String {
+        let mut digest = Digest::EMPTY;
+        let bytes = serde_json::to_vec(self).unwrap_or_default();
+        for chunk in bytes.chunks(8) {
+            digest.add(chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), chunk.len() as u64);
+        }
+        digest.to_string()
+    }
 }
 
 /// A node of the queue.
@@ -105,7 +130,9 @@ impl Search<'_> {
             digest: format!("{:032x}", self.digest.as_u128()),
             elsewhere: self.share.as_ref().map_or(0, |share| share.elsewhere),
             log: self.log.clone(),
+            seal: String::new(),
         }
+        .sealed()
     }
 
     /// The state of a search that has to begin anew.
@@ -125,7 +152,9 @@ impl Search<'_> {
             digest: format!("{:032x}", Digest::EMPTY.as_u128()),
             elsewhere: 0,
             log: None,
+            seal: String::new(),
         }
+        .sealed()
     }
 
     /// Takes a state back; how many nodes were opened before it, `None` where it begins anew.
@@ -175,14 +204,19 @@ impl Search<'_> {
 /// Adds up the counts of several searches.
 impl std::ops::AddAssign<&Counts> for Counts {
     fn add_assign(&mut self, other: &Counts) {
-        self.considered += other.considered;
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
         for (rule, n) in &other.pruned {
-            *self.pruned.entry(*rule).or_default() += n;
+            add(self.pruned.entry(*rule).or_default(), *n);
         }
-        self.bounded += other.bounded;
-        self.simulated += other.simulated;
-        self.expanded += other.expanded;
-        self.open += other.open;
+        for (sum, more) in [
+            (&mut self.considered, other.considered),
+            (&mut self.bounded, other.bounded),
+            (&mut self.simulated, other.simulated),
+            (&mut self.expanded, other.expanded),
+            (&mut self.open, other.open),
+        ] {
+            add(sum, more);
+        }
     }
 }
 
@@ -201,7 +235,7 @@ pub fn merge(parts: Vec<Found>, top: usize) -> Option<Found> {
         // A shard without a plan that ended has none; one that did not end knows nothing of its time.
         all.lower_bound_ps = all.lower_bound_ps.min(part.lower_bound_ps);
         all.stopped = all.stopped.max(part.stopped);
-        all.rounds += part.rounds;
+        all.rounds = all.rounds.saturating_add(part.rounds);
         all.digest.add_digest(part.digest);
         let nearer = |a: &NearestMiss, b: &NearestMiss| a.lacking_bytes <= b.lacking_bytes;
         all.nearest_miss = match (all.nearest_miss, part.nearest_miss) {

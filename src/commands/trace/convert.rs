@@ -1,6 +1,6 @@
 //! `tideplan trace convert`: other tools' traces, and changes to ours.
 
-use super::{nanoseconds, open};
+use super::{MOST_ROWS, nanoseconds, open};
 use crate::cli::TraceConvert;
 use crate::commands::print;
 use crate::failure::{Answer, Failure};
@@ -34,7 +34,7 @@ pub(super) fn run(args: &TraceConvert) -> Result<Answer, Failure> {
                     let message = format!("{} is of another quantity than the first file", path.display());
                     return Err(Failure::new(message, "splice traces of one kind"));
                 }
-                end = pass(edits.apply(records), end, until, latency, out, &mut tally)?;
+                end = pass((quantity, edits.apply(records)), end, until, latency, out, &mut tally)?;
             }
             let again = args.wrap.is_some() && until.is_some_and(|until| end < until) && end > start;
             if !again {
@@ -72,7 +72,7 @@ fn has_latency(args: &TraceConvert) -> Result<bool, Failure> {
 
 /// Writes the records from `start` on; gives where the next trace begins: one more step after the last.
 fn pass(
-    records: Records<'_>,
+    (quantity, records): (Quantity, Records<'_>),
     start: u64,
     until: Option<u64>,
     latency: bool,
@@ -82,6 +82,16 @@ fn pass(
     let (mut last, mut step, mut any) = (0u64, 0u64, false);
     for record in records {
         let record = record?;
+        tally.seen += 1;
+        if tally.seen > MOST_ROWS {
+            let message = format!("the trace would have over {MOST_ROWS} rows");
+            return Err(Failure::new(message, "a part of it, a longer `--resample` or a shorter `--wrap`"));
+        }
+        if record.value > quantity.most() {
+            let message =
+                format!("`{}` would be above {}, the most there can be", quantity.column(), quantity.most());
+            return Err(Failure::new(message, "a smaller `--scale`"));
+        }
         if record.at_ns > last {
             step = record.at_ns - last;
         }
@@ -97,9 +107,10 @@ fn pass(
     Ok(start.saturating_add(last).saturating_add(if any { step.max(1) } else { 0 }))
 }
 
-/// What was written: rows, and the last one of each series.
+/// What was gone through and written: rows, and the last one of each series.
 #[derive(Default)]
 struct Tally {
+    seen: u64,
     rows: u64,
     last: BTreeMap<Arc<str>, Record>,
 }

@@ -1,6 +1,6 @@
 //! `tideplan trace generate`: traces made up from a seed.
 
-use super::{nanoseconds, open};
+use super::{MOST_ROWS, nanoseconds, open};
 use crate::cli::{TraceGenerate, TraceModel};
 use crate::commands::print;
 use crate::failure::{Answer, Failure};
@@ -11,9 +11,6 @@ use scenarios::series::{
     Ar1, Diurnal, Edit, Edits, Failures, Markov, Quantity, Record, fit_ar1, generate_ar1, write_header,
     write_record,
 };
-
-/// Most rows of a made-up trace.
-const MOST_ROWS: u64 = 1_000_000_000;
 
 pub(super) fn run(args: &TraceGenerate) -> Result<Answer, Failure> {
     let duration_ns = nanoseconds(&args.duration)?;

@@ -15,6 +15,9 @@ use std::path::Path;
 /// Largest file of a foreign format, which is read whole.
 const MOST_BYTES: u64 = 512 << 20;
 
+/// Most rows of a trace that is written.
+const MOST_ROWS: u64 = 100_000_000;
+
 pub(super) fn run(args: &Trace) -> Result<Answer, Failure> {
     match &args.what {
         TraceOf::Stats(args) => stats::run(args),
