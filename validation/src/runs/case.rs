@@ -244,21 +244,11 @@ fn precision(row: &Row, framework: &Framework, placed: &Placed) -> Precision {
                 })
             };
             match framework.habits.precision {
-                habit if has(format(habit)) => habit,
+                habit if has(habit.into()) => habit,
                 _ if has(Format::Bf16) => Precision::Bf16,
                 _ => Precision::Fp16,
             }
         }
-    }
-}
-
-pub(super) fn format(precision: Precision) -> Format {
-    match precision {
-        Precision::Fp32 => Format::Fp32,
-        Precision::Fp16 => Format::Fp16,
-        Precision::Bf16 => Format::Bf16,
-        Precision::Fp8 => Format::Fp8,
-        Precision::Fp4 => Format::Fp4,
     }
 }
 

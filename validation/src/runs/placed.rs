@@ -3,7 +3,7 @@
 //! The cluster has just the GPUs that the plan uses: a group of nodes for each kind, replicas placed stage by stage in the
 //! order of the plan. Micro-batches are shared out evenly, the first pipelines taking one more where they do not divide.
 
-use super::case::{corrupt, format};
+use super::case::corrupt;
 use super::cluster::{Wires, fabric, find, gpus_per_node};
 use super::degrees::Degrees;
 use super::plan::RunPlan;
@@ -266,7 +266,7 @@ impl Placed {
             let on = OnDevice {
                 device: Device::Roofline(roofline),
                 model: model.clone(),
-                format: format(precision),
+                format: precision.into(),
                 nccl: Some(wires[i].nccl),
                 inside: wires[i].inside.clone(),
                 outside: wires[i].outside(),
