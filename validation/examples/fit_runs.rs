@@ -2,6 +2,7 @@
 //!
 //! ```sh
 //! cargo run --release -p validation --example fit_runs -- score            # with the shipped constants
+//! cargo run --release -p validation --example fit_runs -- datasheet OUT.csv # the same without any fit, row by row
 //! cargo run --release -p validation --example fit_runs -- fit OUT.toml     # fits on 7 rows in 10 of each source
 //! cargo run --release -p validation --example fit_runs -- memory OUT.toml  # the same for memory
 //! cargo run --release -p validation --example fit_runs -- spreads          # widths of intervals by framework
@@ -21,7 +22,8 @@ use std::path::PathBuf;
 use toml::{Table, Value};
 use validation::runs::split::is_fitted;
 use validation::runs::{
-    Outcome, Row, Settings, Trust, case, evaluate, fit_in_memory, oom, predictions_csv, read, report, shipped,
+    Outcome, Row, Settings, Tier, Trust, case, evaluate, fit_in_memory, oom, predictions_csv, read, report,
+    shipped,
 };
 
 /// A parameter: where it stands in the file, its start, and how far (as a factor) it may be from there before it is pulled
@@ -86,7 +88,7 @@ const SPECS: &[Spec] = &[
     spec(&["device", "v100", "inside"], 1.0, 2.0),
     spec(&["device", "v100", "matmul"], 1.0, 1.2),
     spec(&["device", "t4", "inside"], 1.0, 2.0),
-    spec(&["device", "t4", "matmul"], 1.0, 1.3),
+    spec(&["device", "t4", "matmul"], 1.0, 1.1),
     spec(&["links", "inside"], 0.9, 1.2),
     spec(&["links", "outside"], 0.9, 1.2),
     spec(&["links", "staged_s"], 10e-3, 2.0),
@@ -209,7 +211,7 @@ fn concerns(s: &Spec, framework: &str, gpus: &[String]) -> bool {
 }
 
 fn logs(rows: &[Row], calibration: &Calibration, memory: bool) -> Vec<f64> {
-    let settings = Settings { tier: Some(validation::runs::Tier::Calibrated), calibration };
+    let settings = Settings { tier: Some(Tier::Calibrated), calibration };
     let outcomes = evaluate(rows.to_vec(), &settings, |_| None);
     let log = |o: &Outcome| {
         o.result.as_ref().map_or(0.0, |p| match o.row.peak_mem_gib {
@@ -223,9 +225,8 @@ fn logs(rows: &[Row], calibration: &Calibration, memory: bool) -> Vec<f64> {
 /// Rows that are fitted on: relied on, simulated without a table, of the fitted part; of a large source every so manyth.
 fn training(most_of_a_source: usize) -> Vec<Row> {
     let relied = rows().into_iter().filter(|r| r.trust != Trust::C && is_fitted(&r.id));
-    let usable = relied.filter(|r| {
-        case::build(r, None, &Settings::default()).is_ok_and(|c| c.tier == validation::runs::Tier::Calibrated)
-    });
+    let usable = relied
+        .filter(|r| case::build(r, None, &Settings::default()).is_ok_and(|c| c.tier == Tier::Calibrated));
     let mut of_source: BTreeMap<String, Vec<Row>> = BTreeMap::new();
     for row in usable {
         of_source.entry(row.source.clone()).or_default().push(row);
@@ -365,7 +366,7 @@ fn fitted(out: &str, only: Option<&str>, from: &Table, sources: &str, memory: bo
     let head = "# Numbers fitted on measured runs by `cargo run --release -p validation --example fit_runs -- fit`: see calibration.rs beside\n# this file and docs/cost-model.md. Factors have no unit, times are in s.\n\n";
     std::fs::write(out, format!("{head}{}", toml::to_string(&calibration).expect("a table")))
         .expect("written");
-    score(&calibration, None);
+    score(&calibration, None, None);
 }
 
 fn mean_error(rows: &[Row], calibration: &Calibration) -> f64 {
@@ -438,7 +439,7 @@ fn cross(out: &str, only: &str) {
 
 /// Half-widths that hold nine in ten of the fitted rows of each framework, with a little more for rows not fitted on.
 fn spreads(calibration: &Calibration) {
-    let settings = Settings { tier: Some(validation::runs::Tier::Calibrated), calibration };
+    let settings = Settings { tier: Some(Tier::Calibrated), calibration };
     let mut of: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for o in evaluate(rows(), &settings, plan) {
         if let Ok(p) = &o.result
@@ -472,8 +473,8 @@ fn out_of_memory() {
     }
 }
 
-fn score(calibration: &Calibration, predictions: Option<&str>) {
-    let settings = Settings { tier: None, calibration };
+fn score(calibration: &Calibration, tier: Option<Tier>, predictions: Option<&str>) {
+    let settings = Settings { tier, calibration };
     let outcomes = evaluate(rows(), &settings, plan);
     if let Some(path) = predictions {
         std::fs::write(path, predictions_csv(&outcomes)).expect("written");
@@ -507,7 +508,7 @@ fn score(calibration: &Calibration, predictions: Option<&str>) {
 
 /// What rows' predictions are made of, with the constants of a file.
 fn parts(calibration: &Calibration, ids: &str) {
-    let settings = Settings { tier: Some(validation::runs::Tier::Calibrated), calibration };
+    let settings = Settings { tier: Some(Tier::Calibrated), calibration };
     for row in rows().iter().filter(|r| ids.split(',').any(|id| id == r.id)) {
         let case = match case::build(row, plan(row).as_deref(), &settings) {
             Ok(case) => case,
@@ -573,8 +574,9 @@ fn main() {
         }
         ["score", file, predictions] => {
             let text = std::fs::read_to_string(file).expect("reads");
-            score(&Calibration::from_toml(&text).expect("reads"), Some(predictions));
+            score(&Calibration::from_toml(&text).expect("reads"), None, Some(predictions));
         }
-        _ => score(Calibration::builtin(), None),
+        ["datasheet", predictions] => score(&Calibration::none(), Some(Tier::Datasheet), Some(predictions)),
+        _ => score(Calibration::builtin(), None, None),
     }
 }

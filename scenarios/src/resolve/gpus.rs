@@ -91,6 +91,7 @@ fn gpu(t: &GpuTable, name: &Name) -> Option<Gpu> {
         power_w: None,
         nvlink,
         pcie: t.pcie.as_ref().map_or(PCIE, |r| r.value.0.as_bytes_per_s()),
+        peer_access: true,
         sources: Sources {
             peaks: said(),
             memory: said(),

@@ -150,11 +150,19 @@ fn wire(fabric: &mut Fabric, gpu: &Gpu, text: &str) {
     let says = |word: &str| text.contains(word);
     let nvlink = says("nvlink") || says("nvl") || says("xgmi") || says("infinity");
     if says("pair") || says("bridge") {
-        fabric.wiring = if fabric.nvlink > 0.0 { Wiring::Pairs } else { Wiring::Pcie };
+        fabric.wiring = if fabric.nvlink > 0.0 { Wiring::Pairs } else { Wiring::over_pcie(gpu) };
     } else if says("pci") && !nvlink {
-        fabric.wiring = Wiring::Pcie;
-    } else if nvlink && fabric.wiring == Wiring::Pcie && fabric.nvlink > 0.0 {
+        fabric.wiring = Wiring::over_pcie(gpu);
+    } else if nvlink && matches!(fabric.wiring, Wiring::Pcie | Wiring::Host(_)) && fabric.nvlink > 0.0 {
         fabric.wiring = Wiring::Pairs;
+    }
+    // A rate that is stated of PCIe is what it carries there.
+    if let Some(stated) = written_rate(&text).map(|rate| rate.gbps * GBPS) {
+        match &mut fabric.wiring {
+            Wiring::Pcie => fabric.pcie = fabric.pcie.min(stated),
+            Wiring::Host(card) => *card = card.min(stated),
+            _ => {}
+        }
     }
     // Without a word, cards may or may not have a bridge.
     fabric.stated = !text.trim().is_empty() || gpu.form != "pcie";

@@ -1,5 +1,6 @@
 //! What connects GPUs: the links of a GPU, how a node is wired, and the network between nodes.
 
+use super::parameters::{Name, Parameters};
 use super::tuning::{Architecture, Tuning};
 use super::{CollectiveError, Group};
 use crate::device::Gpu;
@@ -12,8 +13,12 @@ const BRIDGE: f64 = 300e9;
 /// Share of NVLink's rate that the all-reduces of tensor-parallel layers reach: 164 to 202 of 300 GB/s at 32 to 128 MiB
 /// among four and eight A100 (vTrain's all-reduce tables, see NOTICE).
 const NVLINK_IN_TRAINING: f64 = 0.6;
-/// The same of PCIe, through the host: 5 of 15.75 GB/s among four RTX-3090 (Sailor's measured links, see NOTICE).
-const PCIE_IN_TRAINING: f64 = 1.0 / 3.0;
+/// Where cards have no access to each other's memory, NCCL's kernels write into the host's and read from it, bytes/s before what all
+/// of PCIe loses: 5.4 of 12 GB/s with two cards sending at once (RTX-2080, Titan-RTX: Sailor's measured links, see NOTICE). A
+/// faster bus does not help: 1.9 GB/s between two RTX 5070 Ti that copy at 26 GB/s (sgl-project/sglang pull request 39605).
+const HOSTED: f64 = 7.1e9;
+/// All cards of a node together, in such cards: 24.5 GB/s of eight RTX-2080 and of eight Titan-RTX (hosts differ: of eight RTX-3090 5).
+const HOSTED_TOGETHER: f64 = 4.5;
 /// NVLinks of a V100 (whitepaper).
 const CUBE_MESH_LINKS: f64 = 6.0;
 /// GPUs that one NVLink domain of superchips joins (NVIDIA GB200 NVL72 datasheet).
@@ -36,6 +41,15 @@ pub enum Wiring {
     Pairs,
     /// PCIe only.
     Pcie,
+    /// PCIe only, and no card reaches another's memory: all goes through the host's, at this rate a card in bytes/s a direction.
+    Host(f64),
+}
+
+impl Wiring {
+    /// Of such cards without a bridge.
+    pub fn over_pcie(gpu: &Gpu) -> Wiring {
+        if gpu.peer_access { Wiring::Pcie } else { Wiring::Host(HOSTED.min(gpu.pcie)) }
+    }
 }
 
 /// The network between nodes. Rates are bytes/s a direction.
@@ -149,8 +163,8 @@ impl Fabric {
         let nvlink = gpu.nvlink.unwrap_or(0.0);
         let architecture = Tuning::builtin().architecture(&gpu.architecture);
         let wiring = match (gpu.form.as_str(), gpu.architecture.as_str()) {
-            _ if nvlink == 0.0 => Wiring::Pcie,
-            ("pcie" | "nvl", _) => Wiring::Pcie,
+            ("pcie" | "nvl", _) => Wiring::over_pcie(gpu),
+            _ if nvlink == 0.0 => Wiring::over_pcie(gpu),
             ("sxm", "pascal" | "volta") => match gpus_per_node {
                 // Four are joined directly, each pair by two of the six links.
                 0..=4 => Wiring::Mesh(nvlink / 3.0),
@@ -203,8 +217,10 @@ impl Fabric {
         positive("gpus_per_node", f64::from(self.gpus_per_node))?;
         positive("pcie", self.pcie)?;
         natural("nvlink", self.nvlink)?;
-        if let Wiring::Mesh(rate) = self.wiring {
-            positive("the mesh's rate", rate)?;
+        match self.wiring {
+            Wiring::Mesh(rate) => positive("the mesh's rate", rate)?,
+            Wiring::Host(rate) => positive("the rate through the host's memory", rate)?,
+            _ => {}
         }
         if matches!(self.wiring, Wiring::Switch | Wiring::CubeMesh) {
             positive("nvlink", self.nvlink)?;
@@ -254,6 +270,7 @@ impl Fabric {
     pub fn faster(self, inside: f64, between: f64) -> Fabric {
         let wiring = match self.wiring {
             Wiring::Mesh(pair) => Wiring::Mesh(pair * inside),
+            Wiring::Host(card) => Wiring::Host(card * inside),
             other => other,
         };
         let network = self.network.map(|n| Network { card_rate: n.card_rate * between, ..n });
@@ -265,7 +282,7 @@ impl Fabric {
         match self.wiring {
             Wiring::Switch | Wiring::Mesh(_) | Wiring::CubeMesh => true,
             Wiring::Pairs => ranks <= 2 && self.nvlink > 0.0,
-            Wiring::Pcie => false,
+            Wiring::Pcie | Wiring::Host(_) => false,
         }
     }
 
@@ -278,6 +295,7 @@ impl Fabric {
             Wiring::CubeMesh => self.nvlink / CUBE_MESH_LINKS * CUBE_MESH_RINGS[(ranks.clamp(2, 8)) as usize],
             Wiring::Pairs if self.over_nvlink(ranks) => self.nvlink.min(BRIDGE),
             Wiring::Pairs | Wiring::Pcie => self.pcie,
+            Wiring::Host(card) => card * (HOSTED_TOGETHER / f64::from(ranks.max(1))).min(1.0),
         }
     }
 
@@ -285,8 +303,11 @@ impl Fabric {
     pub fn inside(&self) -> LinkModel {
         let hops = &Tuning::builtin().hop_us;
         let nvlink = self.over_nvlink(self.gpus_per_node);
-        let (share, hop) =
-            if nvlink { (NVLINK_IN_TRAINING, &hops.nvlink) } else { (PCIE_IN_TRAINING, &hops.pcie) };
+        let (share, hop) = if nvlink {
+            (NVLINK_IN_TRAINING, &hops.nvlink)
+        } else {
+            (Parameters::builtin().values().get(Name::PcieShare), &hops.pcie)
+        };
         // Every GPU has links of its own.
         let each = share * self.ring_rate(self.gpus_per_node);
         let rate = StreamRate::Each { stream: each, together: each * f64::from(self.gpus_per_node) };

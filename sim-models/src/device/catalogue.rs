@@ -112,6 +112,8 @@ pub struct Gpu {
     pub nvlink: Option<f64>,
     /// To the host, bytes/s per direction.
     pub pcie: f64,
+    /// Whether its driver lets cards read each other's memory over PCIe; consumer cards' does not.
+    pub peer_access: bool,
     /// Where the figures come from.
     pub sources: Sources,
 }
@@ -410,7 +412,13 @@ struct Entry {
     power_w: f64,
     nvlink: Option<f64>,
     pcie: f64,
+    #[serde(default = "yes")]
+    peer_access: bool,
     sources: Sources,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize)]
@@ -478,6 +486,7 @@ impl Entry {
             power_w: Some(rate("power_w", self.power_w, 1.0)?),
             nvlink: some("nvlink", self.nvlink, 1e9)?,
             pcie: rate("pcie", self.pcie, 1e9)?,
+            peer_access: self.peer_access,
             sources: self.sources,
             name: self.name,
         })

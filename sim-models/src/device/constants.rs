@@ -85,6 +85,9 @@ impl Default for DeviceConstants {
 const MATMUL: &[(&[&str], f64, f64, f64)] = &[
     (&["P100", "P100-PCIe"], 0.85, 0.90, 0.90),
     (&["V100-16", "V100-32", "V100-16-PCIe", "V100-32-PCIe"], 0.74, 0.92, 0.92),
+    // 24 of 65 TFLOP/s where products alone draw all of its 70 W (NVIDIA developer forum, About GPU peak performance, 264462); in
+    // training about half the time goes to kernels that draw less: half-way to the default.
+    (&["T4"], 0.54, 0.54, 0.7),
     (&["Titan-RTX"], 0.72, 0.82, 0.82),
     (&["RTX-2080", "RTX-2080-8"], 1.03, 0.93, 0.93),
     (&["RTX-3090"], 1.0, 1.0, 0.75),
@@ -331,12 +334,14 @@ impl Default for FrameworkConstants {
             eager_backward_passes: 18.8,
             fused_forward_passes: 4.5,
             fused_backward_passes: 5.0,
-            // Counted from Megatron's layer: two norms, two dropouts with residual (8, 10); biases of qkv and of the
-            // MLP with its activation of 4 x hidden (10, 16).
-            replicated_forward_passes: 8.0,
-            replicated_backward_passes: 10.0,
+            // Two norms (Sailor's operator tables, six GPUs alike: 2.7 and 9, whose sums over tokens read all once more), two dropouts
+            // with bias and residual in one kernel (3.5; 3.5 with the bias's gradient).
+            replicated_forward_passes: 12.4,
+            replicated_backward_passes: 25.0,
+            // The MLP's activation with its bias (8 and 14.6: the same tables), the attention's result put in order (2, 2); backward
+            // gradients of queries, keys and values put together (6) and those of their biases (3).
             sharded_forward_passes: 10.0,
-            sharded_backward_passes: 16.0,
+            sharded_backward_passes: 25.6,
             // Sailor's operator tables (`gpt-post-process` less its product).
             loss_forward_passes: 8.0,
             loss_backward_passes: 3.0,
