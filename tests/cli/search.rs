@@ -73,8 +73,12 @@ fn parts_merge_to_the_whole() {
         assert_eq!(whole[key], merged[key], "{key}");
     }
     assert!(folder.path().join("best.toml").exists());
+    let part = std::fs::read_to_string(folder.path().join("0.json")).unwrap();
+    std::fs::write(folder.path().join("5.json"), part.replacen("\"shard\":[0,3]", "\"shard\":[5,3]", 1))
+        .unwrap();
     for (args, part) in [
-        (&["merge", "0.json", "1.json"][..], "1 of 3 parts are missing: 2/3"),
+        (&["merge", "0.json", "5.json"][..], "`5.json` says that it is part 5/3"),
+        (&["merge", "0.json", "1.json"], "1 of 3 parts are missing: 2/3"),
         (&["merge", "0.json", "0.json", "1.json"], "part 0/3 is there twice"),
         (&["merge", "two.toml"], "cannot read `two.toml`"),
         (&["plan", "two.toml", "--shard", "3/3", "--part", "x"], "expected I/N"),
