@@ -313,7 +313,7 @@ impl<'a> Checker<'a> {
         self.done.nodes += u64::from(self.claimed(key)?);
         let frame = (root.frame.micro_batch, root.frame.place);
         let Ok(standing) = stand(root.rings, frame, &counted) else { return Ok(()) };
-        let within: Vec<Vec<u32>> = standing.iter().map(|s| s.shares(root.rings, below, root.need)).collect();
+        let within = stand::shares(&standing, root.rings, below, root.need);
         self.shares(root, &counted, &within, root.need, key)
     }
 
@@ -356,20 +356,20 @@ impl<'a> Checker<'a> {
         let claimed = self.claimed(key)?;
         let (head, frame) = (key.len() - parts.len(), (root.frame.micro_batch, root.frame.place));
         let Ok(placed) = Placed::new(root.rings, frame, parts, &key[head..]) else { return Ok(()) };
-        if placed.bound(below).is_none() {
+        let Some((_, views)) = placed.within(below) else {
             self.done.nodes += u64::from(claimed);
             return Ok(());
-        }
+        };
         self.done.opened += 1;
         let mut plans = vec![key.to_vec()];
-        for p in &placed.parts {
-            let cuts = p.of.cost.cuts(&p.views, below, 1 << 18);
+        for (p, views) in placed.parts.iter().zip(&views) {
+            let cuts = p.of.cost.cuts(views, below, 1 << 18);
             let cuts = cuts.map_err(|_| Flaw::NotCovered(key.to_vec()))?;
             let with =
                 |plan: &Vec<u32>| cuts.iter().map(|(_, cut)| [&plan[..], cut].concat()).collect::<Vec<_>>();
             plans = plans.iter().flat_map(with).collect();
         }
-        for plan in plans {
+        for plan in plans.into_iter().filter(|plan| placed.value(&plan[key.len()..]) <= below) {
             match self.nodes.get(&plan[..]) {
                 Some(Fate::Simulated(_) | Fate::Rule(_)) => {}
                 _ => return Err(Flaw::NotCovered(plan)),

@@ -1,8 +1,9 @@
 //! Templates beside each other: what one makes of the rings of another, before devices are given out.
 
 use super::TemplateCost;
+use super::borders::MOST_COMMON;
 use super::rings::Rings;
-use super::setting::{MOST_COMMON, Sharers, kind_bit};
+use super::setting::{Sharers, kind_bit};
 use super::zones::{Cut, ZoneSet};
 use crate::space::{Kind, StageShape, Template};
 use std::collections::BTreeSet;

@@ -1,5 +1,6 @@
 //! Contiguous cuts of the layers into the stages of a template: the least bound of all that fit, and those within a bound.
 
+use super::borders::Borders;
 use super::within::{Before, Line, Within};
 use super::{NEVER, Setting, TemplateCost};
 
@@ -29,23 +30,33 @@ impl View {
 }
 
 impl TemplateCost {
-    /// No plan whose pipelines are cut alike, in any way that fits, is faster: the largest of the views. `None` when no cut
-    /// fits, or none is within `limit`.
-    pub fn bound(&self, views: &[View], limit: u64) -> Option<u64> {
-        let mut bound = 0;
+    /// No plan whose pipelines are cut alike, in any way that fits, is faster: the largest of the views; and the inner borders
+    /// of cuts within `limit`, all where that is far or they are not `wanted`. `None` when no cut fits, or none is within `limit`.
+    pub fn within(&self, views: &[View], limit: u64, wanted: bool) -> Option<(u64, Borders)> {
+        let (mut bound, mut inner) = (0, Borders::ALL);
         for view in views {
             let line = view.line(self);
-            let least = if limit < FAR {
-                Within::new(line, limit).least()
+            let tables = if limit < FAR {
+                Within::new(line, limit)
             } else {
-                self.unlimited(line, &self.even_cut(line.around, line.micro_batches)?).least().min(FAR)
+                self.unlimited(line, &self.even_cut(line.around, line.micro_batches)?)
             };
+            let least = tables.least().min(if limit < FAR { NEVER } else { FAR });
             if least > limit || least >= NEVER {
                 return None;
             }
             bound = bound.max(least);
+            if wanted && limit < FAR {
+                inner = inner.and(tables.inner(limit));
+            }
         }
-        Some(bound)
+        Some((bound, inner))
+    }
+
+    /// Inner borders of the cuts with which one pipeline in these surroundings may run so many micro-batches within `time`.
+    pub fn inner(&self, around: &Setting, micro_batches: u32, time: u64) -> Borders {
+        let tables = Within::new(Line { cost: self, micro_batches, around }, time.min(FAR));
+        if tables.least() < NEVER { tables.inner(time) } else { Borders::NONE }
     }
 
     /// No fewer micro-batches, up to `most`, than one pipeline in these surroundings can run within `time`.

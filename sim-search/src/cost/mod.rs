@@ -1,11 +1,12 @@
 //! What the search must know of a pipeline in O(1) per question: stage times and memory over any layers ([`stage`]), lower
 //! bounds of an iteration for any layers of one stage whatever the other stages have ([`template`]), the transfers and
-//! gradient rings around it ([`setting`], [`rings`], [`beside`], [`stand`], [`sending`], [`placed`]), and the cuts of the layers in the order of their
-//! bounds ([`cuts`]).
+//! gradient rings around it ([`setting`], [`rings`], [`borders`], [`beside`], [`stand`], [`sending`], [`placed`]), the cuts of the
+//! layers in the order of their bounds ([`cuts`]), and the rings of all parts once these are known ([`turns`]).
 //!
 //! Nothing here is above a simulated time: tests/laws holds bounds against simulated plans. docs/search.md says why.
 
 pub mod beside;
+pub mod borders;
 pub mod cuts;
 mod fill;
 pub mod placed;
@@ -15,6 +16,7 @@ pub mod setting;
 pub mod stage;
 pub mod stand;
 pub mod template;
+pub mod turns;
 mod within;
 pub mod zones;
 

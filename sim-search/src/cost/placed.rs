@@ -5,7 +5,8 @@ use super::beside::PartOf;
 use super::cuts::{Cut, View};
 use super::rings::Rings;
 use super::sending::split;
-use super::stand::stand;
+use super::stand::{others, stand};
+use super::turns::{Ends, in_turn};
 use super::{TemplateCost, floor_ps, lower};
 use crate::place::{self, Part, Place};
 use crate::rules::Rule;
@@ -35,6 +36,12 @@ pub struct PlacedPart<'t> {
 }
 
 impl PlacedPart<'_> {
+    /// Its inner borders with 0 and the number of layers around them.
+    pub fn borders(&self, inner: &[u32]) -> Vec<usize> {
+        let inner = inner.iter().map(|b| *b as usize);
+        std::iter::once(0).chain(inner).chain([self.of.cost.layers]).collect()
+    }
+
     /// Whether these are borders of non-empty stages that fit into memory.
     fn holds(&self, borders: &[usize]) -> bool {
         let cost = self.of.cost;
@@ -93,11 +100,35 @@ impl<'t> Placed<'t> {
 
     /// No plan with these shares is faster, over all cuts that fit; `None` when that is above `limit` or none fits.
     pub fn bound(&self, limit: u64) -> Option<u64> {
-        let mut bound = 0;
-        for p in &self.parts {
-            bound = bound.max(p.of.cost.bound(&p.views, limit)?);
+        Some(self.within(limit)?.0)
+    }
+
+    /// The same, and each part as its cuts within `limit` see it: a border may be common to all parts only where each of them has one
+    /// in some cut within the limit.
+    pub fn within(&self, limit: u64) -> Option<(u64, Vec<Vec<View>>)> {
+        let mut views: Vec<Vec<View>> = self.parts.iter().map(|p| p.views.clone()).collect();
+        let wanted = self.parts.len() > 1 && self.parts[0].of.cost.recipe.waits();
+        loop {
+            let mut inner = Vec::with_capacity(views.len());
+            let mut bound = 0;
+            for (p, views) in self.parts.iter().zip(&views) {
+                let (least, borders) = p.of.cost.within(views, limit, wanted)?;
+                bound = bound.max(least);
+                inner.push(borders);
+            }
+            let mut narrower = false;
+            for (p, views) in views.iter_mut().enumerate() {
+                let at = others(&inner, p);
+                for view in views {
+                    let known = view.around.common().at;
+                    narrower |= inner[p].and(known) != inner[p].and(known).and(at);
+                    view.around = view.around.common_at(at);
+                }
+            }
+            if !narrower {
+                return Some((bound, views));
+            }
         }
-        Some(bound)
     }
 
     /// A part none of whose cuts fits, and what the nearest lacks in bytes.
@@ -146,7 +177,10 @@ impl<'t> Placed<'t> {
             let of_view = |view: &View| view.line(p.of.cost).end_of_cut(borders);
             p.views.iter().map(of_view).max().unwrap_or(0)
         };
-        self.parts.iter().zip(&borders).map(of).max().unwrap_or(0)
+        let apart = self.parts.iter().zip(&borders).map(of).max().unwrap_or(0);
+        let ends = self.parts.iter().zip(borders).map(|(p, borders)| Ends::new(p, borders));
+        let ends: Option<Vec<Ends<'_>>> = ends.collect();
+        apart.max(ends.map_or(0, |ends| in_turn(&ends.iter().collect::<Vec<_>>())))
     }
 
     /// Borders of each part from the end of a key.
@@ -155,10 +189,7 @@ impl<'t> Placed<'t> {
         let mut list = Vec::new();
         for p in &self.parts {
             let (mine, after) = rest.split_at(p.of.cost.stages.len() - 1);
-            let mut borders = vec![0];
-            borders.extend(mine.iter().map(|b| *b as usize));
-            borders.push(p.of.cost.layers);
-            list.push(borders);
+            list.push(p.borders(mine));
             rest = after;
         }
         list
@@ -203,24 +234,27 @@ impl<'t> Placed<'t> {
                 (c[0], time, crosses)
             })
             .collect();
-        let (mut most, mut released) = (0u64, vec![(0u64, 0u64); rings.len()]);
-        for (p, borders) in self.parts.iter().zip(&borders) {
-            let cost = &p.of.cost;
-            let of_view = |view: &View| view.line(cost).stages_of(borders);
+        let done = |(p, borders): (&PlacedPart<'_>, &Vec<usize>)| -> Vec<u64> {
+            let of_view = |view: &View| view.line(p.of.cost).stages_of(borders);
             let of_views: Vec<_> = p.views.iter().map(of_view).collect();
-            let last = cost.stages.len() - 1;
-            for (s, stage) in borders.windows(2).enumerate() {
-                let end = of_views.iter().map(|stages| stages[last - s].done).max().unwrap_or(0);
+            let last = p.of.cost.stages.len() - 1;
+            (0..=last).map(|s| of_views.iter().map(|own| own[last - s].done).max().unwrap_or(0)).collect()
+        };
+        let done: Vec<Vec<u64>> = self.parts.iter().zip(&borders).map(done).collect();
+        let (mut most, mut sent, mut released) = (0u64, 0u64, Vec::with_capacity(rings.len()));
+        for ((layer, time, crosses), end) in rings.iter().zip(&cuts[1..]).rev() {
+            let (mut ready, mut after) = (0, 0);
+            for ((p, borders), done) in self.parts.iter().zip(&borders).zip(&done) {
+                let s = borders.partition_point(|b| b <= layer) - 1;
                 let replicas = p.views[0].around.replicas();
-                let mut after = cost.stages[s].update(stage[0], stage[1], replicas);
-                for ((layer, time, crosses), released) in rings.iter().zip(&mut released) {
-                    if (stage[0]..stage[1]).contains(layer) {
-                        after = after.saturating_add(*time);
-                        *released = (released.0.max(end), if *crosses { *time } else { 0 });
-                    }
-                }
-                most = most.max(end.saturating_add(after));
+                ready = ready.max(done[s]);
+                after = after.max(p.of.cost.stages[s].update(borders[s], borders[s + 1], replicas));
             }
+            // After the ring before it, where some rank is in both.
+            let common = borders.iter().all(|b| b.binary_search(end).is_ok());
+            sent = ready.max(if common { 0 } else { sent }).saturating_add(*time);
+            most = most.max(sent.saturating_add(after));
+            released.push((ready, if *crosses { *time } else { 0 }));
         }
         if self.one_link { most.max(one_after_another(released)) } else { most }
     }

@@ -1,5 +1,6 @@
 //! What surrounds the stages of a pipeline: the least time of each boundary transfer, and the rings of each stage.
 
+use super::borders::{Borders, Common};
 use super::rings::{Exchange, Ring, Rings};
 use super::zones::Cut;
 use super::{TemplateCost, floor_ps, higher, lower};
@@ -31,11 +32,8 @@ pub struct Setting {
     /// Devices with the same parameters in the plan, at most.
     replicas: u64,
     /// See [`Gradients::common`].
-    common: Option<usize>,
+    common: Common,
 }
-
-/// Borders common to all parts are counted up to this many: more are as good as any.
-pub const MOST_COMMON: usize = 2;
 
 /// A NIC or a link between zones that the rings of neighbouring stages all go over: it carries the gradients of all their
 /// layers.
@@ -78,9 +76,8 @@ pub struct Gradients {
     pub links: Vec<Shared>,
     /// Devices with the same parameters in the plan, at most.
     pub replicas: u64,
-    /// How many borders of the part can be borders of all other parts, too; `None` if any can. Elsewhere some rank holds the layers
-    /// on both sides and sends their gradients one after another.
-    pub common: Option<usize>,
+    /// Which borders of the part may be common to all parts.
+    pub common: Common,
 }
 
 impl Gradients {
@@ -100,7 +97,7 @@ impl Gradients {
             rings: (0..cost.stages.len()).map(|s| rings.at_best(cost, s, sharers)).collect(),
             links: nics.into_iter().chain(crossing).collect(),
             replicas: u64::MAX,
-            common: sharers.common,
+            common: Common { most: sharers.common, at: Borders::ALL },
         }
     }
 }
@@ -118,7 +115,7 @@ pub struct Sharers {
     pub apart: u64,
     /// Whether that many pipelines have the first devices of their kinds, whatever the others are.
     pub first: bool,
-    /// See [`Gradients::common`].
+    /// How many borders of the part can be borders of all other parts, too; `None` if any can.
     pub common: Option<usize>,
 }
 
@@ -157,7 +154,7 @@ impl Setting {
             tied: 0,
             holds: true,
             replicas: u64::MAX,
-            common: None,
+            common: Common::ANY,
         }
     }
 
@@ -243,6 +240,11 @@ impl Setting {
         Setting { rings, links, replicas, common, ..self.clone() }
     }
 
+    /// The same where only these borders may be common to all parts.
+    pub fn common_at(&self, at: Borders) -> Setting {
+        Setting { common: Common { at: self.common.at.and(at), ..self.common }, ..self.clone() }
+    }
+
     /// Whether it has the same transfers.
     pub fn transfers_like(&self, other: &Setting) -> bool {
         (&self.down, &self.up, self.tied) == (&other.down, &other.up, other.tied)
@@ -265,7 +267,7 @@ impl Setting {
     }
 
     /// See [`Gradients::common`].
-    pub fn common(&self) -> Option<usize> {
+    pub fn common(&self) -> Common {
         self.common
     }
 

@@ -2,7 +2,9 @@
 //! their shares: who shares which NIC and over which links rings go is known, and of transfers what alike pipelines do to
 //! each other.
 
+use super::Setting;
 use super::beside::{self, PartOf};
+use super::borders::{Borders, Common};
 use super::cuts::View;
 use super::rings::{Hop, OneOf, Rings};
 use super::sending::{Sender, Sending, split};
@@ -54,12 +56,39 @@ pub fn stand<'t>(
             Shared::new(stages, pipelines, (rate, 0.0))
         });
         let links = nics.chain(crossing).collect();
-        let gradients = Gradients { rings: own, links, replicas, common: beside::common(parts, p) };
+        let common = Common { most: beside::common(parts, p), at: Borders::ALL };
+        let gradients = Gradients { rings: own, links, replicas, common };
         let overlap_p2p = part.cost.recipe.overlap_p2p;
         let sender = Sender::new(rings, micro_batch, part.template, overlap_p2p, &devices, hops.shared(p));
         list.push(Standing { of: *part, devices, sending: rings.sending(sender), gradients });
     }
     Ok(list)
+}
+
+/// The numbers of micro-batches that each part may run within `time` of a batch of `need`, in order. A border is common to all parts
+/// only where each has one in a cut with which it runs no less than the others leave.
+pub fn shares(parts: &[Standing<'_>], rings: &Rings<'_>, time: u64, need: u32) -> Vec<Vec<u32>> {
+    let all = |at: &dyn Fn(usize) -> Borders| -> Vec<Vec<u32>> {
+        parts.iter().enumerate().map(|(p, part)| part.shares(rings, time, need, at(p))).collect()
+    };
+    let lists = all(&|_| Borders::ALL);
+    let most: Vec<u32> = lists.iter().map(|list| list.last().copied().unwrap_or(0)).collect();
+    let sum: u32 = most.iter().sum();
+    if sum < need || parts.len() < 2 || !parts[0].of.cost.recipe.waits() {
+        return lists;
+    }
+    let inner = |((part, list), most): ((&Standing<'_>, &Vec<u32>), &u32)| {
+        let least = need.saturating_sub(sum - most);
+        part.inner(rings, &list[list.partition_point(|n| *n < least)..], time)
+    };
+    let inner: Vec<Borders> = parts.iter().zip(&lists).zip(&most).map(inner).collect();
+    all(&|p| others(&inner, p))
+}
+
+/// The borders that all parts but one may have.
+pub fn others(inner: &[Borders], part: usize) -> Borders {
+    let others = inner.iter().enumerate().filter(|(q, _)| *q != part);
+    others.map(|(_, at)| *at).fold(Borders::ALL, Borders::and)
 }
 
 /// The transfers of the pipelines of a part, whatever the others are, where these have the first devices of their kinds;
@@ -82,15 +111,16 @@ pub fn first(rings: &Rings<'_>, how: (u32, Place), part: &PartOf<'_>) -> Option<
 }
 
 impl Standing<'_> {
-    /// The numbers of micro-batches up to `most` that all its pipelines may run within `time`, in order.
-    pub fn shares(&self, rings: &Rings<'_>, time: u64, most: u32) -> Vec<u32> {
+    /// The numbers of micro-batches up to `most` that all its pipelines may run within `time`, in order, where only the borders `at`
+    /// may be common to all parts.
+    fn shares(&self, rings: &Rings<'_>, time: u64, most: u32, at: Borders) -> Vec<u32> {
         let (cost, pipelines) = (self.of.cost, self.of.pipelines);
         let mut known: BTreeMap<usize, u32> = BTreeMap::new();
         let mut fits = |total: &u32| {
             let ways = self.sending.ways(rings, total % pipelines);
             // Those that run one more, if any do, and the others.
             ways.into_iter().zip([total.div_ceil(pipelines), total / pipelines]).all(|(way, n)| {
-                let around = || self.sending.transfers(way).sharing(&self.gradients);
+                let around = || self.around(way).common_at(at);
                 n <= *known.entry(way).or_insert_with(|| cost.most_within(&around(), time, most))
             })
         };
@@ -98,13 +128,27 @@ impl Standing<'_> {
         whole.filter(|total| fits(total)).collect()
     }
 
+    /// What surrounds the pipelines that have certain transfers.
+    fn around(&self, way: usize) -> Setting {
+        self.sending.transfers(way).sharing(&self.gradients)
+    }
+
+    /// Inner borders of the cuts with which its pipelines may run one of these numbers of micro-batches within `time`.
+    fn inner(&self, rings: &Rings<'_>, shares: &[u32], time: u64) -> Borders {
+        let mut ways: BTreeMap<usize, u32> = BTreeMap::new();
+        for total in shares {
+            let most = ways.entry(self.sending.ways(rings, total % self.of.pipelines)[0]).or_insert(u32::MAX);
+            *most = total.div_ceil(self.of.pipelines).min(*most);
+        }
+        let of = |(way, each): (usize, u32)| self.of.cost.inner(&self.around(way), each, time);
+        ways.into_iter().map(of).fold(Borders::NONE, Borders::or)
+    }
+
     /// Those of equal shares as their cuts see them with so many micro-batches for all, the larger share first.
     pub fn views(&self, rings: &Rings<'_>, total: u32) -> Vec<View> {
         let ways = self.sending.ways(rings, total % self.of.pipelines);
-        let of = |(way, (_, micro_batches)): (usize, (u32, u32))| View {
-            micro_batches,
-            around: self.sending.transfers(way).sharing(&self.gradients),
-        };
+        let of =
+            |(way, (_, micro_batches)): (usize, (u32, u32))| View { micro_batches, around: self.around(way) };
         ways.into_iter().zip(split(self.of.pipelines, total)).map(of).collect()
     }
 }

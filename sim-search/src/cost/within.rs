@@ -1,7 +1,8 @@
 //! What a pipeline takes at least: of one cut of its layers, stage by stage, and over every cut, by passes over (stage,
 //! border) from the first layer down and from the last layer back. docs/search.md says why each step is a bound.
 
-use super::setting::{MOST_COMMON, Shared};
+use super::borders::{Borders, Common, MOST_COMMON};
+use super::setting::Shared;
 use super::{NEVER, Setting, TemplateCost};
 use crate::space::Recipe;
 use sim_models::plan::Schedule;
@@ -205,15 +206,15 @@ impl Line<'_> {
         Own { done, first_done }
     }
 
-    /// How many borders are common to all parts at most, where that matters: gradients leave after the last pass.
-    fn common(&self) -> Option<usize> {
+    /// Which borders are common to all parts at most, where that matters: gradients leave after the last pass, and not all are.
+    fn common(&self) -> Option<Common> {
         let after = self.cost.recipe.overlap.is_none() && self.cost.recipe.zero < 2;
-        self.around.common().filter(|_| after)
+        Some(self.around.common()).filter(|common| after && *common != Common::ANY)
     }
 
     /// The end of the iteration.
     fn end(&self, sent: &Sent) -> u64 {
-        sent.end[self.common().unwrap_or(0)]
+        sent.end[self.common().and_then(|common| common.most).unwrap_or(0)]
     }
 
     /// Stage `s`, whose last pass ends at `done`, before those whose gradients are sent so: its gradients, optimizer step and
@@ -257,14 +258,16 @@ impl Line<'_> {
             sent.end[0] = alone.max(next.end[0]);
             return sent;
         };
-        for k in 0..=common {
-            // With the rings of the stage after it, or apart from them.
+        let most = common.most.unwrap_or(0);
+        for k in 0..=most {
+            // With the rings of the stage after it, or apart from them where that border may be one of those left.
             let with = finish(next.reduced[k], next.gathers[k]).max(shared);
             sent.end[k] = with.max(next.end[k]);
             sent.reduced[k] = done.max(next.reduced[k]) + own.reduce;
             sent.gathers[k] = gather + next.gathers[k];
-            if k > 0 {
-                sent.end[k] = sent.end[k].min(alone.max(next.end[k - 1]));
+            let left = if common.most.is_none() { Some(k) } else { k.checked_sub(1) };
+            if let Some(left) = left.filter(|_| common.at.has(end)) {
+                sent.end[k] = sent.end[k].min(alone.max(next.end[left]));
                 sent.reduced[k] = sent.reduced[k].min(done + own.reduce);
                 sent.gathers[k] = sent.gathers[k].min(gather);
             }
@@ -546,6 +549,22 @@ impl<'c> Within<'c> {
                 (cell.after, cell.gradients, cell.next) = (least, sent, next);
             }
         }
+    }
+
+    /// Inner borders of the cuts that the tables do not put above `limit`.
+    pub(super) fn inner(&self, limit: u64) -> Borders {
+        let (mut all, mut firsts) = (Borders::NONE, vec![0]);
+        for s in 0..self.line.cost.stages.len() - 1 {
+            let mut next = Vec::new();
+            for first in firsts {
+                next.extend(self.ways(s, first, self.cell(s, first).before, limit).into_iter().map(|w| w.0));
+            }
+            next.sort_unstable();
+            next.dedup();
+            next.iter().for_each(|border| all.insert(*border));
+            firsts = next;
+        }
+        all
     }
 
     /// Every way to go on from stage `s` on layers `first ..` that the tables do not put above `limit`: the end of its layers,

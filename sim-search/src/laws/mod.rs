@@ -151,13 +151,34 @@ fn no_bound_of_a_partial_plan_is_above_a_plan_below_it() {
             let parts = tree.parts(root, key);
             let (counted, shared) = (head + parts.len(), head + 2 * parts.len());
             let placed = tree.place(root, &parts, &tree.counts(&parts, key), &key[counted..shared]);
-            let plan = placed.expect("it was placed").plan(&key[shared..]);
+            let placed = placed.expect("it was placed");
+            let plan = placed.plan(&key[shared..]);
             let at = SimTime::from_ps(start.index(30) as u64 * 1_000_000_000_000);
             let iteration = simulate(&scenario, &plan, &iteration::Options { at, fold: true });
             let iteration = iteration.map_err(|e| TestCaseError::fail(format!("{e}: {key:?}")))?;
             for (bound, node) in &way {
                 let time = iteration.time.as_ps();
                 prop_assert!(*bound <= time, "{node:?}: bound {bound} above {time} of {plan:?}");
+            }
+            // Nor is it left out where only what is as fast is looked at.
+            let time = iteration.time.as_ps();
+            let (counts, bounds) = (tree.counts(&parts, key), crate::search::Bounds { tree: &tree });
+            let on = tree.on_devices(root, &parts, &counts).expect("it was placed");
+            let in_turn = bounds.in_turn(root, &on, 0, time);
+            prop_assert!(in_turn <= time, "{key:?}: bound {in_turn} above {time} of {plan:?}");
+            let value = placed.value(&key[shared..]);
+            prop_assert!(value <= time, "{key:?}: bound {value} above {time} of {plan:?}");
+            let within = placed.within(time);
+            let Some((_, views)) = within else {
+                return Err(TestCaseError::fail(format!("{key:?}: not within {time}: {plan:?}")));
+            };
+            let mut inner = &key[shared..];
+            for (p, views) in placed.parts.iter().zip(&views) {
+                let (mine, rest) = inner.split_at(p.of.cost.stages.len() - 1);
+                let cuts = p.of.cost.cuts(views, time, 1 << 16);
+                let listed = cuts.is_ok_and(|cuts| cuts.iter().any(|(_, cut)| cut[..] == *mine));
+                prop_assert!(listed, "{key:?}: {mine:?} is not listed within {time} of {plan:?}");
+                inner = rest;
             }
             checked.set(checked.get() + 1);
         }

@@ -1,6 +1,8 @@
 //! Bounds of partial combinations, before shares and cuts are known.
 
+use crate::cost::borders::Borders;
 use crate::cost::setting::{Shared, Sharers};
+use crate::cost::stand::others;
 use crate::cost::{higher, lower};
 use crate::tree::{Band, Busy, Case, Pipelines, Root, Tree, of_band};
 use sim_models::cost;
@@ -165,6 +167,41 @@ impl Bounds<'_> {
             sum >= u64::from(need)
         };
         least_time(enough, least, limit, 1)
+    }
+
+    /// The same where rings of all parts go in turn.
+    pub(crate) fn in_turn(&self, root: &Root, parts: &[Arc<Pipelines>], least: u64, limit: u64) -> u64 {
+        least_time(|time| self.can_in_turn(root, parts, time), least, limit, 1)
+    }
+
+    /// Whether the parts of a combination can run the batch within a time. A border is common to all of them only where each has one
+    /// in a cut with which it runs no less than the others leave; elsewhere rings go one after another.
+    pub(crate) fn can_in_turn(&self, root: &Root, parts: &[Arc<Pipelines>], time: u64) -> bool {
+        let (rings, need) = (&self.tree.rings, self.tree.micro_batches(root.frame));
+        let total = |list: &[u32]| list.iter().fold(0u32, |sum, n| sum.saturating_add(*n));
+        let mut most = Vec::with_capacity(parts.len());
+        for part in parts {
+            match part.capacity(rings, time, need) {
+                0 => return false,
+                n => most.push(n),
+            }
+        }
+        let sum = total(&most);
+        if sum < need || parts.len() < 2 || !self.tree.frames[root.frame].recipe.waits() {
+            return sum >= need;
+        }
+        let of = |(part, most): (&Arc<Pipelines>, &u32)| part.inner(need.saturating_sub(sum - most), time);
+        let inner: Vec<Borders> = parts.iter().zip(&most).map(of).collect();
+        for (p, part) in parts.iter().enumerate() {
+            let at = inner[p].and(others(&inner, p));
+            if at != inner[p] {
+                most[p] = part.capacity_at(rings, part.pipelines, (time, need), at);
+                if most[p] == 0 || total(&most) < need {
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     /// Gives, in the order of keys and after the numbers of `after`, the numbers of pipelines with which a combination may run the

@@ -1,8 +1,10 @@
 //! What becomes of one node: thrown out, opened, or simulated.
 
 use super::{Objective, Outcome, Search, Worker};
-use crate::cost::placed::PlacedPart;
+use crate::cost::cuts::{Cut, View};
+use crate::cost::placed::{Placed, PlacedPart};
 use crate::cost::rings::Rings;
+use crate::cost::turns::{Ends, in_turn};
 use crate::rules::Rule;
 use crate::tree::{Key, Pipelines, Root};
 use sim_models::cost;
@@ -360,9 +362,16 @@ impl<'t> Search<'t> {
         if least >= limit {
             return (least, Ok(None));
         }
+        let none = (limit.saturating_add(1), Ok(None));
+        if !self.bounds().can_in_turn(root, &anywhere, limit) {
+            return none;
+        }
         match self.tree.on_devices(root, parts, counts) {
+            // Most are past the limit.
+            Ok(on) if !self.bounds().can_in_turn(root, &on, limit) => none,
             Ok(on) => {
                 let time = self.bounds().within(root, &on, least, limit);
+                let time = self.bounds().in_turn(root, &on, time, limit);
                 (time, Ok((time < limit).then(|| Arc::new(on))))
             }
             Err(rule) => (least, Err(rule)),
@@ -393,8 +402,9 @@ impl<'t> Search<'t> {
         let mut high = bound.saturating_add(bound / BAND).min(limit);
         let lists = loop {
             let most = if high > bound { CUTS } else { MOST_CUTS };
-            let list = |p: &PlacedPart<'_>| p.of.cost.cuts(&p.views, high, most);
-            match placed.parts.iter().map(list).collect::<Result<Vec<_>, _>>() {
+            let Some((_, views)) = placed.within(high) else { break vec![Vec::new(); placed.parts.len()] };
+            let list = |(p, views): (&PlacedPart<'_>, &Vec<View>)| p.of.cost.cuts(views, high, most);
+            match placed.parts.iter().zip(&views).map(list).collect::<Result<Vec<_>, _>>() {
                 Ok(lists) => {
                     let product = lists.iter().fold(1u64, |n, l| n.saturating_mul(l.len() as u64));
                     if product <= MOST_CUTS as u64 {
@@ -411,7 +421,7 @@ impl<'t> Search<'t> {
         };
         let mut children = Vec::new();
         let after = state.after.as_deref().unwrap_or(&[]);
-        let whole = product(&lists, (bound, high), after, &mut |time, inner| {
+        let (whole, above) = product(placed, &lists, (bound, high), after, &mut |time, inner| {
             children.push((time, [&key[..], inner].concat(), State::default()));
             children.len() < CHILDREN
         });
@@ -419,8 +429,10 @@ impl<'t> Search<'t> {
         let again = if !whole {
             let after = children.last().map(|(_, child, _)| child[key.len()..].to_vec());
             Some((bound, State { after, ..better }))
-        } else if high >= limit || placed.holds_all(&lists) {
+        } else if high >= limit {
             None
+        } else if placed.holds_all(&lists) {
+            (above <= limit).then_some((above, better))
         } else {
             Some((high + 1, better))
         };
@@ -474,16 +486,24 @@ impl Shares<'_, '_> {
     }
 }
 
-/// Gives the cuts of all parts together whose bound is within the band, as [`walk`] does.
+fn ends<'p>(part: &'p PlacedPart<'p>, list: &[Cut]) -> Option<Vec<Ends<'p>>> {
+    list.iter().map(|(_, inner)| Ends::new(part, part.borders(inner))).collect()
+}
+
+/// Gives the cuts of all parts together whose bound is within the band, as [`Shares`] does; whether all were given, and the
+/// least bound above the band.
 fn product(
-    lists: &[Vec<crate::cost::cuts::Cut>],
+    placed: &Placed<'_>,
+    lists: &[Vec<Cut>],
     band: (u64, u64),
     after: &[u32],
     give: &mut dyn FnMut(u64, &[u32]) -> bool,
-) -> bool {
+) -> (bool, u64) {
+    let mut above = u64::MAX;
     if lists.iter().any(Vec::is_empty) {
-        return true;
+        return (true, above);
     }
+    let ends: Option<Vec<Vec<Ends<'_>>>> = placed.parts.iter().zip(lists).map(|(p, l)| ends(p, l)).collect();
     let mut at = vec![0usize; lists.len()];
     let mut inner = Vec::new();
     loop {
@@ -493,14 +513,22 @@ fn product(
             time = time.max(list[*i].0);
             inner.extend_from_slice(&list[*i].1);
         }
-        if time >= band.0 && time <= band.1 && inner[..] > *after && !give(time, &inner) {
-            return false;
+        if time <= band.1 && inner[..] > *after {
+            if let Some(ends) = &ends {
+                let chosen: Vec<&Ends<'_>> = ends.iter().zip(&at).map(|(list, i)| &list[*i]).collect();
+                time = time.max(in_turn(&chosen));
+            }
+            if time > band.1 {
+                above = above.min(time);
+            } else if time >= band.0 && !give(time, &inner) {
+                return (false, above);
+            }
         }
         // The last part moves fastest: the order of keys.
         let mut p = lists.len();
         loop {
             if p == 0 {
-                return true;
+                return (true, above);
             }
             p -= 1;
             at[p] += 1;

@@ -3,7 +3,8 @@
 
 use super::{Beside, Root, Tree};
 use crate::cost::beside;
-use crate::cost::setting::{MOST_COMMON, Sharers, kind_bit};
+use crate::cost::borders::MOST_COMMON;
+use crate::cost::setting::{Sharers, kind_bit};
 use crate::cost::zones::Cut;
 
 /// One of these, and what is then known of the parts and of the kinds that may come.

@@ -148,12 +148,14 @@ pub(crate) struct Timed {
     even: OnceLock<Vec<usize>>,
     /// Bounds by micro-batches.
     known: Mutex<BTreeMap<u32, u64>>,
+    /// Capacities by time and what is asked for at most.
+    capacities: Mutex<BTreeMap<(u64, u32), u32>>,
 }
 
 impl Timed {
     pub(crate) fn new(cost: &Arc<TemplateCost>, beat: Beat, around: Setting, fit: u32) -> Timed {
-        let (even, known) = Default::default();
-        Timed { cost: Arc::clone(cost), around, beat, fit, even, known }
+        let (even, known, capacities) = Default::default();
+        Timed { cost: Arc::clone(cost), around, beat, fit, even, known, capacities }
     }
 
     fn even(&self) -> &[usize] {
@@ -173,8 +175,18 @@ impl Timed {
         Some(time)
     }
 
-    /// The most micro-batches, up to `most`, that one pipeline can run within `limit`.
+    /// The most micro-batches, up to `most`, that one pipeline can run within `limit`; looked into once.
     pub(crate) fn capacity(&self, limit: u64, most: u32) -> u32 {
+        let key = (limit, most);
+        if let Some(known) = self.capacities.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return *known;
+        }
+        let capacity = self.capacity_anew(limit, most);
+        self.capacities.lock().unwrap_or_else(PoisonError::into_inner).insert(key, capacity);
+        capacity
+    }
+
+    fn capacity_anew(&self, limit: u64, most: u32) -> u32 {
         let at_most = self.beat.at_most(&self.cost, limit);
         let most = u32::try_from(at_most).unwrap_or(u32::MAX).min(most).min(self.fit);
         // No fewer than with one cut; near the end each micro-batch more takes about a bottleneck more.

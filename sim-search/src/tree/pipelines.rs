@@ -1,6 +1,7 @@
 //! So many pipelines of a choice, before micro-batches are shared out: wherever they are, or on their devices.
 
 use super::{Choice, Pace, Root, Timed, Tree};
+use crate::cost::borders::Borders;
 use crate::cost::rings::Rings;
 use crate::cost::sending::{ANYWHERE, Sending};
 use crate::cost::setting::{Gradients, Sharers};
@@ -23,8 +24,8 @@ pub(crate) struct Pipelines {
     /// Those on their devices, where these are known.
     sending: Option<Arc<Sending>>,
     gradients: Gradients,
-    /// One pipeline by which transfers it has.
-    timed: Mutex<BTreeMap<usize, Arc<Timed>>>,
+    /// One pipeline by which transfers it has, and which borders may be common to all parts.
+    timed: Mutex<BTreeMap<(usize, Borders), Arc<Timed>>>,
 }
 
 impl Pipelines {
@@ -55,7 +56,7 @@ impl Pipelines {
         self.sending.as_ref().map_or_else(anywhere, |sending| sending.ways(rings, more))
     }
 
-    fn timed(&self, way: usize) -> Arc<Timed> {
+    fn timed(&self, way: usize, at: Borders) -> Arc<Timed> {
         let mut known = self.timed.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || {
             let on = self.sending.as_ref().filter(|_| way != ANYWHERE);
@@ -63,32 +64,49 @@ impl Pipelines {
                 Some(sending) => sending.transfers(way).sharing(&self.gradients),
                 None => self.anywhere.sharing(&self.gradients),
             };
-            Arc::new(Timed::new(&self.cost, self.beat, around, self.fit))
+            Arc::new(Timed::new(&self.cost, self.beat, around.common_at(at), self.fit))
         };
-        Arc::clone(known.entry(way).or_insert_with(new))
+        Arc::clone(known.entry((way, at)).or_insert_with(new))
+    }
+
+    /// Inner borders of the cuts with which they may run so many micro-batches within `time`.
+    pub(crate) fn inner(&self, total: u32, time: u64) -> Borders {
+        let around = self.anywhere.sharing(&self.gradients);
+        self.cost.inner(&around, total.div_ceil(self.pipelines).max(1), time)
     }
 
     /// A lower bound of an iteration in which they run so many micro-batches, one each at least; `None` when no cut fits.
     pub(crate) fn time(&self, rings: &Rings<'_>, total: u32) -> Option<u64> {
         let (each, more) = (total / self.pipelines, total % self.pipelines);
         let ways = self.ways(rings, more);
-        let first = self.timed(ways[0]).time(each + u32::from(more > 0))?;
+        let first = self.timed(ways[0], Borders::ALL).time(each + u32::from(more > 0))?;
         match ways.get(1) {
-            Some(way) if *way != ways[0] => Some(first.max(self.timed(*way).time(each)?)),
+            Some(way) if *way != ways[0] => Some(first.max(self.timed(*way, Borders::ALL).time(each)?)),
             _ => Some(first),
         }
     }
 
     /// The most micro-batches, up to `most` a pipeline, that they can run within `limit`; 0 when that is less than one each.
     pub(crate) fn capacity(&self, rings: &Rings<'_>, limit: u64, most: u32) -> u32 {
-        self.capacity_of(rings, self.pipelines, limit, most)
+        self.capacity_at(rings, self.pipelines, (limit, most), Borders::ALL)
     }
 
     /// The same of so many pipelines where these stand for any number of them, wherever they are.
     pub(crate) fn capacity_of(&self, rings: &Rings<'_>, pipelines: u32, limit: u64, most: u32) -> u32 {
+        self.capacity_at(rings, pipelines, (limit, most), Borders::ALL)
+    }
+
+    /// The same where only the borders `at` may be common to all parts.
+    pub(crate) fn capacity_at(
+        &self,
+        rings: &Rings<'_>,
+        pipelines: u32,
+        (limit, most): (u64, u32),
+        at: Borders,
+    ) -> u32 {
         let mut known: BTreeMap<usize, u32> = BTreeMap::new();
         let mut each = |way: usize| -> u32 {
-            *known.entry(way).or_insert_with(|| self.timed(way).capacity(limit, most))
+            *known.entry(way).or_insert_with(|| self.timed(way, at).capacity(limit, most))
         };
         match &self.sending {
             Some(sending) => sending.most(rings, each),
