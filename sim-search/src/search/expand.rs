@@ -20,6 +20,9 @@ const MOST_CUTS: usize = 1 << 18;
 /// The band of bounds that a node opens at once: an eighth of a per cent.
 const BAND: u64 = 800;
 
+/// The same where it holds many cuts: a sixty-fourth.
+const WIDE_BAND: u64 = 64;
+
 /// The same for numbers of pipelines, each of which has a bound of its own: an eighth.
 const NUMBERS_BAND: u64 = 8;
 
@@ -35,8 +38,14 @@ pub(super) struct State {
     pub(super) on: Option<OnDevices>,
     /// The least time that is left, ps, where that is more than its value says.
     pub(super) low: u64,
-    /// The last child given of this band.
-    pub(super) after: Option<Vec<u32>>,
+    /// The end of the band, and the last child given of it.
+    pub(super) after: Option<(u64, Vec<u32>)>,
+}
+
+impl State {
+    fn after(&self) -> &[u32] {
+        self.after.as_ref().map_or(&[], |(_, last)| last)
+    }
 }
 
 /// The parts of a combination on their devices.
@@ -232,7 +241,7 @@ impl<'t> Search<'t> {
         let before = state.better.then(|| bound.saturating_sub(1));
         let mut children = Vec::new();
         let (mut last, mut probe) = (None, None);
-        let after = state.after.as_deref().unwrap_or(&[]);
+        let after = state.after();
         let (whole, all) = self.bounds().numbers(root, parts, (before, high), after, &mut |counts| {
             if self.tree.is_new_with(root, parts, counts) {
                 let least = self.bounds().busy(root, parts, counts).max(bound);
@@ -256,7 +265,8 @@ impl<'t> Search<'t> {
         let better = State { better: true, ..State::default() };
         let again = if !whole {
             // The first band stays the first.
-            Some((bound, State { after: last, better: state.better, ..State::default() }))
+            let after = last.map(|last| (high, last));
+            Some((bound, State { after, better: state.better, ..State::default() }))
         } else if all || high >= limit {
             None
         } else {
@@ -320,7 +330,7 @@ impl<'t> Search<'t> {
             s.within = s.pipelines.capacity(s.rings, high, each).min(s.most);
         }
         let mut children = Vec::new();
-        let after = state.after.as_deref().unwrap_or(&[]);
+        let after = state.after();
         let mut walk = Shares {
             sharers: &sharers,
             band: (bound, high),
@@ -336,7 +346,7 @@ impl<'t> Search<'t> {
         let all = sharers.iter().all(|s| s.within == s.most);
         let better = State { better: true, on: Some(Arc::clone(&on)), ..State::default() };
         let again = if !whole {
-            let after = children.last().map(|(_, child, _)| child[key.len()..].to_vec());
+            let after = children.last().map(|(_, child, _)| (high, child[key.len()..].to_vec()));
             Some((bound, State { after, ..better }))
         } else if high >= limit || (all && above == u64::MAX) {
             None
@@ -399,35 +409,41 @@ impl<'t> Search<'t> {
                 },
             };
         }
-        let mut high = bound.saturating_add(bound / BAND).min(limit);
-        let lists = loop {
-            let most = if high > bound { CUTS } else { MOST_CUTS };
-            let Some((_, views)) = placed.within(high) else { break vec![Vec::new(); placed.parts.len()] };
-            let list = |(p, views): (&PlacedPart<'_>, &Vec<View>)| p.of.cost.cuts(views, high, most);
-            match placed.parts.iter().zip(&views).map(list).collect::<Result<Vec<_>, _>>() {
-                Ok(lists) => {
-                    let product = lists.iter().fold(1u64, |n, l| n.saturating_mul(l.len() as u64));
-                    if product <= MOST_CUTS as u64 {
-                        break lists;
-                    }
-                    if high == bound {
-                        return Step::Stuck;
-                    }
-                }
-                Err(_) if high == bound => return Step::Stuck,
-                Err(_) => {}
-            }
-            high = bound + (high - bound) / 4;
+        let list = |high: u64, most: usize| -> Option<Vec<Vec<Cut>>> {
+            let Some((_, views)) = placed.within(high) else {
+                return Some(vec![Vec::new(); placed.parts.len()]);
+            };
+            let of = |(p, views): (&PlacedPart<'_>, &Vec<View>)| p.of.cost.cuts(views, high, most);
+            let lists = placed.parts.iter().zip(&views).map(of).collect::<Result<Vec<_>, _>>().ok()?;
+            let product = lists.iter().fold(1u64, |n, l| n.saturating_mul(l.len() as u64));
+            (product <= MOST_CUTS as u64).then_some(lists)
         };
+        // Few cuts at once, in a band as narrow as that takes; where it takes too narrow a one, many.
+        let found = match &state.after {
+            Some((high, _)) => Some((*high).min(limit)).map(|high| (high, list(high, MOST_CUTS))),
+            None => {
+                let narrower = |wide: u64| std::iter::successors(Some(wide), |wide| Some(wide / 4)).take(4);
+                let few = narrower(bound / BAND).map(|wide| (wide, CUTS));
+                let many = narrower(bound / WIDE_BAND).chain([0]).map(|wide| (wide, MOST_CUTS));
+                let listed = |(wide, most): (u64, usize)| {
+                    let high = bound.saturating_add(wide).min(limit);
+                    list(high, most).map(|lists| (high, Some(lists)))
+                };
+                few.chain(many).find_map(listed)
+            }
+        };
+        let Some((high, Some(lists))) = found else { return Step::Stuck };
         let mut children = Vec::new();
-        let after = state.after.as_deref().unwrap_or(&[]);
+        let after = state.after();
+        // The longer it took to list them, the more at once.
+        let most = CHILDREN.max(lists.iter().map(Vec::len).sum::<usize>() / 8);
         let (whole, above) = product(placed, &lists, (bound, high), after, &mut |time, inner| {
             children.push((time, [&key[..], inner].concat(), State::default()));
-            children.len() < CHILDREN
+            children.len() < most
         });
         let better = State { better: true, ..State::default() };
         let again = if !whole {
-            let after = children.last().map(|(_, child, _)| child[key.len()..].to_vec());
+            let after = children.last().map(|(_, child, _)| (high, child[key.len()..].to_vec()));
             Some((bound, State { after, ..better }))
         } else if high >= limit {
             None

@@ -87,7 +87,7 @@ struct Waiting {
     opened: bool,
     better: bool,
     low: u64,
-    after: Option<Vec<u32>>,
+    after: Option<(u64, Vec<u32>)>,
 }
 
 /// What became of a node.
