@@ -133,7 +133,7 @@ pub struct Found {
     pub dealt: Option<String>,
     /// When nothing fits: what came nearest.
     pub nearest_miss: Option<NearestMiss>,
-    /// With [`Options::log`]: what became of the nodes that were not opened, or not to the end.
+    /// With [`log`](super::Options::log): what became of the nodes that were not opened, or not to the end.
     pub log: Vec<(Vec<u32>, Fate)>,
     /// Which space was searched with which costs: equal for equal scenarios and options.
     pub space: String,
