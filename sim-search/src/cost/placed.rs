@@ -42,6 +42,18 @@ impl PlacedPart<'_> {
         std::iter::once(0).chain(inner).chain([self.of.cost.layers]).collect()
     }
 
+    /// When each of its stages has done its last pass with these borders, whichever pipeline is the latest.
+    pub(super) fn done(&self, borders: &[usize]) -> Vec<u64> {
+        let mut done = vec![0; borders.len() - 1];
+        for view in &self.views {
+            let stages = view.line(self.of.cost).stages_of(borders);
+            for (own, done) in stages.iter().rev().zip(&mut done) {
+                *done = own.done.max(*done);
+            }
+        }
+        done
+    }
+
     /// Whether these are borders of non-empty stages that fit into memory.
     fn holds(&self, borders: &[usize]) -> bool {
         let cost = self.of.cost;
@@ -234,12 +246,7 @@ impl<'t> Placed<'t> {
                 (c[0], time, crosses)
             })
             .collect();
-        let done = |(p, borders): (&PlacedPart<'_>, &Vec<usize>)| -> Vec<u64> {
-            let of_view = |view: &View| view.line(p.of.cost).stages_of(borders);
-            let of_views: Vec<_> = p.views.iter().map(of_view).collect();
-            let last = p.of.cost.stages.len() - 1;
-            (0..=last).map(|s| of_views.iter().map(|own| own[last - s].done).max().unwrap_or(0)).collect()
-        };
+        let done = |(p, borders): (&PlacedPart<'_>, &Vec<usize>)| p.done(borders);
         let done: Vec<Vec<u64>> = self.parts.iter().zip(&borders).map(done).collect();
         let (mut most, mut sent, mut released) = (0u64, 0u64, Vec::with_capacity(rings.len()));
         for ((layer, time, crosses), end) in rings.iter().zip(&cuts[1..]).rev() {

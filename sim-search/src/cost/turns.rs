@@ -21,19 +21,13 @@ impl<'p> Ends<'p> {
         if !cost.recipe.waits() {
             return None;
         }
-        let mut done = vec![0u64; cost.stages.len()];
-        for view in &part.views {
-            for (own, done) in view.line(cost).stages_of(&borders).iter().rev().zip(&mut done) {
-                *done = (*done).max(own.done);
-            }
-        }
         let after = |(s, layers): (usize, &[usize])| {
             let stage = &cost.stages[s];
             stage.update(layers[0], layers[1], around.replicas())
                 + around.ring(s).time(cost, stage, layers[0], layers[1]).gather
         };
         let after = borders.windows(2).enumerate().map(after).collect();
-        Some(Ends { part, borders, done, after })
+        Some(Ends { part, done: part.done(&borders), borders, after })
     }
 }
 

@@ -156,20 +156,18 @@ impl Bounds<'_> {
     /// The same of a combination with so many pipelines of each part.
     pub(crate) fn within(&self, root: &Root, parts: &[Arc<Pipelines>], least: u64, limit: u64) -> u64 {
         let need = self.tree.micro_batches(root.frame);
-        let enough = |time: u64| {
-            let mut sum = 0u64;
-            for part in parts {
-                match part.capacity(&self.tree.rings, time, need) {
-                    0 => return false,
-                    n => sum += u64::from(n),
-                }
-            }
-            sum >= u64::from(need)
-        };
+        let enough = |time: u64| self.most(parts, time, need).is_some_and(|most| total(&most) >= need);
         least_time(enough, least, limit, 1)
     }
 
-    /// The same where rings of all parts go in turn.
+    /// The most micro-batches of each part within a time, up to `need` a pipeline; `None` where one of them runs none.
+    fn most(&self, parts: &[Arc<Pipelines>], time: u64, need: u32) -> Option<Vec<u32>> {
+        let most =
+            |part: &Arc<Pipelines>| Some(part.capacity(&self.tree.rings, time, need)).filter(|n| *n > 0);
+        parts.iter().map(most).collect()
+    }
+
+    /// What parts beside each other take at least where rings of all of them go in turn.
     pub(crate) fn in_turn(&self, root: &Root, parts: &[Arc<Pipelines>], least: u64, limit: u64) -> u64 {
         least_time(|time| self.can_in_turn(root, parts, time), least, limit, 1)
     }
@@ -178,14 +176,7 @@ impl Bounds<'_> {
     /// in a cut with which it runs no less than the others leave; elsewhere rings go one after another.
     pub(crate) fn can_in_turn(&self, root: &Root, parts: &[Arc<Pipelines>], time: u64) -> bool {
         let (rings, need) = (&self.tree.rings, self.tree.micro_batches(root.frame));
-        let total = |list: &[u32]| list.iter().fold(0u32, |sum, n| sum.saturating_add(*n));
-        let mut most = Vec::with_capacity(parts.len());
-        for part in parts {
-            match part.capacity(rings, time, need) {
-                0 => return false,
-                n => most.push(n),
-            }
-        }
+        let Some(mut most) = self.most(parts, time, need) else { return false };
         let sum = total(&most);
         if sum < need || parts.len() < 2 || !self.tree.frames[root.frame].recipe.waits() {
             return sum >= need;
@@ -323,6 +314,11 @@ impl Numbers<'_> {
         }
         true
     }
+}
+
+/// Micro-batches of all parts together.
+fn total(parts: &[u32]) -> u32 {
+    parts.iter().fold(0, |sum, n| sum.saturating_add(*n))
 }
 
 /// Times of the grid that the bound of a partial combination is known to.

@@ -409,30 +409,27 @@ impl<'t> Search<'t> {
                 },
             };
         }
-        let list = |high: u64, most: usize| -> Option<Vec<Vec<Cut>>> {
+        let list = |high: u64, most: usize| -> Option<(u64, Vec<Vec<Cut>>)> {
             let Some((_, views)) = placed.within(high) else {
-                return Some(vec![Vec::new(); placed.parts.len()]);
+                return Some((high, vec![Vec::new(); placed.parts.len()]));
             };
             let of = |(p, views): (&PlacedPart<'_>, &Vec<View>)| p.of.cost.cuts(views, high, most);
             let lists = placed.parts.iter().zip(&views).map(of).collect::<Result<Vec<_>, _>>().ok()?;
             let product = lists.iter().fold(1u64, |n, l| n.saturating_mul(l.len() as u64));
-            (product <= MOST_CUTS as u64).then_some(lists)
+            (product <= MOST_CUTS as u64).then_some((high, lists))
         };
         // Few cuts at once, in a band as narrow as that takes; where it takes too narrow a one, many.
         let found = match &state.after {
-            Some((high, _)) => Some((*high).min(limit)).map(|high| (high, list(high, MOST_CUTS))),
+            Some((high, _)) => list((*high).min(limit), MOST_CUTS),
             None => {
                 let narrower = |wide: u64| std::iter::successors(Some(wide), |wide| Some(wide / 4)).take(4);
                 let few = narrower(bound / BAND).map(|wide| (wide, CUTS));
                 let many = narrower(bound / WIDE_BAND).chain([0]).map(|wide| (wide, MOST_CUTS));
-                let listed = |(wide, most): (u64, usize)| {
-                    let high = bound.saturating_add(wide).min(limit);
-                    list(high, most).map(|lists| (high, Some(lists)))
-                };
-                few.chain(many).find_map(listed)
+                let band = |(wide, most): (u64, usize)| list(bound.saturating_add(wide).min(limit), most);
+                few.chain(many).find_map(band)
             }
         };
-        let Some((high, Some(lists))) = found else { return Step::Stuck };
+        let Some((high, lists)) = found else { return Step::Stuck };
         let mut children = Vec::new();
         let after = state.after();
         // The longer it took to list them, the more at once.
