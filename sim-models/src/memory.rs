@@ -106,8 +106,11 @@ pub fn of_stage(scenario: &Scenario, plan: &Plan, s: &StageMemory<'_>) -> Memory
     let (model, training) = (&scenario.model, &scenario.training);
     let precision = training.precision;
     let samples = u64::from(plan.micro_batch);
-    let mut dense: u64 = s.layers.iter().map(|l| model.dense_parameters(l, s.tp)).sum();
-    let experts: u64 = s.layers.iter().map(|l| model.expert_parameters(l, s.tp, s.ep)).sum();
+    // A layer of each sort, and how many are like it.
+    let sorts = || s.layers.chunks().iter().flat_map(|range| model.alike(*range));
+    let layers = || sorts().map(|(l, _)| l);
+    let mut dense: u64 = sorts().map(|(l, n)| n * model.dense_parameters(l, s.tp)).sum();
+    let experts: u64 = sorts().map(|(l, n)| n * model.expert_parameters(l, s.tp, s.ep)).sum();
     // A head tied to an embedding on another stage keeps a copy of its matrix.
     if model.tied_embeddings && s.layers.contains(model.layers() - 1) && !s.layers.contains(0) {
         dense += model.padded_vocab(s.tp) / u64::from(s.tp) * model.hidden;
@@ -127,17 +130,17 @@ pub fn of_stage(scenario: &Scenario, plan: &Plan, s: &StageMemory<'_>) -> Memory
         recompute: s.recompute,
     };
     let of_layer = |l: u32, kept: &Kept| model.activation_bytes(l, kept, precision, &training.activations);
-    let of_chunk = |range: &LayerRange| -> Bytes { range.iter().map(|l| of_layer(l, &kept)).sum() };
+    let of_chunk =
+        |range: &LayerRange| -> Bytes { model.alike(*range).map(|(l, n)| of_layer(l, &kept).times(n)).sum() };
     let chunks: Vec<Bytes> = s.layers.chunks().iter().map(of_chunk).collect();
     // While a block is recomputed, all that it would have kept is there once.
     let again = match s.recompute {
         Recompute::None => Bytes::ZERO,
         _ => {
             let whole = Kept { recompute: Recompute::None, ..kept };
-            s.layers.iter().map(|l| of_layer(l, &whole)).max().unwrap_or(Bytes::ZERO)
+            layers().map(|l| of_layer(l, &whole)).max().unwrap_or(Bytes::ZERO)
         }
     };
-    let layers = || s.layers.iter();
     let passing = model.passing_bytes(layers(), &kept, precision, &training.activations, samples);
     let buckets = if s.replicas > 1 { training.buffers.buckets } else { 0 };
     let shapes = if training.buffers.shapes { model.weight_shapes(layers(), s.tp, s.ep) } else { 0 };
@@ -147,7 +150,7 @@ pub fn of_stage(scenario: &Scenario, plan: &Plan, s: &StageMemory<'_>) -> Memory
     // Parameters that are gathered as they are needed: those of two layers, one in use and one on its way.
     let gathered = if plan.zero >= 3 {
         let of = |l: u32| model.dense_parameters(l, s.tp) + model.expert_parameters(l, s.tp, s.ep);
-        let largest = s.layers.iter().map(of).max().unwrap_or(0);
+        let largest = layers().map(of).max().unwrap_or(0);
         Bytes(largest).times(2 * precision.activation_bytes())
     } else {
         Bytes::ZERO

@@ -4,12 +4,10 @@
 //! A family is what a root of the tree decides: the micro-batch, how plans train, and which kinds of GPU pipelines join, split how, or that each kind forms pipelines of its own. Every plan of the space is in one. What became of it is read off
 //! the log that a search keeps ([`crate::Options::log`]).
 
-use crate::frame::ThrownOut;
 use crate::rules::Rule;
 use crate::search::{Fate, Found};
-use crate::space::{Recipe, Split, kinds};
+use crate::space::{Recipe, Split};
 use crate::tree::{Key, Tree, Under};
-use sim_models::scenario::Scenario;
 use std::collections::BTreeMap;
 
 /// What became of plans, by number; they add up to those that a family holds.
@@ -100,17 +98,15 @@ pub struct Rejected {
     pub templates: Vec<Thrown>,
 }
 
-/// What became of the plans of a search of `scenario` by branch and bound that kept its log, and is no shard.
-pub fn rejected(scenario: &Scenario, found: &Found) -> Rejected {
-    let kinds = kinds(scenario);
-    let tree = Tree::open(scenario, &kinds, true);
-    let mut under = Under::new(&tree);
+/// What became of the plans of a search of `tree` that kept its log, and is no shard.
+pub(crate) fn rejected(tree: &Tree<'_>, found: &Found) -> Rejected {
+    let mut under = Under::new(tree);
     // Below this value a node was left; from it on, nothing under it is better than the best.
     let best = found.ranked.first().map_or(u64::MAX, |best| best.value);
     let common = |micro_batch: u32, recipe: &Recipe, template: Option<usize>| {
         let mut joined: Vec<(String, Split)> = Vec::new();
         for stage in template.iter().flat_map(|t| &tree.templates[*t].stages) {
-            let of = (kinds[stage.kind as usize].gpu.clone(), stage.split);
+            let of = (tree.kinds[stage.kind as usize].gpu.clone(), stage.split);
             if joined.last() != Some(&of) {
                 joined.push(of);
             }
@@ -161,17 +157,19 @@ pub fn rejected(scenario: &Scenario, found: &Found) -> Rejected {
     let mut all = Plans::default();
     families.iter().for_each(|f| all.add(&f.plans));
     let mut templates: BTreeMap<(Common, Rule), Thrown> = BTreeMap::new();
-    for ThrownOut { micro_batch, recipe, template, rule, lacks } in tree.thrown_out() {
-        let common = common(micro_batch, &recipe, Some(template));
-        let thrown = templates.entry((common.clone(), rule)).or_insert_with(|| Thrown {
-            common,
-            rule,
-            templates: 0,
-            least_lacking_bytes: None,
-        });
-        thrown.templates += 1;
-        if let Some(lacks) = lacks.and_then(|l| u64::try_from(l).ok()) {
-            thrown.least_lacking_bytes = Some(thrown.least_lacking_bytes.map_or(lacks, |l| l.min(lacks)));
+    for some in &tree.thrown_out {
+        for (template, rule, lacks) in tree.lacks(some) {
+            let common = common(some.micro_batch, &some.recipe, Some(template));
+            let thrown = templates.entry((common.clone(), rule)).or_insert_with(|| Thrown {
+                common,
+                rule,
+                templates: 0,
+                least_lacking_bytes: None,
+            });
+            thrown.templates += 1;
+            if let Some(lacks) = lacks.and_then(|l| u64::try_from(l).ok()) {
+                thrown.least_lacking_bytes = Some(thrown.least_lacking_bytes.map_or(lacks, |l| l.min(lacks)));
+            }
         }
     }
     Rejected { all, families, templates: templates.into_values().collect() }
@@ -221,8 +219,9 @@ fn of_root(under: &mut Under<'_>, root: &Key, nodes: &BTreeMap<&Key, Fate>, best
 mod tests {
     use super::*;
     use crate::laws::small::Small;
+    use crate::space::kinds;
     use crate::tree::Root;
-    use crate::{Method, Options, Stopped, search};
+    use crate::{Method, Options, Stopped, search_explained};
 
     /// Plans under a node are those under its children, from roots down to shares; of many alike some are looked at.
     #[test]
@@ -283,8 +282,8 @@ mod tests {
             let scenario = Small { batch, nodes: (1, 1), wan: Some((20, 5)), changing: true }.scenario();
             let options =
                 Options { max_simulations, log: true, method: Method::default(), ..Options::default() };
-            let found = search(&scenario, &options, &mut |_| None);
-            let rejected = rejected(&scenario, &found);
+            let (found, rejected) = search_explained(&scenario, &options, None, &mut |_: &_| None).unwrap();
+            let rejected = rejected.unwrap();
             let sum = |p: &Plans| p.bounded + p.simulated + p.open + p.pruned.values().sum::<u128>();
             assert_eq!(rejected.all.represented, found.plans_represented);
             assert_eq!(rejected.all.simulated, u128::from(found.counts.simulated));
@@ -294,8 +293,11 @@ mod tests {
             }
             assert_eq!(rejected.families[0].best, Some(found.ranked[0].value));
             assert_eq!(rejected.all.open == 0, found.stopped == Stopped::Done, "{:?}", rejected.all);
-            let thrown: u64 = rejected.templates.iter().map(|t| t.templates).sum();
-            assert!(thrown > 0 && rejected.templates.iter().any(|t| t.rule == Rule::NotMeasured));
+            // Each is told of once, as the search counted it when it opened its tree.
+            let by = |rule| rejected.templates.iter().filter(|t| t.rule == rule).map(|t| t.templates).sum();
+            let measured: u64 = by(Rule::NotMeasured);
+            assert_eq!(found.counts.pruned.get(&Rule::NotMeasured), Some(&measured));
+            assert!(measured > 0 && rejected.templates.iter().any(|t| t.rule == Rule::NotMeasured));
         }
     }
 }

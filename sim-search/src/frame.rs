@@ -45,14 +45,22 @@ pub(crate) struct Entry {
 /// What is known of a template before its pipelines are counted, or the rule that throws it out; `None` where it is not tried.
 pub(crate) type Priced = Option<Result<Entry, Rule>>;
 
-/// A template that a rule threw out before its pipelines were counted.
+/// Templates at a micro-batch size under a recipe that a rule threw out before their pipelines were counted.
 pub(crate) struct ThrownOut {
     pub(crate) micro_batch: u32,
     pub(crate) recipe: Recipe,
-    pub(crate) template: usize,
-    pub(crate) rule: Rule,
-    /// The fewest bytes that it lacks on a device.
-    pub(crate) lacks: Option<i128>,
+    pub(crate) templates: Vec<(u32, Rule)>,
+}
+
+impl ThrownOut {
+    pub(crate) fn new(space: &Space<'_>, (recipe, micro_batch): (usize, u32), priced: &[Priced]) -> Self {
+        let of = |(t, priced): (usize, &Priced)| match priced {
+            Some(Err(rule)) => Some((t as u32, *rule)),
+            _ => None,
+        };
+        let templates = priced.iter().enumerate().filter_map(of).collect();
+        ThrownOut { micro_batch, recipe: space.recipes[recipe], templates }
+    }
 }
 
 /// The templates of a scenario and the ways to train them.
@@ -150,34 +158,6 @@ impl<'a> Space<'a> {
     /// Micro-batch sizes of plans.
     pub(crate) fn dividing(&self) -> Vec<u32> {
         self.sizes().into_iter().filter(|size| self.divides(*size)).collect()
-    }
-
-    /// Templates that a rule threw out.
-    pub(crate) fn thrown_out(&self) -> Vec<ThrownOut> {
-        let mut list = Vec::new();
-        let all: Vec<u32> = self.kinds.iter().map(|k| k.devices.len() as u32).collect();
-        for (recipe, micro_batch, priced) in self.all_priced(true) {
-            let recipe = self.recipes[recipe];
-            let tables = Tables::new(self.scenario, self.kinds, micro_batch, recipe);
-            let lacks = |t: usize, rule: Rule| {
-                let cost = (rule == Rule::Memory).then(|| TemplateCost::new(&tables, &self.templates[t]));
-                // By itself, with as many pipelines as fit and as many micro-batches in flight as the schedule has.
-                let (template, need) =
-                    (&self.templates[t], self.scenario.training.global_batch / micro_batch);
-                let pipelines = template.most(&all).clamp(1, need);
-                let in_flight = need.div_ceil(pipelines).min(template.stages.len() as u32);
-                let copies = template.stages.iter().map(|s| s.split.cp).max().unwrap_or(1);
-                Some(cost?.ok()?.least_excess(in_flight, u64::from(pipelines) * u64::from(copies)))
-            };
-            let of = |(t, priced): (usize, &Priced)| match priced {
-                Some(Err(rule)) => {
-                    Some(ThrownOut { micro_batch, recipe, template: t, rule: *rule, lacks: lacks(t, *rule) })
-                }
-                _ => None,
-            };
-            list.par_extend(priced.par_iter().enumerate().filter_map(of));
-        }
-        list
     }
 
     /// Recipe by recipe and size by size, every template by its index. Without `bounds`, none is thrown out because a dynamic

@@ -27,5 +27,5 @@ pub mod verify;
 pub use rules::Rule;
 pub use search::{
     Candidate, Counts, Fate, Found, Method, NearestMiss, NoStart, Objective, Options, Progress, Ranked,
-    Saved, Stop, Stopped, Watch, merge, search, search_from,
+    Saved, Stop, Stopped, Watch, merge, search, search_explained, search_from,
 };

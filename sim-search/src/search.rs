@@ -33,6 +33,7 @@ pub use options::{Method, Objective, Options};
 pub use session::{Fate, Saved, Watch, merge};
 pub(crate) use worker::{Ended, Outcome, Worker, with_worker, workers};
 
+use crate::families::{Rejected, rejected};
 use crate::space::kinds;
 use crate::tree::{Key, Root, Tree};
 use expand::State;
@@ -77,14 +78,43 @@ pub enum NoStart {
 pub fn search_from(
     scenario: &Scenario,
     options: &Options,
-    mut from: Option<Saved>,
+    from: Option<Saved>,
     watch: &mut dyn Watch,
 ) -> Result<Found, NoStart> {
+    run(scenario, options, from, watch, |found, _| found)
+}
+
+/// Like [`search_from`], with what became of every plan, where branch and bound kept its log. It is read off the tree that was
+/// searched, which is opened once.
+///
+/// # Errors
+/// Those of [`search_from`].
+pub fn search_explained(
+    scenario: &Scenario,
+    options: &Options,
+    from: Option<Saved>,
+    watch: &mut dyn Watch,
+) -> Result<(Found, Option<Rejected>), NoStart> {
+    run(scenario, options, from, watch, |found, tree| {
+        let rejected = tree.filter(|_| options.log).map(|tree| rejected(tree, &found));
+        (found, rejected)
+    })
+}
+
+/// A search, and what `then` makes of what it found and of the tree that it searched.
+fn run<T: Send>(
+    scenario: &Scenario,
+    options: &Options,
+    mut from: Option<Saved>,
+    watch: &mut dyn Watch,
+    then: impl FnOnce(Found, Option<&Tree<'_>>) -> T + Send,
+) -> Result<T, NoStart> {
     let fabric = Fabric::new(scenario);
     let run = || {
         let kinds = kinds(scenario);
         if options.method == Method::Exhaustive {
-            return Ok(crate::exhaustive::search(scenario, &fabric, &kinds, options, &mut |p| watch.stop(p)));
+            let found = crate::exhaustive::search(scenario, &fabric, &kinds, options, &mut |p| watch.stop(p));
+            return Ok(then(found, None));
         }
         let tree = Tree::open(scenario, &kinds, true);
         let space = fingerprint(&tree, options);
@@ -97,7 +127,7 @@ pub fn search_from(
         let mut search = Search::new(&tree, &fabric, options);
         let nodes = from.and_then(|saved| search.restore(saved));
         let stopped = search.run(nodes, &space, watch);
-        Ok(search.found(stopped, space))
+        Ok(then(search.found(stopped, space), Some(&tree)))
     };
     match rayon::ThreadPoolBuilder::new().num_threads(options.threads).build() {
         Ok(pool) => pool.install(run),

@@ -32,7 +32,7 @@ use crate::cost::placed::Placed;
 use crate::cost::rings::Rings;
 use crate::cost::setting::Apart;
 use crate::cost::{Beat, Setting};
-use crate::frame::{Frame, Priced, Space};
+use crate::frame::{Frame, Priced, Space, ThrownOut};
 use crate::place::Place;
 use crate::rules::Rule;
 use crate::space::{Kind, Recipe, Template, numbers};
@@ -78,6 +78,8 @@ pub(crate) struct Tree<'a> {
     pub(crate) considered: u64,
     pub(crate) expanded: u64,
     pub(crate) pruned: BTreeMap<Rule, u64>,
+    /// Templates that a rule threw out.
+    pub(crate) thrown_out: Vec<ThrownOut>,
 }
 
 impl<'a> Tree<'a> {
@@ -97,6 +99,7 @@ impl<'a> Tree<'a> {
             considered: 0,
             expanded: 0,
             pruned: BTreeMap::new(),
+            thrown_out: Vec::new(),
         };
         let others = space.sizes().len() - space.dividing().len();
         if others > 0 {
@@ -105,6 +108,7 @@ impl<'a> Tree<'a> {
         }
         for (recipe, micro_batch, priced) in space.all_priced(bounds) {
             tree.count(&priced);
+            tree.thrown_out.push(ThrownOut::new(&space, (recipe, micro_batch), &priced));
             for place in [Place::Stages, Place::Pipelines] {
                 tree.open_frame(&space, &priced, space.frame(recipe, micro_batch, place));
             }

@@ -54,8 +54,8 @@ pub(super) fn run(args: &cli::Merge) -> Result<Answer, Failure> {
     let found = merge(parts.into_iter().map(|(part, _)| part.found).collect(), top);
     let found = found.ok_or_else(|| Failure::new("no parts", ""))?;
     let shown =
-        Shown { objective, tokens, out: args.out.as_deref(), json: args.json, why_not: None, explain: false };
-    answer(&loaded.scenario, &found, overrides.at, &shown, time)
+        Shown { objective, tokens, out: args.out.as_deref(), json: args.json, why_not: None, explain: None };
+    answer(&loaded.scenario, &found, overrides.at, shown, time)
 }
 
 /// Runs of parts that are not there; `have` is in order.

@@ -16,8 +16,9 @@ use sim_models::lower::Fabric;
 use sim_models::plan::Plan;
 use sim_models::scenario::Scenario;
 use sim_models::units::Bytes;
+use sim_search::families::Rejected;
 use sim_search::verify::Certificate;
-use sim_search::{Found, Objective, Rule, Saved, Stopped, search_from};
+use sim_search::{Found, Objective, Rule, Saved, Stopped, search_explained};
 use std::fmt::Write;
 
 pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
@@ -98,7 +99,7 @@ pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
         _ => None,
     };
     let mut watcher = Watcher::new(args.max_seconds, args.checkpoint.as_deref());
-    let found = search_from(scenario, &options, state, &mut watcher).map_err(|e| {
+    let (found, rejected) = search_explained(scenario, &options, state, &mut watcher).map_err(|e| {
         let path = args.checkpoint.as_deref().map_or(String::new(), |p| p.display().to_string());
         Failure::new(
             format!("cannot go on from `{path}`: {e}"),
@@ -135,9 +136,9 @@ pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
         out: args.out.as_deref(),
         json: args.over.json,
         why_not,
-        explain: args.explain,
+        explain: rejected.filter(|_| args.explain),
     };
-    answer(scenario, &found, overrides.at, &shown, search_time_s)
+    answer(scenario, &found, overrides.at, shown, search_time_s)
 }
 
 /// How an answer is shown.
@@ -147,7 +148,8 @@ pub(super) struct Shown<'a> {
     pub(super) out: Option<&'a std::path::Path>,
     pub(super) json: bool,
     pub(super) why_not: Option<&'a std::path::Path>,
-    pub(super) explain: bool,
+    /// What became of the plans that were not chosen, where that is asked for.
+    pub(super) explain: Option<Rejected>,
 }
 
 impl Shown<'_> {
@@ -178,7 +180,7 @@ pub(super) fn answer(
     scenario: &Scenario,
     found: &Found,
     at: sim_core::SimTime,
-    shown: &Shown<'_>,
+    mut shown: Shown<'_>,
     search_time_s: f64,
 ) -> Result<Answer, Failure> {
     // The best plan once more, in full, for its report.
@@ -198,10 +200,13 @@ pub(super) fn answer(
         Some(path) => Some(why::of(scenario, found, best.as_ref(), path, at)?),
         None => None,
     };
-    let explained = match shown.explain {
-        true => Some(Explained::of(scenario, found, best.as_ref(), shown.objective, at)?),
-        false => None,
+    let explained = match shown.explain.take() {
+        Some(rejected) => {
+            Some(Explained::of(scenario, (found, rejected), best.as_ref(), shown.objective, at)?)
+        }
+        None => None,
     };
+    let shown = &shown;
     if shown.json {
         let mut value = json(scenario, found, best.as_ref(), shown, search_time_s);
         if let Some(other) = &other {

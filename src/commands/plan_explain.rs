@@ -13,7 +13,7 @@ use sim_models::lower::Fabric;
 use sim_models::plan::Plan;
 use sim_models::scenario::Scenario;
 use sim_models::units::Bytes;
-use sim_search::families::{Common, Family, Plans, Rejected, Thrown, rejected};
+use sim_search::families::{Common, Family, Plans, Rejected, Thrown};
 use sim_search::space::Split;
 use sim_search::{Found, Objective, Rule};
 use std::fmt::Write;
@@ -43,10 +43,10 @@ pub(super) struct Explained<'a> {
 }
 
 impl<'a> Explained<'a> {
-    /// Of a search that kept its log.
+    /// Of what a search found, and what became of the rest.
     pub(super) fn of(
         scenario: &'a Scenario,
-        found: &Found,
+        (found, rejected): (&Found, Rejected),
         best: Option<&Best>,
         objective: Objective,
         at: SimTime,
@@ -64,7 +64,7 @@ impl<'a> Explained<'a> {
             });
         }
         let best = found.ranked.first().map(|r| r.value);
-        Ok(Explained { scenario, objective, rows, rejected: rejected(scenario, found), best })
+        Ok(Explained { scenario, objective, rows, rejected, best })
     }
 
     /// By which share a value is above that of the best plan.

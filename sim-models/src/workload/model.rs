@@ -4,6 +4,7 @@
 //! matrices are split over the tensor-parallel ranks, norms and row-parallel biases are on every rank, and the
 //! vocabulary is padded to a multiple of 128 x TP.
 
+use crate::plan::LayerRange;
 use crate::units::Bytes;
 use crate::workload::Precision;
 use serde::{Deserialize, Serialize};
@@ -214,6 +215,17 @@ impl Model {
         self.experts.as_ref().filter(|e| self.kind(layer) == LayerKind::Block && layer > e.dense_blocks)
     }
 
+    /// A layer of each sort that a range has, and how many of its layers are like that one: layers differ by what they are and
+    /// whether they have experts.
+    pub fn alike(&self, range: LayerRange) -> impl Iterator<Item = (u32, u64)> {
+        let mixed = self.experts.as_ref().map_or(self.blocks, |e| e.dense_blocks.min(self.blocks));
+        let sorts = [(0, 0), (1, mixed), (mixed + 1, self.blocks), (self.blocks + 1, u32::MAX)];
+        sorts.into_iter().filter_map(move |(first, last)| {
+            let (first, last) = (range.first.max(first), range.last.min(last));
+            (first <= last).then(|| (first, u64::from(last - first) + 1))
+        })
+    }
+
     /// Rows of the embedding on all of `tp` ranks together.
     pub fn padded_vocab(&self, tp: u32) -> u64 {
         if tp <= 1 && self.vocab_step == 0 {
@@ -383,6 +395,24 @@ mod tests {
         ] {
             let got = (m.parameters(0, tp), m.parameters(7, tp), m.parameters(25, tp));
             assert_eq!(got, (embedding, block, head), "tp {tp}");
+        }
+    }
+
+    #[test]
+    fn layers_of_a_range_are_alike_by_sort() {
+        let mixed = Model::builtin("deepseek-v3").unwrap();
+        for model in [Model::builtin("opt-350m").unwrap(), mixed] {
+            let layers = model.layers();
+            for (first, last) in (0..layers).flat_map(|f| (f..layers).map(move |l| (f, l))) {
+                let range = LayerRange { first, last };
+                let listed: Vec<u32> =
+                    model.alike(range).flat_map(|(l, n)| std::iter::repeat_n(l, n as usize)).collect();
+                assert_eq!(listed.len() as u32, range.count());
+                for (l, like) in range.iter().zip(listed) {
+                    let sort = |l| (model.kind(l), model.experts_of(l).is_some());
+                    assert_eq!(sort(l), sort(like), "{l} of {first}-{last}");
+                }
+            }
         }
     }
 

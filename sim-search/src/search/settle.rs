@@ -4,6 +4,7 @@ use super::expand::{State, Step};
 use super::{
     Ended, Fate, Found, NearestMiss, Outcome, REMEMBERED, Ranked, Search, Stopped, choose, with_worker,
 };
+use crate::frame::ThrownOut;
 use crate::rules::Rule;
 use crate::tree::Key;
 use rayon::prelude::*;
@@ -148,9 +149,11 @@ impl Search<'_> {
         // Where something fits, or may, nobody asks.
         let nearest = match self.ranked.is_empty() && stopped == Stopped::Done {
             true => {
-                let thrown = self.tree.thrown_out().into_iter();
-                let lacks = thrown.filter_map(|t| Some((t.lacks?, t.template, t.micro_batch)));
-                self.nearest.into_iter().chain(lacks).min()
+                let of = |some: &ThrownOut| {
+                    let lacks = self.tree.lacks(some).into_iter();
+                    lacks.filter_map(|(template, _, lacks)| Some((lacks?, template, some.micro_batch))).min()
+                };
+                self.nearest.into_iter().chain(self.tree.thrown_out.iter().filter_map(of)).min()
             }
             false => None,
         };

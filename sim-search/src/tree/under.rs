@@ -1,7 +1,10 @@
-//! How many complete plans are under a node, and what became of templates before there were any.
+//! How many complete plans are under a node, and what templates lack of which there are none.
 
 use super::{Key, Place, Root, Teams, Tree, binomial, both, ways};
-use crate::frame::{Space, ThrownOut};
+use crate::cost::{Tables, TemplateCost};
+use crate::frame::ThrownOut;
+use crate::rules::Rule;
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -144,8 +147,24 @@ impl<'t> Under<'t> {
 }
 
 impl Tree<'_> {
-    /// Templates that a rule threw out before any of their pipelines was counted.
-    pub(crate) fn thrown_out(&self) -> Vec<ThrownOut> {
-        Space::new(self.scenario, self.kinds).thrown_out()
+    /// Templates that were thrown out, each with the rule, and of memory's the fewest bytes that it lacks on a device.
+    pub(crate) fn lacks(&self, thrown: &ThrownOut) -> Vec<(usize, Rule, Option<i128>)> {
+        let tables = Tables::new(self.scenario, self.kinds, thrown.micro_batch, thrown.recipe);
+        let all: Vec<u32> = self.kinds.iter().map(|k| k.devices.len() as u32).collect();
+        let need = self.scenario.training.global_batch / thrown.micro_batch;
+        let lacks = |template: usize| {
+            let template = &self.templates[template];
+            let cost = TemplateCost::new(&tables, template).ok()?;
+            // By itself, with as many pipelines as fit and as many micro-batches in flight as the schedule has.
+            let pipelines = template.most(&all).clamp(1, need);
+            let in_flight = need.div_ceil(pipelines).min(template.stages.len() as u32);
+            let copies = template.stages.iter().map(|s| s.split.cp).max().unwrap_or(1);
+            Some(cost.least_excess(in_flight, u64::from(pipelines) * u64::from(copies)))
+        };
+        let of = |(t, rule): &(u32, Rule)| {
+            let t = *t as usize;
+            (t, *rule, if *rule == Rule::Memory { lacks(t) } else { None })
+        };
+        thrown.templates.par_iter().map(of).collect()
     }
 }
