@@ -1,7 +1,7 @@
 //! The part of the space that depends on costs: which templates there are at a micro-batch size under a recipe, and which of
 //! them a frame joins. The search and the checker of its certificates share it, as they share [`crate::space`].
 
-use crate::cost::{Tables, TemplateCost};
+use crate::cost::{NEVER, Tables, TemplateCost};
 use crate::place::Place;
 use crate::rules::Rule;
 use crate::space::{Kind, Recipe, StageShape, Template, recipes, templates};
@@ -10,6 +10,9 @@ use sim_models::scenario::Scenario;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Micro-batches of an iteration at most: shares of more are neither counted nor simulated.
+const MOST_MICRO_BATCHES: u32 = 1 << 16;
 
 /// What all pipelines of a plan share.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,9 +101,15 @@ impl<'a> Space<'a> {
         }
     }
 
-    /// Whether plans have micro-batches of this size.
-    pub(crate) fn divides(&self, micro_batch: u32) -> bool {
-        micro_batch > 0 && self.scenario.training.global_batch.is_multiple_of(micro_batch)
+    /// Why no plan has micro-batches of this size, if none has.
+    pub(crate) fn refuses(&self, micro_batch: u32) -> Option<Rule> {
+        let batch = self.scenario.training.global_batch;
+        match batch.checked_div(micro_batch) {
+            Some(count) if batch.is_multiple_of(micro_batch) => {
+                (count > MOST_MICRO_BATCHES).then_some(Rule::TooLarge)
+            }
+            _ => Some(Rule::BatchNotDivisible),
+        }
     }
 
     /// A frame of a recipe, by its index.
@@ -157,7 +166,7 @@ impl<'a> Space<'a> {
 
     /// Micro-batch sizes of plans.
     pub(crate) fn dividing(&self) -> Vec<u32> {
-        self.sizes().into_iter().filter(|size| self.divides(*size)).collect()
+        self.sizes().into_iter().filter(|size| self.refuses(*size).is_none()).collect()
     }
 
     /// Recipe by recipe and size by size, every template by its index. Without `bounds`, none is thrown out because a dynamic
@@ -233,6 +242,11 @@ fn price(tables: &Tables<'_>, template: &Template, bounds: bool, fresh: bool) ->
         return Err(Rule::TooManyStages);
     }
     let cost = TemplateCost::new(tables, template).map_err(|_| Rule::NotMeasured)?;
+    // One stage may run the whole model, and its pipeline the whole batch.
+    let longest = cost.stages.iter().map(|s| s.work(0, cost.layers)).max().unwrap_or(0);
+    if longest > NEVER / 2 / u64::from(tables.micro_batches()) {
+        return Err(Rule::TooLarge);
+    }
     if bounds && !cost.fits(1, u64::MAX) {
         return Err(Rule::Memory);
     }

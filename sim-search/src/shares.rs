@@ -12,7 +12,8 @@ pub struct Sharer {
 }
 
 /// Shares out `total` micro-batches so that the last pipeline ends soonest: for each sharer, the pipelines and
-/// micro-batches of up to two groups that differ by one. Empty when a pipeline would get none.
+/// micro-batches of up to two groups that differ by one. Empty when a pipeline would get none, or they would take 53 days and
+/// more.
 pub fn shares(sharers: &[Sharer], total: u32) -> Vec<Vec<(u32, u32)>> {
     let fit = |s: &Sharer, limit: u64| match limit.checked_sub(s.one) {
         Some(rest) => (rest / s.each).saturating_add(1),
@@ -28,7 +29,7 @@ pub fn shares(sharers: &[Sharer], total: u32) -> Vec<Vec<(u32, u32)>> {
     }
     // At `low` there is room for at least `total`, just below it there is not: the surplus is taken from pipelines that
     // end at `low` exactly, one micro-batch each; at least one of those must keep it.
-    let mut surplus = capacity(low) - u128::from(total);
+    let Some(mut surplus) = capacity(low).checked_sub(u128::from(total)) else { return Vec::new() };
     let mut groups = Vec::with_capacity(sharers.len());
     for s in sharers {
         let most = fit(s, low) as u32;

@@ -101,10 +101,9 @@ impl<'a> Tree<'a> {
             pruned: BTreeMap::new(),
             thrown_out: Vec::new(),
         };
-        let others = space.sizes().len() - space.dividing().len();
-        if others > 0 {
-            tree.considered += others as u64;
-            tree.pruned.insert(Rule::BatchNotDivisible, others as u64);
+        for rule in space.sizes().into_iter().filter_map(|size| space.refuses(size)) {
+            tree.considered += 1;
+            *tree.pruned.entry(rule).or_default() += 1;
         }
         for (recipe, micro_batch, priced) in space.all_priced(bounds) {
             tree.count(&priced);

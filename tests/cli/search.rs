@@ -331,3 +331,26 @@ fn experts_are_shared_out_where_that_pays() {
         assert!(output.status.code() == Some(2) && error.contains(part), "{error}");
     }
 }
+
+/// Batches of two thousand million samples, a pipeline of 65,536 micro-batches, links of a bit a second: an answer, or that none is.
+#[test]
+fn absurd_sizes_are_answered() {
+    for (sets, too_large) in [
+        (&["training.global_batch=2147483648"][..], true),
+        (&["training.global_batch=65536", "search.micro_batches=[1]", "search.max_stages=2"], false),
+        (&["network.rate=\"1 bps\""], false),
+        (&["nodes.a100.nic=\"1 bps\"", "search.zero=[0, 3]"], false),
+    ] {
+        let mut args = vec!["plan", "opt350-a100x32", "--max-simulations", "5"];
+        sets.iter().for_each(|set| args.extend(["--set", set]));
+        let (code, answer) = json(&args);
+        assert!((0..=1).contains(&code), "{sets:?}: {code}");
+        assert_eq!(code == 1, answer["best"].is_null(), "{sets:?}");
+        let counts = &answer["counts"];
+        let pruned = counts["pruned"].as_object().unwrap();
+        assert_eq!(pruned["too_large"].as_u64().unwrap() > 0 && code == 1, too_large, "{sets:?}: {counts}");
+        let ends = ["bounded", "simulated", "expanded", "open"].iter().map(|key| &counts[*key]);
+        let all: u64 = ends.chain(pruned.values()).map(|n| n.as_u64().unwrap()).sum();
+        assert_eq!(counts["considered"].as_u64(), Some(all), "{sets:?}");
+    }
+}

@@ -28,9 +28,18 @@ pub use template::{NotMeasured, TemplateCost};
 /// A time that no sum of others reaches.
 pub(crate) const NEVER: u64 = u64::MAX / 4;
 
-/// Seconds to ps, rounded down and a little more: the kernel's rates and times are integers of their own.
+/// A day, ps. As no pass of a model takes longer, so nothing else is taken to.
+const DAY: u64 = 86_400_000_000_000_000;
+
+/// What is sent once for every micro-batch is taken to last no longer than this, ps: the sum over so many of them, each way and over
+/// all stages of a pipeline, stays below [`NEVER`].
+pub(crate) fn longest(micro_batches: u32) -> u64 {
+    (NEVER / 256 / u64::from(micro_batches.max(1))).min(DAY)
+}
+
+/// Seconds to ps, rounded down and a little more (the kernel's rates and times are integers of their own); a day at most.
 pub(crate) fn floor_ps(seconds: f64) -> u64 {
-    if seconds.is_finite() { (seconds * 1e12 * (1.0 - 1e-9)) as u64 } else { 0 }
+    if seconds.is_finite() { ((seconds * 1e12 * (1.0 - 1e-9)) as u64).min(DAY) } else { 0 }
 }
 
 pub(crate) fn higher(a: f64, b: f64) -> f64 {

@@ -68,11 +68,12 @@ impl Exchange {
         (latency, a_byte): (u64, f64),
     ) -> Exchange {
         let time = |bytes: u64| bytes.saturating_sub(layers as u64) as f64 * a_byte;
+        let whole = |latency: u64, ps: f64| latency.saturating_add(ps as u64).min(cost.longest_ring);
         match cost.recipe.zero {
-            0 => Exchange { reduce: latency + time(bytes) as u64, gather: 0 },
+            0 => Exchange { reduce: whole(latency, time(bytes)), gather: 0 },
             _ => Exchange {
-                reduce: latency / 2 + (time(bytes) / 2.0) as u64,
-                gather: (time((bytes as f64 * cost.gathered) as u64) / 2.0) as u64,
+                reduce: whole(latency / 2, time(bytes) / 2.0),
+                gather: whole(0, time((bytes as f64 * cost.gathered) as u64) / 2.0),
             },
         }
     }

@@ -3,7 +3,7 @@
 use super::borders::{Borders, Common};
 use super::rings::{Exchange, Ring, Rings};
 use super::zones::Cut;
-use super::{TemplateCost, floor_ps, higher, lower};
+use super::{TemplateCost, floor_ps, higher, longest, lower};
 use crate::place::Place;
 use crate::space::{Kind, Recipe, Template};
 use sim_models::fold::Class;
@@ -168,6 +168,7 @@ impl Setting {
     ) -> Setting {
         let (scenario, kinds) = (rings.scenario(), rings.kinds());
         let bytes = scenario.model.boundary_bytes(scenario.training.precision).times(u64::from(micro_batch));
+        let longest = longest(scenario.training.global_batch / micro_batch.max(1));
         let (mut down, mut up) = (Vec::new(), Vec::new());
         for pair in template.stages.windows(2) {
             let (a, b) = (pair[0], pair[1]);
@@ -175,8 +176,9 @@ impl Setting {
             let streams = a.split.width().min(b.split.width());
             let together = a == b && a.split.width() < from.gpus_per_node && apart == Apart::Maybe;
             let each = floor_ps(scenario.training.overheads.transfer_s);
-            down.push(least_transfer(scenario, from, to, (bytes, bytes), streams, together) + each);
-            up.push(least_transfer(scenario, to, from, (bytes, bytes), streams, together) + each);
+            let least = |from, to| least_transfer(scenario, from, to, (bytes, bytes), streams, together);
+            down.push((least(from, to) + each).min(longest));
+            up.push((least(to, from) + each).min(longest));
         }
         let mut around = Setting::new(down, up, Vec::new());
         around.tied = least_tied(scenario, kinds, template);
@@ -220,7 +222,8 @@ impl Setting {
             floor_ps(latency + bytes.0 as f64 / rate)
         };
         let each = floor_ps(scenario.training.overheads.transfer_s);
-        let transfer = |from: &Rank, to: &Rank| exchange(from, to, bytes, bytes) + each;
+        let longest = longest(scenario.training.global_batch / micro_batch.max(1));
+        let transfer = |from: &Rank, to: &Rank| (exchange(from, to, bytes, bytes) + each).min(longest);
         let down = ranks.windows(2).map(|r| transfer(&r[0], &r[1])).collect();
         let up = ranks.windows(2).map(|r| transfer(&r[1], &r[0])).collect();
         let mut around = Setting::new(down, up, Vec::new());

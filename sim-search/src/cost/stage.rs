@@ -275,6 +275,11 @@ impl<'a> Tables<'a> {
         self.scenario
     }
 
+    /// Micro-batches of an iteration. At least 1.
+    pub fn micro_batches(&self) -> u32 {
+        (self.scenario.training.global_batch / self.micro_batch).max(1)
+    }
+
     /// How plans train.
     pub fn recipe(&self) -> Recipe {
         self.recipe

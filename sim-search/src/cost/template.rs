@@ -2,7 +2,7 @@
 
 use super::fill::Fill;
 use super::stage::{Position, StageCost, Tables};
-use super::{NEVER, Setting};
+use super::{DAY, NEVER, Setting, longest};
 use crate::space::{Recipe, Template};
 use sim_models::plan::Schedule;
 use std::sync::{Arc, OnceLock};
@@ -24,6 +24,8 @@ pub struct TemplateCost {
     pub recipe: Recipe,
     /// Bytes of a parameter that is gathered for one of a gradient that is reduced.
     pub gathered: f64,
+    /// What one ring is taken to last at most, ps: a day, or where every micro-batch has its rings what [`longest`] says.
+    pub(super) longest_ring: u64,
     /// Running sums over layers: the least bytes of gradients that any stage would send.
     gradients: Vec<u64>,
     /// The least optimizer step of any stage.
@@ -61,6 +63,7 @@ impl TemplateCost {
             team,
             recipe,
             gathered,
+            longest_ring: if recipe.zero > 1 { longest(tables.micro_batches()) } else { DAY },
             gradients,
             least_update,
             fills: OnceLock::new(),
