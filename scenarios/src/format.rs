@@ -81,8 +81,10 @@ table! {
         nodes: optional Vec<At<NodesName>> = "[\"a100:0-1\", \"v100\"]",
         /// When its iteration starts; at once when missing.
         start: optional Time = "\"100 ms\"",
-        /// Iterations that it is to run: where plans are to be found, those with which the last job is done soonest; 1 when missing.
+        /// Iterations that it is to run, where plans are to be found; 1 when missing.
         iterations: optional Int<1, 1_000_000_000> = "10000",
+        /// How much it counts when it is done: the plans to be found have the least sum of weight x time; 1 when missing.
+        weight: optional Int<1, 1_000_000> = "3",
         /// Its plan. Without one a plan is to be found.
         plan: optional PlanChoice = "{ file = \"large.toml\" }",
     }

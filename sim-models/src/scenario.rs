@@ -59,6 +59,8 @@ pub struct Job {
     pub start: SimDuration,
     /// Iterations that it is to run. At least 1.
     pub iterations: u64,
+    /// How much it counts when it is done. At least 1.
+    pub weight: u64,
     /// Nodes that it may use, as ranges of nodes; empty: all.
     pub nodes: Vec<DeviceRange>,
     /// The cluster as it sees it: the same nodes and links, with its model, its recipe, its plan, and no jobs.

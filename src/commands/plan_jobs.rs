@@ -31,7 +31,7 @@ pub(super) fn run(args: &cli::Plan, scenario: &Scenario, at: SimTime) -> Result<
     ];
     if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
         let message = format!("`{name}` is about one job, and scenario `{}` has several", scenario.name);
-        return Err(Failure::new(message, "`[[jobs]]` are planned to be done as soon as possible together"));
+        return Err(Failure::new(message, "`[[jobs]]` are planned to be done soon, by their weights"));
     }
     let method = match args.planner.as_str() {
         "tideplan" => Method::BranchAndBound,
@@ -120,6 +120,8 @@ fn jobs(scenario: &Scenario) -> Result<Vec<Job>, Failure> {
             name: job.name.clone(),
             scenario: job.scenario.clone(),
             iterations: job.iterations,
+            start: job.start,
+            weight: job.weight,
             nodes: (!job.nodes.is_empty()).then_some(nodes),
         });
     }
@@ -161,6 +163,8 @@ impl Shown {
             value["jobs"][i]["plan"] = json!(deal.plans[i]);
             value["jobs"][i]["nodes"] = json!(names(scenario, &deal.nodes[i]));
             value["jobs"][i]["iterations"] = job.iterations.into();
+            value["jobs"][i]["weight"] = job.weight.into();
+            value["jobs"][i]["done_s"] = done_s(job, deal.times_ps[i]).into();
             by_job.insert(job.name.clone(), json!(deal.plans[i]));
         }
         value["plan"] = by_job.into();
@@ -171,14 +175,20 @@ impl Shown {
     fn text(&self, scenario: &Scenario, deal: &Deal) -> String {
         let plans = side_by_side(scenario, &deal.plans);
         let jobs = Jobs { scenario, plans: &plans, together: &self.together, alone: &self.alone };
-        let mut table = Table::new(["job", "iterations", "nodes", "done after"]);
+        let mut table = Table::new(["job", "weight", "iterations", "nodes", "done after"]);
         for (i, job) in scenario.jobs.iter().enumerate() {
             let nodes = names(scenario, &deal.nodes[i]).join(", ");
-            let done = deal.times_ps[i] as f64 / 1e12 * job.iterations as f64;
-            table.row([job.name.clone(), thousands(job.iterations), nodes, seconds(done)]);
+            let done = seconds(done_s(job, deal.times_ps[i]));
+            let (weight, iterations) = (job.weight.to_string(), thousands(job.iterations));
+            table.row([job.name.clone(), weight, iterations, nodes, done]);
         }
         format!("{}\n{table}", jobs.text())
     }
+}
+
+/// When a job is done all of whose iterations take that long, s.
+fn done_s(job: &sim_models::scenario::Job, time_ps: u64) -> f64 {
+    (job.start.as_ps() as f64 + time_ps as f64 * job.iterations as f64) / 1e12
 }
 
 /// Nodes as ranges: `a100:0-3`.
@@ -211,7 +221,7 @@ fn json(dealt: &Dealt, best: Value, search_time_s: f64) -> Value {
         "searches": dealt.searches,
         "simulations": dealt.simulations,
         "plans_represented": dealt.deals.to_string(),
-        "objective": "time",
+        "objective": "weighted_ends",
         "gap": gap,
         "proven_optimal": gap == Some(0.0),
         "stopped": dealt.stopped.name(),
@@ -225,7 +235,7 @@ fn text(scenario: &Scenario, dealt: &Dealt, best: Option<String>, search_time_s:
     let mut text = best.unwrap_or_else(|| {
         format!("{}: no deal of the nodes was found that every job fits into\n", scenario.name)
     });
-    let longest = |value: u128| seconds(value as f64 / 1e12);
+    let sum = |value: u128| seconds(value as f64 / 1e12);
     if let (Some(best), Some(gap)) = (&dealt.best, dealt.gap()) {
         let proven = if gap == 0.0 {
             "proven the best deal".into()
@@ -234,12 +244,12 @@ fn text(scenario: &Scenario, dealt: &Dealt, best: Option<String>, search_time_s:
         };
         let _ = writeln!(
             text,
-            "\nall done after {}: {proven} (at least {})",
-            longest(best.value),
-            longest(dealt.lower)
+            "\nwhen jobs are done, by weight, adds up to {}: {proven} (at least {})",
+            sum(best.value),
+            sum(dealt.lower)
         );
         if let Some(even) = dealt.even {
-            let _ = writeln!(text, "nodes shared out evenly: {}", longest(even));
+            let _ = writeln!(text, "nodes shared out evenly: {}", sum(even));
         }
     }
     let _ = writeln!(

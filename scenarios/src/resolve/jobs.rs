@@ -123,6 +123,7 @@ fn job(
         name: t.name.as_ref()?.value.0.clone(),
         start: t.start.as_ref().map_or(SimDuration::ZERO, |s| s.value.0),
         iterations: t.iterations.as_ref().map_or(1, |n| n.value.0),
+        weight: t.weight.as_ref().map_or(1, |n| n.value.0),
         nodes: nodes?,
         scenario,
     })

@@ -31,6 +31,7 @@ model = { name = "gpt-neo-2.7b" }
 training = { global_batch = 8, precision = "fp32" }
 nodes = ["a"]
 start = "20 ms"
+weight = 3
 "#;
 
 fn faults(text: &str) -> String {
@@ -49,6 +50,7 @@ fn jobs_see_the_cluster_with_their_own_model() {
     );
     assert_eq!((small.scenario.training.global_batch, large.scenario.training.global_batch), (16, 8));
     assert_eq!((small.start, large.start.as_ps()), (SimDuration::ZERO, 20_000_000_000));
+    assert_eq!((small.iterations, small.weight, large.iterations, large.weight), (1, 1, 1, 3));
     assert!(small.scenario.plan.is_some() && large.scenario.plan.is_none() && scenario.plan.is_none());
     // Each has the layer times of its own model, and the scenario those of the first.
     assert_eq!(small.scenario.groups[0].layers.at(2, 4).map(|l| l.running().len()), Ok(27));

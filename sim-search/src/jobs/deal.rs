@@ -42,7 +42,7 @@ pub struct Deal {
     pub plans: Vec<Plan>,
     /// By job: one iteration beside the others, ps.
     pub times_ps: Vec<u64>,
-    /// The longest of iterations x time, ps.
+    /// The sum over the jobs of [`Job::worth`], ps.
     pub value: u128,
 }
 
@@ -192,18 +192,19 @@ impl<'a> Dealer<'a> {
     fn run(mut self, stop: &mut Stop<'_>) -> Dealt {
         let exhaustive = self.options.method == Method::Exhaustive;
         if !exhaustive {
-            let mut first: BTreeSet<Key> = BTreeSet::new();
-            first.extend(self.shared_out(&|_| 1.0));
-            first.extend(self.shared_out(&|j| self.work.need(j)));
-            first.extend(self.each_in_one_group());
-            let first: Vec<Key> = first.into_iter().collect();
-            self.look(&first, false);
             let even = self.shared_out(&|_| 1.0);
-            for key in &first {
+            // The shares with which the sum of weight x work over share is least.
+            let by_work = self.shared_out(&|j| (self.work.need(j) * self.jobs[j].weight as f64).sqrt());
+            for key in [even.clone(), by_work, self.each_in_one_group()].into_iter().flatten() {
+                // The first is looked at whatever time it takes.
+                let stop = self.best.is_some().then_some(&mut *stop);
+                if self.settled.contains(&key) || self.look(std::slice::from_ref(&key), stop).is_some() {
+                    continue;
+                }
                 self.counts.considered += 1;
-                let settled = self.settle(key);
-                if Some(key) == even.as_ref() {
-                    self.even = settled.and_then(|(ends, _)| ends.first().copied());
+                let settled = self.settle(&key, false);
+                if Some(&key) == even.as_ref() {
+                    self.even = settled.map(|(value, _)| value);
                 }
             }
             self.rounds += 1;
@@ -219,7 +220,9 @@ impl<'a> Dealer<'a> {
             if round.is_empty() {
                 break if self.stuck.is_empty() { Stopped::Done } else { Stopped::Simulations };
             }
-            self.round(round, exhaustive);
+            if let Some(stopped) = self.round(round, exhaustive, stop) {
+                break stopped;
+            }
         };
         let left = std::mem::take(&mut self.queue).into_iter().chain(std::mem::take(&mut self.stuck));
         let left: Vec<(u128, Key)> = left.map(|(bound, key)| (self.bound(&key).max(bound), key)).collect();
@@ -263,8 +266,9 @@ impl<'a> Dealer<'a> {
         self.queue.pop_first()
     }
 
-    /// Opens partial deals, and searches and simulates whole ones.
-    fn round(&mut self, round: Vec<(u128, Key)>, exhaustive: bool) {
+    /// Opens partial deals, searches the jobs of whole ones, one of each, and simulates those whose jobs are all known; whether
+    /// it was stopped.
+    fn round(&mut self, round: Vec<(u128, Key)>, exhaustive: bool, stop: &mut Stop<'_>) -> Option<Stopped> {
         let whole = self.dealt_to.len() * self.blocks.len();
         let mut deals = Vec::new();
         for (bound, key) in round {
@@ -285,20 +289,34 @@ impl<'a> Dealer<'a> {
                 deals.push(key);
             }
         }
-        self.look(&deals, true);
+        let stopped = match exhaustive {
+            true => self.look(&deals, Some(stop)),
+            false => self.look_closer(&deals, stop),
+        };
+        if stopped.is_some() {
+            let back: Vec<(u128, Key)> = deals.into_iter().map(|key| (self.bound(&key), key)).collect();
+            self.queue.extend(back);
+            return stopped;
+        }
         for key in deals {
-            self.settle(&key);
+            let known = self.owns(&key).iter().all(|own| self.known(own).is_some());
+            if exhaustive || (known && !self.excluded(self.bound(&key))) {
+                self.settle(&key, !exhaustive);
+            }
             let bound = self.bound(&key);
-            if exhaustive || self.excluded(bound) {
+            if exhaustive {
                 continue;
             }
-            if self.owns(&key).iter().any(|own| self.known(own).is_some_and(|known| !known.ended)) {
+            if self.excluded(bound) {
+                self.counts.bounded += u64::from(!self.settled.contains(&key));
+            } else if self.owns(&key).iter().any(|own| self.known(own).is_none_or(|known| !known.ended)) {
                 self.queue.insert((bound, key));
             } else {
                 self.stuck.push((bound, key));
             }
         }
         self.rounds += 1;
+        None
     }
 
     /// Keeps a deal for later, unless it cannot be better than the best.

@@ -1,5 +1,6 @@
 //! What dealing is held to: as good as trying everything, and the same on any number of threads.
 
+use super::work::Work;
 use super::{Dealing, Dealt, Job, deal};
 use crate::laws::small::Tiny;
 use crate::{Method, Stopped};
@@ -26,15 +27,18 @@ fn tiny(model: (u32, u32), batch: u32, wan: bool) -> Scenario {
 }
 
 fn jobs(wan: bool) -> Vec<Job> {
-    let job = |name: &str, scenario, iterations| Job { name: name.into(), scenario, iterations, nodes: None };
-    vec![job("small", tiny((3, 512), 8, wan), 3), job("large", tiny((4, 1024), 12, wan), 1)]
+    let job = |name: &str, scenario, iterations, weight| {
+        let start = SimDuration::from_ps(weight * 1_000_000_000);
+        Job { name: name.into(), scenario, iterations, start, weight, nodes: None }
+    };
+    vec![job("small", tiny((3, 512), 8, wan), 3, 2), job("large", tiny((4, 1024), 12, wan), 1, 3)]
 }
 
 fn dealt(jobs: &[Job], method: Method, threads: usize) -> Dealt {
     let together = |plans: &[Plan]| {
         let mut list = Vec::new();
         for (job, plan) in jobs.iter().zip(plans) {
-            list.push(JobPlan { scenario: &job.scenario, plan, start: SimDuration::ZERO });
+            list.push(JobPlan { scenario: &job.scenario, plan, start: job.start });
         }
         let done = simulate_jobs(&jobs[0].scenario, &list, &Options::default()).ok()?;
         done.jobs.iter().all(|j| j.fits()).then(|| done.jobs.iter().map(|j| j.time.as_ps()).collect())
@@ -85,4 +89,24 @@ fn a_job_keeps_the_nodes_that_are_its_own() {
     assert_eq!(best.nodes[1], [vec![0], vec![0, 1]]);
     let on_its_own = |(group, index): (&str, u32)| group == "g0" && index >= 4;
     assert!(best.plans[0].devices().all(on_its_own));
+}
+
+/// Whatever nodes two jobs get, what they are worth by their work is no less than the sum over all shares says.
+#[test]
+fn shares_of_work_are_worth_no_less_than_the_least_of_all() {
+    for jobs in [jobs(false), jobs(true)] {
+        let work = Work::new(&jobs);
+        let (mut looked_at, mut near) = (0, 0.0f64);
+        for a in 0..=12u32 {
+            for v in (0..=12u32).filter(|v| (1..24).contains(&(a + *v))) {
+                let (mine, others) = (work.least(0, &[a, v]), work.least(1, &[12 - a, 12 - v]));
+                let sum = mine * u128::from(jobs[0].weight) + others * u128::from(jobs[1].weight);
+                let least = work.least_sum(&[0, 1], &[12, 12]);
+                assert!(least > 0 && least <= sum, "{a} {v}: {least} {sum}");
+                near = near.max(least as f64 / sum as f64);
+                looked_at += 1;
+            }
+        }
+        assert!(looked_at == 167 && near > 0.9, "{looked_at} {near}");
+    }
 }

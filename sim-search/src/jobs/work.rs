@@ -7,7 +7,9 @@
 //!   T x sum over g of devices(g) a(g)  >=  samples x sum over l of (least over g of a(g) d(j, l, g))
 //! ```
 //!
-//! and likewise for several jobs on the same nodes, with the sum of their work on the right.
+//! Several jobs on nodes of their own have shares of the left sum that add up to no more than it. With W(j) the right one of job j
+//! and w(j) its weight, the least that the sum of w(j) T(j) can be over all shares is (sum over j of sqrt(w(j) W(j)))^2 over the
+//! left sum, by Cauchy and Schwarz.
 
 use super::Job;
 use crate::space::tp_degrees_of;
@@ -25,6 +27,8 @@ pub(super) struct Work {
     weights: Vec<Vec<f64>>,
     /// `[weights][job]`: weighted device time of all the job's iterations, ps.
     need: Vec<Vec<f64>>,
+    /// How much jobs count when they are done.
+    counts: Vec<f64>,
 }
 
 impl Work {
@@ -38,18 +42,33 @@ impl Work {
         weights.push((0..jobs[0].scenario.groups.len()).map(mean).collect());
         let of = |w: &Vec<f64>| jobs.iter().zip(&times).map(|(j, t)| needed(j, t, w)).collect();
         let need = weights.iter().map(of).collect();
-        Work { node, weights, need }
+        let counts = jobs.iter().map(|j| j.weight as f64).collect();
+        Work { node, weights, need, counts }
     }
 
-    /// All iterations of these jobs, on so many nodes of each group together, take at least so long; ps.
-    pub(super) fn least(&self, jobs: &[usize], nodes: &[u32]) -> u128 {
+    /// All iterations of a job on so many nodes of each group take at least so long; ps.
+    pub(super) fn least(&self, job: usize, nodes: &[u32]) -> u128 {
+        self.over(nodes, &|need| need[job])
+    }
+
+    /// What all iterations of these jobs take, each by its weight, on so many nodes of each group that they share out among them:
+    /// at least so much; ps.
+    pub(super) fn least_sum(&self, jobs: &[usize], nodes: &[u32]) -> u128 {
+        self.over(nodes, &|need| {
+            let root: f64 = jobs.iter().map(|j| (need[*j] * self.counts[*j]).sqrt()).sum();
+            root * root
+        })
+    }
+
+    /// The most, over the weights of a device, of some work over what so many nodes of each group have.
+    fn over(&self, nodes: &[u32], work: &dyn Fn(&[f64]) -> f64) -> u128 {
         let mut least = 0.0;
         for (weights, need) in self.weights.iter().zip(&self.need) {
             let mut have = 0.0;
             for ((weight, size), count) in weights.iter().zip(&self.node).zip(nodes) {
                 have += weight * size * f64::from(*count);
             }
-            let sum: f64 = jobs.iter().map(|j| need[*j]).sum();
+            let sum = work(need);
             let time = sum / have * (1.0 - 1e-9);
             if !have.is_normal() {
                 // None of these devices can run what the weights are of.

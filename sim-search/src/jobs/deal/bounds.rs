@@ -40,18 +40,19 @@ impl Dealer<'_> {
 
     /// No deal that begins like this is worth less.
     pub(super) fn bound(&self, key: &[u32]) -> u128 {
-        let decided = self.owns(key).iter().map(|(j, own)| self.worth(*j, own)).max().unwrap_or(0);
+        let decided = self.owns(key).iter().map(|(j, own)| self.worth(*j, own)).fold(0, u128::saturating_add);
         let next = key.len() / self.blocks.len();
         let rest = &self.dealt_to[next.min(self.dealt_to.len())..];
         if rest.is_empty() {
             return decided;
         }
         let left = self.left(key);
-        decided.max(match &self.rest {
+        decided.saturating_add(match &self.rest {
             Some(table) => table.least(next, &left),
             None => {
-                let apart = rest.iter().map(|j| self.worth(*j, &left)).max().unwrap_or(0);
-                apart.max(self.work.least(rest, &self.counts(&left)))
+                let apart = rest.iter().map(|j| self.worth(*j, &left)).fold(0, u128::saturating_add);
+                let starts = rest.iter().map(|j| self.jobs[*j].worth(0)).fold(0, u128::saturating_add);
+                apart.max(self.work.least_sum(rest, &self.counts(&left)).saturating_add(starts))
             }
         })
     }
@@ -80,8 +81,11 @@ impl Dealer<'_> {
     }
 
     /// What job `j` is worth at least on so many blocks.
-    fn worth(&self, j: usize, own: &[u32]) -> u128 {
-        u128::from(self.lower(j, own)).saturating_mul(self.jobs[j].iterations.into())
+    pub(super) fn worth(&self, j: usize, own: &[u32]) -> u128 {
+        match self.lower(j, own) {
+            u64::MAX => u128::MAX,
+            time => self.jobs[j].worth(time),
+        }
     }
 
     /// No iteration of job `j` on so many blocks is shorter, ps.
@@ -90,7 +94,7 @@ impl Dealer<'_> {
             Some(nodes) => nodes.iter().map(|n| n.len() as u32).collect(),
             None => self.counts(own),
         };
-        let alone = self.work.least(&[j], &counts) / u128::from(self.jobs[j].iterations);
+        let alone = self.work.least(j, &counts) / u128::from(self.jobs[j].iterations);
         let known = self.known(&(j, own.to_vec())).map_or(0, |known| known.lower);
         u64::try_from(alone).unwrap_or(u64::MAX).max(known)
     }

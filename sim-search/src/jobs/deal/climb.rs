@@ -1,4 +1,4 @@
-//! From a good deal to a better one: blocks that move to the job that ends last.
+//! From a good deal to a better one: blocks that move from job to job.
 
 use super::{Dealer, Key};
 use crate::search::Stop;
@@ -7,55 +7,48 @@ use crate::search::Stop;
 const TRIED: usize = 4;
 
 impl Dealer<'_> {
-    /// Moves a block to the job that ends last, alone or for one of another group, from whichever job that is likely to help
-    /// most, as long as the jobs end sooner: the last of them, or of several that end last together the others.
+    /// Moves a block from one job to another, alone or for one of another group, whichever is likely to help most, as long as it
+    /// helps.
     pub(super) fn climb(&mut self, stop: &mut Stop<'_>) {
         let Some((best, key)) = &self.best else { return };
-        let (mut ends, mut times, mut key) = (self.ends(&best.times_ps), best.times_ps.clone(), key.clone());
+        let (mut value, mut times, mut key) = (best.value, best.times_ps.clone(), key.clone());
         let mut tried = 0;
-        while tried < TRIED
-            && self.simulations < self.options.max_simulations
-            && stop(&self.progress()).is_none()
-        {
+        while tried < TRIED && self.simulations < self.options.max_simulations {
             let next = self.moves(&key, &times).into_iter().find(|(_, key)| !self.settled.contains(key));
             let Some((_, next)) = next else { return };
+            if self.look(std::slice::from_ref(&next), Some(stop)).is_some() {
+                return;
+            }
             self.counts.considered += 1;
-            self.look(std::slice::from_ref(&next), false);
             tried += 1;
-            if let Some(better) = self.settle(&next).filter(|(new, _)| *new < ends) {
-                (ends, times) = better;
+            if let Some(better) = self.settle(&next, false).filter(|(new, _)| *new < value) {
+                (value, times) = better;
                 (key, tried) = (next, 0);
             }
             self.rounds += 1;
         }
     }
 
-    /// Deals that differ from this one by a block or two of the job that ends last, with what they are likely worth, best first.
-    fn moves(&self, key: &Key, times: &[u64]) -> Vec<(Vec<u128>, Key)> {
+    /// Deals that differ from this one by a block or two, with what they are likely worth, best first.
+    fn moves(&self, key: &Key, times: &[u64]) -> Vec<(u128, Key)> {
         let groups = self.blocks.len();
-        let worth = |j: usize| u128::from(times[j]) * u128::from(self.jobs[j].iterations);
-        let Some(last) = (0..self.dealt_to.len()).max_by_key(|i| worth(self.dealt_to[*i])) else {
-            return Vec::new();
-        };
         // As its work says, from what it took.
         let likely = |new: &[u32]| {
             let of = |(i, j): (usize, &usize)| {
                 let own = i * groups..(i + 1) * groups;
-                let least = |key: &[u32]| self.work.least(&[*j], &self.counts(&key[own.clone()]));
+                let least = |key: &[u32]| self.work.least(*j, &self.counts(&key[own.clone()]));
                 let (before, after) = (least(key).max(1), least(new));
-                if after == u128::MAX {
-                    after
-                } else {
-                    (worth(*j) as f64 * after as f64 / before as f64) as u128
+                match after {
+                    u128::MAX => after,
+                    _ => self.jobs[*j].worth((times[*j] as f64 * after as f64 / before as f64) as u64),
                 }
             };
-            let mut ends: Vec<u128> = self.dealt_to.iter().enumerate().map(of).collect();
-            ends.sort_unstable_by(|a, b| b.cmp(a));
-            ends
+            self.dealt_to.iter().enumerate().map(of).fold(0, u128::saturating_add)
         };
         let mut list = Vec::new();
-        for giver in (0..self.dealt_to.len()).filter(|i| *i != last) {
-            for g in 0..groups {
+        let jobs = 0..self.dealt_to.len();
+        for (from, to) in jobs.clone().flat_map(|from| jobs.clone().map(move |to| (from, to))) {
+            for g in (0..groups).filter(|_| from != to) {
                 for back in std::iter::once(None).chain((0..groups).filter(|b| *b != g).map(Some)) {
                     let mut new = key.clone();
                     let mut pass = |from: usize, to: usize, g: usize| {
@@ -66,15 +59,14 @@ impl Dealer<'_> {
                         }
                         has
                     };
-                    if pass(giver, last, g) && back.is_none_or(|b| pass(last, giver, b)) {
+                    if pass(from, to, g) && back.is_none_or(|b| pass(to, from, b)) {
                         list.push((likely(&new), new));
                     }
                 }
             }
         }
-        list.retain(|(ends, key)| {
-            ends.first().is_some_and(|last| *last < u128::MAX)
-                && key.chunks(groups).all(|own| own.iter().any(|o| *o > 0))
+        list.retain(|(value, key)| {
+            *value < u128::MAX && key.chunks(groups).all(|own| own.iter().any(|o| *o > 0))
         });
         list.sort();
         list

@@ -1,9 +1,9 @@
-//! What jobs that have no nodes yet are worth at least, by the blocks that are left for them.
+//! What jobs that have no nodes yet are worth at least together, by the blocks that are left for them.
 //!
 //! With `L(k, own)` no more than what the k-th job is worth on so many blocks of each group,
 //!
 //! ```text
-//!   G(k, left) = least over own <= left of max(L(k, own), G(k + 1, left - own))
+//!   G(k, left) = least over own <= left of L(k, own) + G(k + 1, left - own)
 //! ```
 //!
 //! is the least over all ways to deal what is left to the jobs from the k-th on; the last one gets all that is left.
@@ -47,7 +47,7 @@ impl Rest {
                         let mut best = u128::MAX;
                         each(left, &mut |own| {
                             let own = rest.index(own);
-                            best = best.min(alone[own].max(others[all - own]));
+                            best = best.min(alone[own].saturating_add(others[all - own]));
                         });
                         table[all] = best;
                     });
@@ -73,7 +73,7 @@ impl Rest {
                 let others =
                     || self.least(k + 1, &left.iter().zip(own).map(|(l, o)| l - o).collect::<Vec<u32>>());
                 let is_it = match k + 1 < self.tables.len() {
-                    true => own.iter().any(|o| *o > 0) && least(k, own).max(others()) == aim,
+                    true => own.iter().any(|o| *o > 0) && least(k, own).saturating_add(others()) == aim,
                     false => own == left,
                 };
                 if first.is_none() && is_it {
@@ -118,7 +118,7 @@ mod tests {
             let value = match others.is_empty() {
                 true if left.iter().all(|l| *l == 0) => first[index(own)],
                 true => u128::MAX,
-                false => first[index(own)].max(all(others, &left, index)),
+                false => first[index(own)].saturating_add(all(others, &left, index)),
             };
             best = if some { best.min(value) } else { best };
         });
@@ -138,8 +138,8 @@ mod tests {
             let best = rest.best(&blocks, &|k, own| list[k][index(own)]);
             prop_assert_eq!(best.is_some(), least < u128::MAX);
             if let Some(key) = best {
-                let worth = key.chunks(blocks.len()).zip(&list).map(|(own, l)| l[index(own)]).max();
-                prop_assert_eq!(worth, Some(least));
+                let worth: u128 = key.chunks(blocks.len()).zip(&list).map(|(own, l)| l[index(own)]).sum();
+                prop_assert_eq!(worth, least);
                 prop_assert!((0..blocks.len()).all(|g| key.iter().skip(g).step_by(blocks.len()).sum::<u32>() == blocks[g]));
             }
         }
