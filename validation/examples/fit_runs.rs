@@ -42,7 +42,7 @@ const fn spec(path: &'static [&'static str], start: f64, factor: f64) -> Spec {
 /// does not know, and must not bend what it does.
 const SURE: f64 = 0.03;
 /// What a parameter's distance from its start counts, of what a row of a source of one row does.
-const PULL: f64 = 0.3;
+const PULL: f64 = 1.0;
 
 /// Kinds of GPUs that share their fitted factors.
 const DEVICES: [(&str, &[&str]); 7] = [
@@ -323,10 +323,10 @@ fn fit_on(
 }
 
 /// What a framework is given that no run was fitted on, where its documents do not say: the median of the others', of two the
-/// lower. (Not what an iteration costs once: with iterations of a few tenths of a second one framework's is another's third.)
+/// lower.
 /// A framework that rows were fitted on has an entry, if an empty one.
 fn share(tree: &mut Table, facts: &[Facts]) {
-    const COMMON: [&str; 4] = ["sync_s", "slowdown", "transfer_s", "optimizer_bytes"];
+    const COMMON: [&str; 5] = ["sync_s", "slowdown", "transfer_s", "optimizer_bytes", "iteration_s"];
     let unknown = Framework::unknown().name.as_str();
     let Value::Table(frameworks) = tree.entry("framework").or_insert_with(|| Value::Table(Table::new()))
     else {

@@ -71,6 +71,13 @@ pub(super) fn fabric(
     })
 }
 
+/// Whether neither the row says what joins nodes of this GPU nor its maker builds any: cards for a workstation.
+pub(super) fn unbuilt(row: &Row, gpu: &Gpu) -> bool {
+    let said =
+        Description { gpu: &gpu.name, remarks: &row.source, several_nodes: true, ..Description::default() };
+    row.inter_link.is_empty() && describe(&said).is_err()
+}
+
 /// GPUs of an NVL72 rack that one job's groups take: the largest power of two.
 const RACK: u32 = 64;
 

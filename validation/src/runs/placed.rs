@@ -4,7 +4,7 @@
 //! order of the plan. Micro-batches are shared out evenly, the first pipelines taking one more where they do not divide.
 
 use super::case::corrupt;
-use super::cluster::{Wires, fabric, find, gpus_per_node};
+use super::cluster::{Wires, fabric, find, gpus_per_node, unbuilt};
 use super::degrees::Degrees;
 use super::plan::RunPlan;
 use super::row::Row;
@@ -257,6 +257,12 @@ impl Placed {
                 )
             })
             .collect::<Result<_, Skip>>()?;
+        // Of cards that no maker builds nodes of, links as they were measured between these cards, where they were.
+        let unbuilt: Vec<bool> = self.kinds.iter().map(|k| unbuilt(row, k.gpu)).collect();
+        let measured = |i: usize, j: usize| {
+            let (a, b) = (&self.kinds[i].gpu.name, &self.kinds[j].gpu.name);
+            fitted_between_nodes(ZONE, a, b).filter(|_| unbuilt[i] && unbuilt[j]).map(|c| curves(c))
+        };
         let group = |(i, kind): (usize, &Kind)| {
             let roofline = Roofline {
                 gpu: kind.gpu.clone(),
@@ -271,14 +277,17 @@ impl Placed {
                 inside: wires[i].inside.clone(),
                 outside: wires[i].outside(),
             };
-            let rate = Rate::from_bytes_per_s(wires[i].node_rate);
+            let rate = measured(i, i).map_or(wires[i].node_rate, |link| link.wire_rate());
+            let rate = Rate::from_bytes_per_s(rate);
             let rate =
                 rate.map_err(|_| Skip::new(Reason::Corrupt, "the network's rate is out of range".into()))?;
             let wired = (wires[i].cards, Some(wires[i].nccl));
             Ok(self.nodes(i, LayerTimes::modelled(on), wires[i].inside.clone(), rate, wired))
         };
         let groups: Vec<NodeGroup> = self.kinds.iter().enumerate().map(group).collect::<Result<_, Skip>>()?;
-        let links = wires.iter().map(|a| wires.iter().map(|b| a.between(b)).collect()).collect();
+        let all = 0..wires.len();
+        let link = |i: usize, j: usize| measured(i, j).unwrap_or_else(|| wires[i].between(&wires[j]));
+        let links = all.clone().map(|i| all.clone().map(|j| link(i, j)).collect()).collect();
         Ok((groups, links))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::support::{file, scored, with};
 use validation::runs::{
-    Report, Settings, case, evaluate, mark_fitted, predictions_csv, read, report, shipped,
+    Report, Settings, Tier, case, evaluate, mark_fitted, predictions_csv, read, report, shipped,
 };
 use validation::runs::{budget, plan};
 
@@ -78,6 +78,20 @@ fn mixed_replicas_share_no_node_and_pair_up_in_order() {
             r#"devices = ["rtx-2080:0-1"]"#
         ]
     );
+}
+
+/// Cards that no maker builds nodes of are joined as they were measured where the row does not say by what: here by Ethernet.
+#[test]
+fn workstation_cards_have_their_measured_links() {
+    let settings = Settings { tier: Some(Tier::Datasheet), ..Settings::default() };
+    let link = |gpu_mix| {
+        let changes =
+            [("gpu_mix", gpu_mix), ("gpus", "16"), ("gpus_per_node", "8"), ("tp", "8"), ("dp", "2")];
+        let rows = read(&file(&[with(&changes)])).unwrap();
+        case::build(&rows[0], None, &settings).unwrap().scenario.node_links[0][1].wire_rate()
+    };
+    assert!((0.11e9..0.12e9).contains(&link("RTX-3090x8;Titan-RTXx8")));
+    assert!(link("A100-40x8;V100-16x8") > 1e10);
 }
 
 #[test]
