@@ -100,7 +100,7 @@ pub struct Rejected {
 
 /// What became of the plans of a search of `tree` that kept its log, and is no shard.
 pub(crate) fn rejected(tree: &Tree<'_>, found: &Found) -> Rejected {
-    let mut under = Under::new(tree);
+    let under = Under::new(tree);
     // Below this value a node was left; from it on, nothing under it is better than the best.
     let best = found.ranked.first().map_or(u64::MAX, |best| best.value);
     let common = |micro_batch: u32, recipe: &Recipe, template: Option<usize>| {
@@ -148,7 +148,7 @@ pub(crate) fn rejected(tree: &Tree<'_>, found: &Found) -> Rejected {
                 Fate::Simulated(None) | Fate::Rule(_) => {}
             }
         }
-        family.plans.add(&of_root(&mut under, &key, mine, best));
+        family.plans.add(&of_root(&under, &key, mine, best));
     }
     let mut families: Vec<Family> = families.into_values().collect();
     // Of those of which none was simulated to its end, the one that was looked into most first.
@@ -176,7 +176,7 @@ pub(crate) fn rejected(tree: &Tree<'_>, found: &Found) -> Rejected {
 }
 
 /// What became of the plans under one root. What its nodes do not say, a bound excluded.
-fn of_root(under: &mut Under<'_>, root: &Key, nodes: &BTreeMap<&Key, Fate>, best: u64) -> Plans {
+fn of_root(under: &Under<'_, '_>, root: &Key, nodes: &BTreeMap<&Key, Fate>, best: u64) -> Plans {
     let mut plans = Plans { represented: under.plans(root), ..Plans::default() };
     // Nodes that are left, and what was settled of them.
     let mut left: Vec<(&Key, u128)> = Vec::new();
@@ -230,7 +230,7 @@ mod tests {
         scenario.search.max_stages = 2;
         let kinds = kinds(&scenario);
         let tree = Tree::open(&scenario, &kinds, true);
-        let mut under = Under::new(&tree);
+        let under = Under::new(&tree);
         let mut looked_at = 0;
         for root in tree.roots.iter().step_by(2) {
             let mut open = vec![root.key()];

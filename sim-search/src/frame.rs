@@ -39,8 +39,6 @@ impl Frame {
 /// A template at a micro-batch size under a recipe.
 pub(crate) struct Entry {
     pub(crate) cost: Arc<TemplateCost>,
-    /// Ways to cut the layers into its stages.
-    pub(crate) partitions: u128,
     /// Whether no cut fits by the usual recipe with as many micro-batches in flight as the schedule has.
     pub(crate) fresh: bool,
 }
@@ -250,6 +248,5 @@ fn price(tables: &Tables<'_>, template: &Template, bounds: bool, fresh: bool) ->
     if bounds && !cost.fits(1, u64::MAX) {
         return Err(Rule::Memory);
     }
-    let partitions = crate::tree::binomial(layers - 1, template.stages.len() as u32 - 1);
-    Ok(Entry { cost: Arc::new(cost), partitions, fresh })
+    Ok(Entry { cost: Arc::new(cost), fresh })
 }

@@ -22,7 +22,7 @@ mod pipelines;
 mod under;
 
 pub(crate) use cases::Case;
-pub(crate) use choice::{Band, Busy, Choice, Pace, Timed};
+pub(crate) use choice::{Busy, Choice, Pace, Timed};
 pub(crate) use menu::{Beside, Menu, of_band};
 pub(crate) use pipelines::Pipelines;
 pub(crate) use under::Under;
@@ -74,6 +74,8 @@ pub(crate) struct Tree<'a> {
     differs: Vec<bool>,
     pub(crate) choices: Vec<Choice>,
     pub(crate) roots: Vec<Root>,
+    /// How many menus they have.
+    menus: usize,
     /// Nodes generated so far, those thrown out, and those that led to others.
     pub(crate) considered: u64,
     pub(crate) expanded: u64,
@@ -96,6 +98,7 @@ impl<'a> Tree<'a> {
             templates: space.templates.clone(),
             choices: Vec::new(),
             roots: Vec::new(),
+            menus: 0,
             considered: 0,
             expanded: 0,
             pruned: BTreeMap::new(),
@@ -154,7 +157,8 @@ impl<'a> Tree<'a> {
                     let width =
                         |(t, _): &(u32, usize)| self.templates[*t as usize - 1].stages[0].split.block();
                     let widest = options.iter().map(width).max().unwrap_or(0);
-                    Arc::new(Menu::new(options, widest))
+                    self.menus += 1;
+                    Arc::new(Menu::new(self.menus, options, widest))
                 });
                 list.push(Arc::clone(menu));
             }
@@ -165,8 +169,9 @@ impl<'a> Tree<'a> {
         let make = |(t, pipelines): &(usize, u32)| self.choice(priced, f, *t, *pipelines);
         let made: Vec<Choice> = wanted.par_iter().map(make).collect();
         self.choices.extend(made);
-        let counted =
-            roots.into_par_iter().map(|root| Root { plans: self.represented(&root, priced), ..root });
+        let under = Under::new(self);
+        let count = |root: Root| Root { plans: under.plans_of(&root, &root.key()), ..root };
+        let counted = roots.into_par_iter().map(count);
         // In the second placement, a root without a lead may hold nothing new.
         let counted: Vec<Root> = counted.filter(|root| root.plans > 0).collect();
         self.roots.extend(counted);
@@ -178,13 +183,10 @@ impl<'a> Tree<'a> {
         let pipelines = numbers[0];
         let Some(Ok(entry)) = &priced[t] else { unreachable!("only priced templates are chosen") };
         let pace = |most: u32, apart: Apart, known: Option<Beat>| {
-            let alone = Setting::at_best(&self.rings, template, (self.frames[f].micro_batch, recipe), apart);
-            let new = || Beat {
-                bottleneck: entry.cost.bottleneck(&alone).unwrap_or(1).max(1),
-                slack: alone.slack(),
-            };
-            let beat = known.unwrap_or_else(new);
-            Pace { most, alone, beat }
+            let frame = &self.frames[f];
+            let alone = || Setting::at_best(&self.rings, template, (frame.micro_batch, recipe), apart);
+            let (alone, beat) = entry.cost.alone(apart, alone);
+            Pace { most, alone: Arc::clone(alone), beat: known.unwrap_or(*beat) }
         };
         let near = match self.frames[f].place {
             Place::Stages => beside::most_near(self.kinds, template).min(pipelines),
@@ -385,80 +387,6 @@ impl<'a> Tree<'a> {
         Some(&self.roots[at])
     }
 
-    /// Complete plans under one root: for each choice of options and number of their pipelines, its partitions times its
-    /// shares by template.
-    fn represented(&self, root: &Root, priced: &[Priced]) -> u128 {
-        let frame = &self.frames[root.frame];
-        let total = self.micro_batches(root.frame) as usize;
-        let partitions = |c: usize| match &priced[self.choices[c].template] {
-            Some(Ok(entry)) => entry.partitions,
-            _ => 0,
-        };
-        // Of those numbers of pipelines of a choice alone.
-        let plans = |only: &dyn Fn(usize, u32) -> bool| {
-            // Partitions, by how many pipelines come together, and by the number of pipelines.
-            let by_number = |choices: &mut dyn Iterator<Item = usize>| {
-                let mut teams: BTreeMap<u32, Vec<u128>> = BTreeMap::new();
-                for c in choices {
-                    let choice = &self.choices[c];
-                    let sums = teams.entry(choice.cost.team).or_default();
-                    sums.resize(sums.len().max(choice.pipelines() as usize + 1), 0);
-                    for n in choice.numbers.iter().filter(|n| only(c, **n)) {
-                        sums[*n as usize] = sums[*n as usize].saturating_add(partitions(c));
-                    }
-                }
-                teams
-            };
-            // Of the templates chosen how many pipelines come together, and their pipelines.
-            let mut all: BTreeMap<Teams, Vec<u128>> = BTreeMap::from([(Teams::new(), vec![1])]);
-            if let Some((_, c)) = root.lead {
-                let lead = by_number(&mut std::iter::once(c));
-                all = lead.into_iter().map(|(team, sums)| (vec![team], sums)).collect();
-            }
-            for menu in &root.menus {
-                let menu = by_number(&mut menu.iter().map(|(_, c)| *c));
-                let mut with = all.clone();
-                for ((teams, sums), (team, mine)) in all.iter().flat_map(|a| menu.iter().map(move |b| (a, b)))
-                {
-                    let next = with.entry(both(teams, &[*team])).or_default();
-                    let longest = (sums.len() + mine.len()).saturating_sub(1).min(total + 1);
-                    next.resize(next.len().max(longest), 0);
-                    for (a, x) in sums.iter().enumerate().filter(|(_, x)| **x > 0) {
-                        for (b, y) in mine.iter().enumerate().filter(|(b, y)| **y > 0 && a + b <= total) {
-                            next[a + b] = next[a + b].saturating_add(x.saturating_mul(*y));
-                        }
-                    }
-                }
-                all = with;
-            }
-            // Each pipeline has a micro-batch at least.
-            let of = |(teams, sums): (&Teams, &Vec<u128>)| -> u128 {
-                let (each, ways) = (sums.iter().enumerate().filter(|(p, _)| *p <= total), ways(teams, total));
-                each.map(|(p, sum)| sum.saturating_mul(ways(total - p))).fold(0, u128::saturating_add)
-            };
-            let most = if frame.recipe.alike() { 1 } else { usize::MAX };
-            let some = all.iter().filter(|(teams, _)| (1..=most).contains(&teams.len()));
-            some.map(of).fold(0, u128::saturating_add)
-        };
-        // Those whose placement is the other one's, all of whose parts are placed alike; and those of the usual recipe, all of
-        // whose parts fit by it.
-        let (other_place, usual) = (frame.place == Place::Pipelines, frame.fresh && root.lead.is_none());
-        let same = |c: usize, n: u32| self.placed_alike(c, n);
-        let stale = |c: usize, _: u32| !self.choices[c].fresh;
-        let mut count = plans(&|_, _| true);
-        if other_place && usual {
-            // They would be taken twice.
-            count = count.saturating_add(plans(&|c, n| same(c, n) && stale(c, n)));
-        }
-        if other_place {
-            count -= plans(&same).min(count);
-        }
-        if usual {
-            count -= plans(&stale).min(count);
-        }
-        count
-    }
-
     /// A pipeline in words.
     pub(crate) fn words(&self, template: usize, micro_batch: u32) -> String {
         let stages = &self.templates[template].stages;
@@ -473,36 +401,6 @@ impl<'a> Tree<'a> {
         }
         let plural = if stages.len() == 1 { "stage" } else { "stages" };
         format!("{} {plural} ({}), micro-batch {micro_batch}", stages.len(), parts.join(", "))
-    }
-}
-
-/// Of each part of a combination how many of its pipelines come together, in order.
-type Teams = Vec<u32>;
-
-/// Of the parts of both.
-fn both(a: &[u32], b: &[u32]) -> Teams {
-    let mut teams = [a, b].concat();
-    teams.sort_unstable();
-    teams
-}
-
-/// Ways to share out more micro-batches, up to `most`, than one for each pipeline, by how many there are.
-fn ways(teams: &[u32], most: usize) -> impl Fn(usize) -> u128 {
-    let parts = teams.len() as u32;
-    // Each part takes as many for each of the pipelines that come together.
-    let known = teams.iter().any(|team| *team > 1).then(|| {
-        let mut ways = vec![0u128; most + 1];
-        ways[0] = 1;
-        for team in teams.iter().map(|team| *team as usize) {
-            for more in team..=most {
-                ways[more] = ways[more].saturating_add(ways[more - team]);
-            }
-        }
-        ways
-    });
-    move |more| match &known {
-        Some(known) => known[more],
-        None => binomial(more as u32 + parts - 1, parts - 1),
     }
 }
 

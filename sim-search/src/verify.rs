@@ -62,6 +62,11 @@ pub fn verify(scenario: &Scenario, at: SimTime, certificate: &Certificate) -> Re
             None => return Err(Flaw::Best("it does not fit or does not end".into())),
         }
     }
+    for (key, fate) in &certificate.nodes {
+        if let Some(bound) = fate.claims().filter(|bound| *bound < checker.lower) {
+            return Err(Flaw::Undercuts { key: key.clone(), bound, lower: checker.lower });
+        }
+    }
     checker.space(&rings)?;
     Ok(checker.done)
 }
@@ -251,7 +256,7 @@ impl<'a> Checker<'a> {
 
     /// A partial combination or a whole one.
     fn node(&mut self, root: &Root<'_>, key: &mut Vec<u32>) -> Result<(), Flaw> {
-        let claimed = self.claimed(key)?;
+        let claimed = self.claimed(key);
         if claimed && !root.can(key, self.lower.saturating_sub(1)) {
             self.done.nodes += 1;
             return Ok(());
@@ -310,22 +315,16 @@ impl<'a> Checker<'a> {
             return Ok(());
         }
         let below = self.lower.saturating_sub(1);
-        self.done.nodes += u64::from(self.claimed(key)?);
+        self.done.nodes += u64::from(self.claimed(key));
         let frame = (root.frame.micro_batch, root.frame.place);
         let Ok(standing) = stand(root.rings, frame, &counted) else { return Ok(()) };
         let within = stand::shares(&standing, root.rings, below, root.need);
         self.shares(root, &counted, &within, root.need, key)
     }
 
-    /// Whether the certificate throws a node out; its claim is not below the answer.
-    fn claimed(&self, key: &[u32]) -> Result<bool, Flaw> {
-        match self.nodes.get(key) {
-            Some(Fate::Bound(bound) | Fate::Rest(bound)) if *bound < self.lower => {
-                Err(Flaw::Undercuts { key: key.to_vec(), bound: *bound, lower: self.lower })
-            }
-            Some(Fate::Bound(_)) => Ok(true),
-            _ => Ok(false),
-        }
+    /// Whether the certificate throws a node out.
+    fn claimed(&self, key: &[u32]) -> bool {
+        matches!(self.nodes.get(key), Some(Fate::Bound(_)))
     }
 
     /// Every share below the answer.
@@ -353,7 +352,7 @@ impl<'a> Checker<'a> {
     /// Every cut below the answer: it was simulated, and is again.
     fn cuts(&mut self, root: &Root<'_>, parts: &[PartOf<'_>], key: &[u32]) -> Result<(), Flaw> {
         let below = self.lower.saturating_sub(1);
-        let claimed = self.claimed(key)?;
+        let claimed = self.claimed(key);
         let (head, frame) = (key.len() - parts.len(), (root.frame.micro_batch, root.frame.place));
         let Ok(placed) = Placed::new(root.rings, frame, parts, &key[head..]) else { return Ok(()) };
         let Some((_, views)) = placed.within(below) else {

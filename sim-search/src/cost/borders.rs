@@ -40,6 +40,11 @@ impl Borders {
         self.0.get(border / 64).is_none_or(|word| word >> (border % 64) & 1 > 0)
     }
 
+    /// How many of the borders between so many layers are in it.
+    pub fn between(&self, layers: usize) -> usize {
+        (1..layers).filter(|border| self.has(*border)).count()
+    }
+
     /// Those that are in both.
     pub fn and(self, other: Borders) -> Borders {
         Borders(std::array::from_fn(|i| self.0[i] & other.0[i]))

@@ -4,18 +4,28 @@
 //! (n - S - 1) t + 2 W if n > S, and W + (n - 1) t / 2 always, where W is both passes of one micro-batch through all stages:
 //! docs/search.md says why. W and t depend on how many layers each kind holds.
 
-use super::TemplateCost;
-use super::stage::StageCost;
+use super::borders::Borders;
+use super::{Setting, TemplateCost};
 use sim_models::plan::Schedule;
-use std::sync::Arc;
+use std::ops::Range;
 
 /// The layers shared out between the kinds of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Fill {
+struct Fill {
     /// Both passes of a micro-batch through all stages, ps; at least.
     work: u64,
     /// A micro-batch on the slowest stage, ps; at least.
     step: u64,
+    /// From when one of its stages has done its last pass to the end of the iteration, ps; at least.
+    sends: u64,
+}
+
+/// Ways to share the layers out, none of which is worse than another in everything; none are known of other schedules and of more
+/// than two kinds.
+#[derive(Debug, Default)]
+pub(crate) struct Fills {
+    list: Vec<Fill>,
+    stages: u64,
 }
 
 /// What limits a pipeline however its layers are cut: its slowest stage's least step, and the longest transfers that hold a stage
@@ -28,24 +38,25 @@ pub(crate) struct Beat {
 
 impl Beat {
     /// No fewer micro-batches than a pipeline can run within `time`.
-    pub(crate) fn at_most(&self, cost: &TemplateCost, time: u64) -> u64 {
+    pub(crate) fn at_most(&self, fills: &Fills, time: u64) -> u64 {
         let steps = time.saturating_add(self.slack) / self.bottleneck;
-        let (stages, spare) = (cost.stages.len() as u64, self.spare(time));
-        let of = |&Fill { work, step }: &Fill| {
+        let (stages, spare) = (fills.stages, self.spare(time));
+        let of = |&Fill { work, step, sends }: &Fill| {
             let Some(left) = spare.checked_sub(work) else { return 0 };
             let step = step.max(self.bottleneck);
             let few = left.saturating_mul(2) / step + 1;
-            let many = left.checked_sub(work).map_or(0, |left| left / step + stages + 1);
+            // To the end of the last backward pass, and to that of the first stage that is done.
+            let many = left.checked_sub(work.max(sends)).map_or(0, |left| left / step + stages + 1);
             few.min(many.max(stages))
         };
-        cost.fills().iter().map(of).max().map_or(steps, |most| most.min(steps))
+        fills.list.iter().map(of).max().map_or(steps, |most| most.min(steps))
     }
 
     /// No fewer than a pipeline can have so far that one of its stages is done by `time`, if gradients wait for that.
-    pub(crate) fn done_by(&self, cost: &TemplateCost, time: u64) -> u64 {
-        let (stages, spare) = (cost.stages.len() as u64, self.spare(time));
-        let of = |&Fill { work, step }: &Fill| spare.saturating_sub(work) / step.max(self.bottleneck);
-        cost.fills().iter().map(of).max().map_or(u64::MAX, |most| most + stages + 1)
+    pub(crate) fn done_by(&self, fills: &Fills, time: u64) -> u64 {
+        let spare = self.spare(time);
+        let of = |&Fill { work, step, .. }: &Fill| spare.saturating_sub(work) / step.max(self.bottleneck);
+        fills.list.iter().map(of).max().map_or(u64::MAX, |most| most + fills.stages + 1)
     }
 
     fn spare(&self, time: u64) -> u64 {
@@ -54,39 +65,80 @@ impl Beat {
 }
 
 impl TemplateCost {
-    /// Ways to share the layers out, none of which is both slower and longer than another; none are known of other schedules and
-    /// of more than two kinds.
-    pub(super) fn fills(&self) -> &[Fill] {
-        self.fills.get_or_init(|| self.shared_out())
+    /// How its layers may be shared out, rings aside.
+    pub(crate) fn fills(&self) -> &Fills {
+        self.fills.get_or_init(|| self.shared_out(|_, _| 0))
     }
 
-    fn shared_out(&self) -> Vec<Fill> {
-        if self.recipe.schedule != Schedule::OneFOneB {
-            return Vec::new();
+    /// The same where it is known what gradients go over.
+    pub(crate) fn fills_in(&self, around: &Setting) -> Fills {
+        if !self.recipe.waits() {
+            return self.shared_out(|_, _| 0);
+        }
+        let (stages, common) = (self.stages.len(), around.common());
+        let borders = common.most.unwrap_or(stages).min(stages - 1);
+        let borders =
+            if common.at == Borders::ALL { borders } else { borders.min(common.at.between(self.layers)) };
+        self.shared_out(|runs, border| {
+            let layers = [0..border, border..self.layers];
+            // Those of a run one after another, wherever they are cut: a stage has its part of them at least.
+            let (mut whole, mut largest) = (0, 0);
+            for (run, layers) in runs.iter().zip(&layers) {
+                let time = |s: usize| {
+                    let sent = around.ring(s).time(self, &self.stages[s], layers.start, layers.end);
+                    sent.reduce + sent.gather
+                };
+                let time = run.clone().map(time).min().unwrap_or(0).saturating_sub(stages as u64);
+                (whole, largest) = (whole + time, largest.max(time / run.len() as u64));
+            }
+            let shared = around.links().iter().filter_map(|link| {
+                let first = runs.iter().position(|run| run.start == link.stages.start)?;
+                let last = runs.iter().position(|run| run.end == link.stages.end)?;
+                Some(link.to_the_end(self, layers[first].start, layers[last].end))
+            });
+            shared.fold(largest.max(whole / (borders as u64 + 1)), u64::max)
+        })
+    }
+
+    /// `sends`: by the runs of stages of a kind and the border between them.
+    fn shared_out(&self, sends: impl Fn(&[Range<usize>], usize) -> u64) -> Fills {
+        let stages = self.stages.len();
+        if self.recipe.schedule != Schedule::OneFOneB || self.layers < stages {
+            return Fills::default();
         }
         // Stages of one kind are alike.
-        let runs: Vec<&[Arc<StageCost>]> = self.stages.chunk_by(|a, b| a.kind == b.kind).collect();
-        let of = |run: &[Arc<StageCost>], first: usize, end: usize| {
-            let work = run[0].both(first, end);
-            Fill { work, step: work.div_ceil(run.len() as u64) }
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for run in self.stages.chunk_by(|a, b| a.kind == b.kind) {
+            let first = runs.last().map_or(0, |run| run.end);
+            runs.push(first..first + run.len());
+        }
+        let of = |run: &Range<usize>, first: usize, end: usize| {
+            let work = self.stages[run.start].both(first, end);
+            (work, work.div_ceil(run.len() as u64))
         };
-        let mut list: Vec<Fill> = match runs[..] {
-            [run] => vec![of(run, 0, self.layers)],
-            [a, b] if self.layers >= self.stages.len() => (a.len()..=self.layers - b.len())
-                .map(|border| {
-                    let (a, b) = (of(a, 0, border), of(b, border, self.layers));
-                    Fill { work: a.work + b.work, step: a.step.max(b.step) }
-                })
-                .collect(),
+        let fill = |border: usize| match &runs[..] {
+            [run] => {
+                let (work, step) = of(run, 0, border);
+                Fill { work, step, sends: sends(&runs, border) }
+            }
+            [a, b, ..] => {
+                let (a, b) = (of(a, 0, border), of(b, border, self.layers));
+                Fill { work: a.0 + b.0, step: a.1.max(b.1), sends: sends(&runs, border) }
+            }
+            [] => Fill { work: 0, step: 0, sends: 0 },
+        };
+        let mut all: Vec<Fill> = match &runs[..] {
+            [_] => vec![fill(self.layers)],
+            [a, b] => (a.len()..=self.layers - b.len()).map(fill).collect(),
             _ => Vec::new(),
         };
-        list.sort_unstable();
-        let mut least = u64::MAX;
-        list.retain(|fill| {
-            let better = fill.step < least;
-            least = least.min(fill.step);
-            better
-        });
-        list
+        all.sort_unstable();
+        let mut list: Vec<Fill> = Vec::with_capacity(all.len());
+        for fill in all {
+            if !list.iter().any(|better| better.step <= fill.step && better.sends <= fill.sends) {
+                list.push(fill);
+            }
+        }
+        Fills { list, stages: stages as u64 }
     }
 }

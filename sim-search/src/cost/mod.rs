@@ -20,7 +20,7 @@ pub mod turns;
 mod within;
 pub mod zones;
 
-pub(crate) use fill::Beat;
+pub(crate) use fill::{Beat, Fills};
 pub use setting::Setting;
 pub use stage::Tables;
 pub use template::{NotMeasured, TemplateCost};

@@ -61,6 +61,16 @@ impl Shared {
         reduce + gather
     }
 
+    /// From when it has the first gradients of layers `first .. end` to the end of the iteration.
+    pub fn to_the_end(&self, cost: &TemplateCost, first: usize, end: usize) -> u64 {
+        let time = self.time(cost, first, end);
+        match cost.recipe {
+            Recipe { zero: 0, .. } => time.reduce + cost.least_update,
+            Recipe { zero: 1 | 2, overlap: None, .. } => time.reduce + time.gather,
+            _ => time.reduce,
+        }
+    }
+
     /// How long the rings of layers `first .. end` keep it busy.
     pub fn time(&self, cost: &TemplateCost, first: usize, end: usize) -> Exchange {
         Exchange::of_link(cost, cost.gradients(first, end), end - first, (self.latency, self.a_byte))

@@ -267,6 +267,14 @@ impl Hops {
             // The ring of a rank that holds its parameters several times.
             hops.push(vec![Hop::Inside(one.group)]);
         }
+        if hops.is_empty() {
+            // Whoever is next, if there is anyone.
+            let next = |g: &u32| {
+                let nodes: Vec<Hop> = all.iter().map(|h| Hop::Nodes(*g, *h)).collect();
+                [&[Hop::Inside(*g)], &nodes[..]].concat()
+            };
+            hops.extend(mine.iter().map(|spread| next(&spread.group)));
+        }
         hops
     }
 }

@@ -1,6 +1,7 @@
 //! A template at a micro-batch size: its stages' costs, and what is known of them over every cut.
 
-use super::fill::Fill;
+use super::fill::{Beat, Fills};
+use super::setting::Apart;
 use super::stage::{Position, StageCost, Tables};
 use super::{DAY, NEVER, Setting, longest};
 use crate::space::{Recipe, Template};
@@ -31,7 +32,9 @@ pub struct TemplateCost {
     /// The least optimizer step of any stage.
     pub least_update: u64,
     /// How its layers may be shared out between its kinds.
-    pub(super) fills: OnceLock<Vec<Fill>>,
+    pub(super) fills: OnceLock<Fills>,
+    /// See [`TemplateCost::alone`].
+    alone: [OnceLock<(Arc<Setting>, Beat)>; 2],
 }
 
 impl TemplateCost {
@@ -47,11 +50,14 @@ impl TemplateCost {
             template.stages.iter().enumerate().map(stage).collect::<Result<_, _>>()?;
         let layers = tables.scenario().model.layers() as usize;
         let mut gradients = vec![0u64];
+        // Stages of a kind are alike but for the first and the last.
+        let mut unlike: Vec<&Arc<StageCost>> = stages.iter().collect();
+        unlike.dedup_by(|a, b| Arc::ptr_eq(a, b));
         for l in 0..layers {
-            let least = stages.iter().map(|s| s.gradients(l, l + 1)).min().unwrap_or(0);
+            let least = unlike.iter().map(|s| s.gradients(l, l + 1)).min().unwrap_or(0);
             gradients.push(gradients[l].saturating_add(least));
         }
-        let updates = stages.iter().flat_map(|s| (0..layers).map(|l| s.update(l, l + 1, u64::MAX)));
+        let updates = unlike.iter().flat_map(|s| (0..layers).map(|l| s.update(l, l + 1, u64::MAX)));
         let least_update = updates.min().unwrap_or(0);
         let training = &tables.scenario().training;
         let gathered = training.precision.activation_bytes() as f64 / training.gradient_bytes.max(1) as f64;
@@ -67,6 +73,7 @@ impl TemplateCost {
             gradients,
             least_update,
             fills: OnceLock::new(),
+            alone: Default::default(),
         })
     }
 
@@ -95,6 +102,17 @@ impl TemplateCost {
     pub fn step(&self, s: usize, first: usize, end: usize, around: &Setting) -> u64 {
         let (down, up) = around.holds(s);
         self.stages[s].work(first, end) + down + up
+    }
+
+    /// The least transfers of one pipeline, by whether its stages are on different nodes, and what limits it with these; looked into
+    /// once.
+    pub(crate) fn alone(&self, apart: Apart, least: impl FnOnce() -> Setting) -> &(Arc<Setting>, Beat) {
+        self.alone[usize::from(apart == Apart::Always)].get_or_init(|| {
+            let around = least();
+            let bottleneck = self.bottleneck(&around).unwrap_or(1).max(1);
+            let beat = Beat { bottleneck, slack: around.slack() };
+            (Arc::new(around), beat)
+        })
     }
 
     /// No less than this is the step time of the slowest stage of any contiguous partition that fits with one micro-batch in

@@ -4,7 +4,6 @@
 use super::borders::{Borders, Common, MOST_COMMON};
 use super::setting::Shared;
 use super::{NEVER, Setting, TemplateCost};
-use crate::space::Recipe;
 use sim_models::plan::Schedule;
 
 /// What is known at a border: of the stages before `s` that hold the layers before it, and of those from `s` on that hold the
@@ -250,7 +249,7 @@ impl Line<'_> {
         for link in around.links().iter().filter(|l| l.stages.contains(&s)) {
             // The stages before this one hold the layers before, and end no sooner where none is late with weight gradients.
             let from = if link.stages.start == 0 && !self.splits() { 0 } else { first };
-            shared = shared.max(leaves + self.over(link, from, end));
+            shared = shared.max(leaves + link.to_the_end(self.cost, from, end));
         }
         let alone = finish(0, 0).max(shared);
         let mut sent = Sent::NEVER;
@@ -275,16 +274,6 @@ impl Line<'_> {
         sent
     }
 
-    /// From when a link that rings share has the first of these layers' gradients to the end of the iteration.
-    fn over(&self, link: &Shared, first: usize, end: usize) -> u64 {
-        let time = link.time(self.cost, first, end);
-        match self.cost.recipe {
-            Recipe { zero: 0, .. } => time.reduce + self.cost.least_update,
-            Recipe { zero: 1 | 2, overlap: None, .. } => time.reduce + time.gather,
-            _ => time.reduce,
-        }
-    }
-
     /// With stages `s ..` on layers `first ..`: what they send over a link that they share comes after the first of them is
     /// done.
     fn shared(&self, s: usize, first: usize, first_done: u64) -> u64 {
@@ -294,7 +283,7 @@ impl Line<'_> {
             return 0;
         }
         let whole = |l: &&Shared| l.stages.start == s && l.stages.end == stages;
-        let time = |l: &Shared| first_done + self.over(l, first, cost.layers);
+        let time = |l: &Shared| first_done + l.to_the_end(cost, first, cost.layers);
         self.around.links().iter().filter(whole).map(time).max().unwrap_or(0)
     }
 
@@ -358,10 +347,12 @@ impl Line<'_> {
     }
 }
 
-/// Bounds over every cut. See the head of this file.
+/// Bounds over every cut within a window. See the head of this file.
 #[derive(Debug)]
 pub(super) struct Within<'c> {
     line: Line<'c>,
+    /// Cuts that take longer are not looked at.
+    window: u64,
     /// Stage by stage, of the borders before it that a cut within the window may have.
     cells: Vec<Cell>,
     /// Cell by cell, the ends of last forward passes.
@@ -379,10 +370,10 @@ struct Reach {
 }
 
 impl<'c> Within<'c> {
-    /// The tables for cuts no stage of which takes longer than `window` alone.
+    /// The tables for cuts that take no longer than `window`.
     pub(super) fn new(line: Line<'c>, window: u64) -> Within<'c> {
-        let mut tables = Within { line, cells: Vec::new(), forward: Vec::new(), reach: Vec::new() };
-        if tables.borders_within(window) {
+        let mut tables = Within { line, window, cells: Vec::new(), forward: Vec::new(), reach: Vec::new() };
+        if tables.borders_within() {
             tables.sums();
             tables.down();
             tables.back();
@@ -390,9 +381,10 @@ impl<'c> Within<'c> {
         tables
     }
 
-    /// Finds the borders that a cut within the window may have, and the last border of each stage; whether there is such a cut.
-    fn borders_within(&mut self, window: u64) -> bool {
-        let Line { cost, micro_batches, around } = self.line;
+    /// Finds the borders that a cut may have no stage of which takes longer than the window alone, and the last border of each
+    /// stage; whether there is such a cut.
+    fn borders_within(&mut self) -> bool {
+        let (Line { cost, micro_batches, around }, window) = (self.line, self.window);
         let (stages, layers, n) = (cost.stages.len(), cost.layers, u64::from(micro_batches));
         // Down: as far as the stages can get. The last border moves on with the first.
         let mut lasts: Vec<Vec<u32>> = Vec::with_capacity(stages);
@@ -496,7 +488,7 @@ impl<'c> Within<'c> {
                     let both = self.cell(s + 1, end).after.both;
                     let forward = line.last_forward(s, first, end, before, both);
                     self.forward.push(forward);
-                    if both < NEVER {
+                    if both < NEVER && forward + both <= self.window {
                         let found = line.pass_on_with(s, first, end, before, forward);
                         let next = self.cell_mut(s + 1, end);
                         next.before.lead = next.before.lead.min(found.lead);
@@ -528,25 +520,31 @@ impl<'c> Within<'c> {
                         continue;
                     }
                     let own = line.own_with(s, first, end, before, cell.after, *forward);
-                    let onto = line.onto(s, first, end, &own, cell.after);
-                    least.forward = least.forward.min(onto.forward);
-                    least.done = least.done.min(onto.done);
-                    least.first_done = least.first_done.min(onto.first_done);
+                    if own.done > self.window {
+                        continue;
+                    }
                     // Gradients only come after that.
                     if common.is_some() || own.done.max(cell.gradients.end[0]) < value {
                         let with = line.synchronised(s, first, end, own.done, &cell.gradients);
                         let whole = line.end(&with);
+                        if whole > self.window {
+                            continue;
+                        }
                         if whole < value {
                             (value, next) = (whole, end as u32);
                         }
                         sent.least(&with);
                     }
+                    let onto = line.onto(s, first, end, &own, cell.after);
+                    least.forward = least.forward.min(onto.forward);
+                    least.done = least.done.min(onto.done);
+                    least.first_done = least.first_done.min(onto.first_done);
                 }
                 if value < NEVER {
                     sent.not_before(line.shared(s, first, least.first_done));
+                    let cell = self.cell_mut(s, first);
+                    (cell.after, cell.gradients, cell.next) = (least, sent, next);
                 }
-                let cell = self.cell_mut(s, first);
-                (cell.after, cell.gradients, cell.next) = (least, sent, next);
             }
         }
     }

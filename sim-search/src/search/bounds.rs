@@ -4,7 +4,7 @@ use crate::cost::borders::Borders;
 use crate::cost::setting::{Shared, Sharers};
 use crate::cost::stand::others;
 use crate::cost::{higher, lower};
-use crate::tree::{Band, Busy, Case, Pipelines, Root, Tree, of_band};
+use crate::tree::{Busy, Case, Pipelines, Root, Tree, of_band};
 use sim_models::cost;
 use std::sync::Arc;
 
@@ -103,68 +103,59 @@ impl Bounds<'_> {
     /// Whether the parts, with the best of what may come in a case, can run the batch of `need` micro-batches within a time.
     fn can(&self, root: &Root, parts: &[usize], case: &Case, time: u64, need: u32) -> bool {
         let (tree, batch) = (self.tree, u64::from(need));
-        let run = |i: usize, band: &Band| {
-            let pipelines = tree.pipelines(root.frame, parts[i], of_band(case.sharers[i], band));
-            u64::from(pipelines.capacity_of(&tree.rings, band.most, time, need))
-        };
         let at_most = |p: &usize| tree.choices[*p].at_most(time, None, need);
         let busy = |k: usize| root.menus[k].at_most(tree, time, None, need);
-        let uppers: Vec<u64> = parts.iter().map(at_most).collect();
+        let mut most: Vec<u64> = parts.iter().map(at_most).collect();
         let mut rest: u64 = case.open.iter().map(|(k, _)| busy(*k)).sum();
-        if uppers.iter().sum::<u64>() + rest < batch {
-            return false;
-        }
-        // What as many pipelines as fit run; other numbers are looked at where those may not be enough.
-        let tops: Vec<u64> = (0..parts.len()).map(|i| run(i, &tree.choices[parts[i]].bands[0])).collect();
-        let others = |rest: u64| {
-            let mut uppers = uppers.clone();
-            for (i, p) in parts.iter().enumerate() {
-                let others = rest + uppers.iter().sum::<u64>() - uppers[i];
-                let mut most = tops[i];
-                for band in &tree.choices[*p].bands[1..] {
-                    let upper = tree.choices[*p].band_at_most(band, time, need);
-                    if upper > most && upper + others >= batch {
-                        most = most.max(run(i, band));
-                    }
-                }
-                if most == 0 {
-                    return 0;
-                }
-                uppers[i] = most;
-            }
-            uppers.iter().sum()
-        };
-        let mut sum: u64 = if tops.contains(&0) { 0 } else { tops.iter().sum() };
-        let mut looked = false;
-        let mut falls_short = |sum: &mut u64, rest: u64| {
-            if (*sum == 0 || *sum + rest < batch) && !looked && !parts.is_empty() {
-                looked = true;
-                *sum = others(rest);
-            }
-            *sum + rest < batch || (*sum == 0 && !parts.is_empty())
-        };
-        // The menus are the costliest to look into.
+        // What menus run is known of many combinations.
+        let own: u64 = most.iter().sum();
         for (k, beside) in &case.open {
-            if falls_short(&mut sum, rest) {
+            if own + rest < batch {
                 return false;
             }
             rest = rest - busy(*k) + root.menus[*k].most(tree, root.frame, *beside, time, need);
         }
-        !falls_short(&mut sum, rest)
+        for (i, p) in parts.iter().enumerate() {
+            let others = rest + most.iter().sum::<u64>() - most[i];
+            let least = batch.saturating_sub(others).max(1);
+            let mut own = 0;
+            for band in &tree.choices[*p].bands {
+                let wanted = least.max(own + 1);
+                if tree.choices[*p].band_at_most(band, time, need) >= wanted {
+                    let pipelines = tree.pipelines(root.frame, *p, of_band(case.sharers[i], band));
+                    let wanted = (u32::try_from(wanted).unwrap_or(u32::MAX), need);
+                    own = own.max(pipelines.capacity_of(&tree.rings, band.most, time, wanted).into());
+                    if i + 1 == parts.len() && own >= least {
+                        return true;
+                    }
+                }
+            }
+            if own < least {
+                return false;
+            }
+            most[i] = own;
+        }
+        most.iter().sum::<u64>() + rest >= batch
     }
 
     /// The same of a combination with so many pipelines of each part.
     pub(crate) fn within(&self, root: &Root, parts: &[Arc<Pipelines>], least: u64, limit: u64) -> u64 {
         let need = self.tree.micro_batches(root.frame);
-        let enough = |time: u64| self.most(parts, time, need).is_some_and(|most| total(&most) >= need);
-        least_time(enough, least, limit, 1)
+        least_time(|time| self.most(parts, time, need).is_some(), least, limit, 1)
     }
 
-    /// The most micro-batches of each part within a time, up to `need` a pipeline; `None` where one of them runs none.
+    /// The most micro-batches of each part within a time, up to `need` a pipeline; `None` where they cannot run as many together.
     fn most(&self, parts: &[Arc<Pipelines>], time: u64, need: u32) -> Option<Vec<u32>> {
-        let most =
-            |part: &Arc<Pipelines>| Some(part.capacity(&self.tree.rings, time, need)).filter(|n| *n > 0);
-        parts.iter().map(most).collect()
+        let mut most: Vec<u32> = parts.iter().map(|part| part.at_most(time, need)).collect();
+        for (p, part) in parts.iter().enumerate() {
+            let others = total(&most) - most[p];
+            let least = need.saturating_sub(others).max(1);
+            most[p] = part.capacity(&self.tree.rings, time, (least, need));
+            if most[p] < least {
+                return None;
+            }
+        }
+        Some(most)
     }
 
     /// What parts beside each other take at least where rings of all of them go in turn.
@@ -177,17 +168,18 @@ impl Bounds<'_> {
     pub(crate) fn can_in_turn(&self, root: &Root, parts: &[Arc<Pipelines>], time: u64) -> bool {
         let (rings, need) = (&self.tree.rings, self.tree.micro_batches(root.frame));
         let Some(mut most) = self.most(parts, time, need) else { return false };
-        let sum = total(&most);
-        if sum < need || parts.len() < 2 || !self.tree.frames[root.frame].recipe.waits() {
-            return sum >= need;
+        if parts.len() < 2 || !self.tree.frames[root.frame].recipe.waits() {
+            return true;
         }
+        let sum = total(&most);
         let of = |(part, most): (&Arc<Pipelines>, &u32)| part.inner(need.saturating_sub(sum - most), time);
         let inner: Vec<Borders> = parts.iter().zip(&most).map(of).collect();
         for (p, part) in parts.iter().enumerate() {
             let at = inner[p].and(others(&inner, p));
             if at != inner[p] {
-                most[p] = part.capacity_at(rings, part.pipelines, (time, need), at);
-                if most[p] == 0 || total(&most) < need {
+                let least = need.saturating_sub(total(&most) - most[p]).max(1);
+                most[p] = part.capacity_at(rings, part.pipelines, time, (least, need), at);
+                if most[p] < least {
                     return false;
                 }
             }
@@ -221,7 +213,7 @@ impl Bounds<'_> {
                 let known = may.then(|| self.tree.pipelines(root.frame, *p, of_band(*sharers, range)));
                 let [within, before] = [Some(band.1), band.0].map(|time| match (&known, time) {
                     (Some(known), Some(time)) => {
-                        u64::from(known.capacity_of(&self.tree.rings, range.most, time, need))
+                        u64::from(known.capacity_of(&self.tree.rings, range.most, time, (1, need)))
                     }
                     _ => 0,
                 });
@@ -327,10 +319,11 @@ const ROUGHLY: u32 = 8;
 /// The least time, to so many times of the grid, that is `enough`, from `least` on; `limit + 1` when it is above that.
 fn least_time(enough: impl Fn(u64) -> bool, least: u64, limit: u64, to: u32) -> u64 {
     // `low` is not enough, `high` is: on a grid that all nodes share, so that what a menu runs is looked into once.
-    if enough(grid::up(least)) {
+    let mut low = grid::of(least).next_multiple_of(to);
+    if enough(grid::time(low)) {
         return least;
     }
-    let (mut low, mut high) = (grid::of(least), grid::of(least));
+    let mut high = low;
     let (end, mut step) = (grid::of(limit), to);
     // Most are past the limit.
     if limit < u64::MAX / 4 && !enough(grid::time(end)) {
@@ -349,7 +342,7 @@ fn least_time(enough: impl Fn(u64) -> bool, least: u64, limit: u64, to: u32) -> 
         low = high;
     }
     while high - low > to {
-        let middle = low + (high - low) / 2;
+        let middle = low + ((high - low) / 2).next_multiple_of(to);
         if enough(grid::time(middle)) { high = middle } else { low = middle }
     }
     grid::time(low) + 1

@@ -18,7 +18,7 @@ impl<'t> Search<'t> {
         (bound, limit): (u64, u64),
     ) -> Option<(u64, Key)> {
         let (need, rings) = (self.tree.micro_batches(root.frame), &self.tree.rings);
-        let mut shares: Vec<u32> = parts.iter().map(|part| part.capacity(rings, bound, need)).collect();
+        let mut shares: Vec<u32> = parts.iter().map(|part| part.capacity(rings, bound, (1, need))).collect();
         // What is too much is taken from the parts that end last.
         let mut surplus = shares.iter().copied().fold(0, u32::saturating_add).checked_sub(need)?;
         while surplus > 0 {

@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) on: Option<OnDevices>,
     /// The least time that is left, ps, where that is more than its value says.
     pub(super) low: u64,
+    /// Of shares and of cuts: those that take less, ps, were given.
+    pub(super) from: u64,
     /// The end of the band, and the last child given of it.
     pub(super) after: Option<(u64, Vec<u32>)>,
 }
@@ -327,17 +329,17 @@ impl<'t> Search<'t> {
         high = high.min(limit);
         for s in &mut sharers {
             let each = s.most.div_ceil(s.pipelines.pipelines);
-            s.within = s.pipelines.capacity(s.rings, high, each).min(s.most);
+            s.within = s.pipelines.capacity(s.rings, high, (1, each)).min(s.most);
         }
         let mut children = Vec::new();
         let after = state.after();
         let mut walk = Shares {
             sharers: &sharers,
-            band: (bound, high),
+            band: (state.from, high),
             after,
             above: u64::MAX,
             give: &mut |time, shares| {
-                children.push((time, [&key[..], shares].concat(), State::default()));
+                children.push((time.max(bound), [&key[..], shares].concat(), State::default()));
                 children.len() < CHILDREN
             },
         };
@@ -347,12 +349,12 @@ impl<'t> Search<'t> {
         let better = State { better: true, on: Some(Arc::clone(&on)), ..State::default() };
         let again = if !whole {
             let after = children.last().map(|(_, child, _)| (high, child[key.len()..].to_vec()));
-            Some((bound, State { after, ..better }))
+            Some((bound, State { after, from: state.from, ..better }))
         } else if high >= limit || (all && above == u64::MAX) {
             None
         } else {
             // What was not within the band may be anywhere above it, or is known where nothing else was left out.
-            Some((if all { above } else { high + 1 }, better))
+            Some((if all { above } else { high + 1 }, State { from: high + 1, ..better }))
         };
         Step::Open { children, again, probe: None }
     }
@@ -434,20 +436,20 @@ impl<'t> Search<'t> {
         let after = state.after();
         // The longer it took to list them, the more at once.
         let most = CHILDREN.max(lists.iter().map(Vec::len).sum::<usize>() / 8);
-        let (whole, above) = product(placed, &lists, (bound, high), after, &mut |time, inner| {
-            children.push((time, [&key[..], inner].concat(), State::default()));
+        let (whole, above) = product(placed, &lists, (state.from, high), after, &mut |time, inner| {
+            children.push((time.max(bound), [&key[..], inner].concat(), State::default()));
             children.len() < most
         });
         let better = State { better: true, ..State::default() };
         let again = if !whole {
             let after = children.last().map(|(_, child, _)| (high, child[key.len()..].to_vec()));
-            Some((bound, State { after, ..better }))
+            Some((bound, State { after, from: state.from, ..better }))
         } else if high >= limit {
             None
         } else if placed.holds_all(&lists) {
-            (above <= limit).then_some((above, better))
+            (above <= limit).then_some((above, State { from: high + 1, ..better }))
         } else {
-            Some((high + 1, better))
+            Some((high + 1, State { from: high + 1, ..better }))
         };
         Step::Open { children, again, probe: None }
     }

@@ -166,8 +166,7 @@ impl Search<'_> {
         for (p, (each, pipelines)) in parts.iter().zip(paces) {
             let n = ((f64::from(total) / all / each as f64) as u32).clamp(1, total);
             let alone = self.tree.pipelines(root.frame, *p, Sharers::by_itself(pipelines));
-            let time = |n: u32| alone.time(&self.tree.rings, n.saturating_mul(pipelines));
-            let time = time(n).or_else(|| time(1))?;
+            let time = alone.likely(n).or_else(|| alone.likely(1))?;
             let one = time.saturating_sub(u64::from(n - 1).saturating_mul(each));
             sharers.push(Sharer { pipelines, one, each });
         }

@@ -87,6 +87,7 @@ struct Waiting {
     opened: bool,
     better: bool,
     low: u64,
+    from: u64,
     after: Option<(u64, Vec<u32>)>,
 }
 
@@ -104,6 +105,16 @@ pub enum Fate {
     Simulated(Option<u64>),
 }
 
+impl Fate {
+    /// What it says that no plan is faster than, ps.
+    pub(crate) fn claims(&self) -> Option<u64> {
+        match self {
+            Fate::Bound(bound) | Fate::Rest(bound) => Some(*bound),
+            Fate::Rule(_) | Fate::Simulated(_) => None,
+        }
+    }
+}
+
 impl Search<'_> {
     /// The state between two rounds.
     pub(super) fn save(&self, space: &str, nodes: u64) -> Saved {
@@ -113,6 +124,7 @@ impl Search<'_> {
             opened: state.opened,
             better: state.better,
             low: state.low,
+            from: state.from,
             after: state.after.clone(),
         };
         Saved {
@@ -170,6 +182,7 @@ impl Search<'_> {
                     opened: w.opened,
                     better: w.better,
                     low: w.low,
+                    from: w.from,
                     after: w.after,
                     ..State::default()
                 };

@@ -37,8 +37,8 @@ impl Search<'_> {
                 }
                 Step::Bounded => {
                     self.counts.bounded += 1;
-                    // It is above the best time, by however much.
-                    let best = self.ranked.first().map_or(bound, |best| best.value);
+                    // It is above the best time, by however much; where there is none, nothing is under it.
+                    let best = self.ranked.first().map_or(u64::MAX, |best| best.value);
                     self.log(&key, Fate::Bound(best.max(bound)));
                     self.note(&key, 100, bound);
                 }
@@ -70,7 +70,7 @@ impl Search<'_> {
                         None if state.opened => self.counts.expanded += 1,
                         None => {
                             self.counts.bounded += 1;
-                            let best = self.ranked.first().map_or(bound, |best| best.value);
+                            let best = self.ranked.first().map_or(u64::MAX, |best| best.value);
                             self.log(&key, Fate::Bound(best.max(bound)));
                         }
                     }

@@ -5,8 +5,9 @@
 
 use super::Pipelines;
 use crate::cost::beside::runs;
+use crate::cost::borders::Borders;
 use crate::cost::setting::Sharers;
-use crate::cost::{Beat, Setting, TemplateCost, higher};
+use crate::cost::{Beat, Fills, Setting, TemplateCost, higher};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -33,7 +34,7 @@ pub(crate) struct Pace {
     /// The most pipelines of which this holds.
     pub(crate) most: u32,
     /// The least transfers.
-    pub(crate) alone: Setting,
+    pub(crate) alone: Arc<Setting>,
     /// What limits it.
     pub(crate) beat: Beat,
 }
@@ -127,13 +128,15 @@ impl Choice {
             let of = |p: &Pace| each(&p.beat).min(u64::from(most)) * u64::from(p.most);
             self.paces.iter().map(of).max().unwrap_or(0)
         };
-        let done = before.map_or(u64::MAX, |before| most_of(&|beat| beat.done_by(&self.cost, before)));
-        most_of(&|beat| beat.at_most(&self.cost, time)).min(done)
+        let fills = self.cost.fills();
+        let done = before.map_or(u64::MAX, |before| most_of(&|beat| beat.done_by(fills, before)));
+        most_of(&|beat| beat.at_most(fills, time)).min(done)
     }
 
     /// The same of the numbers of one band.
     pub(crate) fn band_at_most(&self, band: &Band, time: u64, most: u32) -> u64 {
-        self.paces[band.pace].beat.at_most(&self.cost, time).min(u64::from(most)) * u64::from(band.most)
+        let each = self.paces[band.pace].beat.at_most(self.cost.fills(), time);
+        each.min(u64::from(most)) * u64::from(band.most)
     }
 }
 
@@ -144,18 +147,22 @@ pub(crate) struct Timed {
     beat: Beat,
     /// The most micro-batches of one pipeline that fit into memory.
     fit: u32,
+    /// How its layers may be shared out between its kinds.
+    fills: OnceLock<Fills>,
     /// A cut that fits with as many.
     even: OnceLock<Vec<usize>>,
     /// Bounds by micro-batches.
     known: Mutex<BTreeMap<u32, u64>>,
     /// Capacities by time and what is asked for at most.
     capacities: Mutex<BTreeMap<(u64, u32), u32>>,
+    /// Inner borders by time and micro-batches.
+    inner: Mutex<BTreeMap<(u64, u32), Borders>>,
 }
 
 impl Timed {
     pub(crate) fn new(cost: &Arc<TemplateCost>, beat: Beat, around: Setting, fit: u32) -> Timed {
-        let (even, known, capacities) = Default::default();
-        Timed { cost: Arc::clone(cost), around, beat, fit, even, known, capacities }
+        let (fills, even, known, capacities, inner) = Default::default();
+        Timed { cost: Arc::clone(cost), around, beat, fit, fills, even, known, capacities, inner }
     }
 
     fn even(&self) -> &[usize] {
@@ -175,20 +182,44 @@ impl Timed {
         Some(time)
     }
 
-    /// The most micro-batches, up to `most`, that one pipeline can run within `limit`; looked into once.
-    pub(crate) fn capacity(&self, limit: u64, most: u32) -> u32 {
-        let key = (limit, most);
-        if let Some(known) = self.capacities.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return *known;
-        }
-        let capacity = self.capacity_anew(limit, most);
-        self.capacities.lock().unwrap_or_else(PoisonError::into_inner).insert(key, capacity);
-        capacity
+    /// What that takes with a cut that looks good: no less.
+    pub(crate) fn likely(&self, micro_batches: u32) -> Option<u64> {
+        let fits = micro_batches <= self.fit;
+        fits.then(|| self.cost.time_of(&self.around, micro_batches, self.even()))
     }
 
-    fn capacity_anew(&self, limit: u64, most: u32) -> u32 {
-        let at_most = self.beat.at_most(&self.cost, limit);
+    /// Inner borders of the cuts with which one pipeline may run so many micro-batches within `time`; looked into once.
+    pub(crate) fn inner(&self, micro_batches: u32, time: u64) -> Borders {
+        let key = (time, micro_batches);
+        if let Some(known) = self.inner.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return *known;
+        }
+        let inner = self.cost.inner(&self.around, micro_batches, time);
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).insert(key, inner);
+        inner
+    }
+
+    /// The most micro-batches, up to `most`, that one pipeline can run within `limit`; 0 where they are fewer than `least`.
+    pub(crate) fn capacity(&self, limit: u64, (least, most): (u32, u32)) -> u32 {
+        let key = (limit, most);
+        let known = self.capacities.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+        let capacity = known.unwrap_or_else(|| {
+            let capacity = self.capacity_anew(limit, (least, most));
+            if capacity > 0 || least <= 1 {
+                self.capacities.lock().unwrap_or_else(PoisonError::into_inner).insert(key, capacity);
+            }
+            capacity
+        });
+        if capacity < least { 0 } else { capacity }
+    }
+
+    fn capacity_anew(&self, limit: u64, (least, most): (u32, u32)) -> u32 {
+        let fills = self.fills.get_or_init(|| self.cost.fills_in(&self.around));
+        let at_most = self.beat.at_most(fills, limit);
         let most = u32::try_from(at_most).unwrap_or(u32::MAX).min(most).min(self.fit);
+        if most < least {
+            return 0;
+        }
         // No fewer than with one cut; near the end each micro-batch more takes about a bottleneck more.
         let of_cut = |n: u32| self.cost.time_of(&self.around, n, self.even());
         let mut low = most;
@@ -201,6 +232,12 @@ impl Timed {
             low = low.saturating_sub(over.max(1));
         }
         let within = |n: u32| self.time(n).is_some_and(|t| t <= limit);
+        if low < least {
+            if !within(least) {
+                return 0;
+            }
+            low = least;
+        }
         let mut step = 1;
         let mut high = most + 1;
         while low + 1 < high {

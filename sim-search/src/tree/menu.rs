@@ -10,6 +10,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Templates of one kind for what is left of its devices: the number of a template, and its choice.
 pub(crate) struct Menu {
+    /// Which one it is of the tree.
+    pub(super) number: usize,
     options: Vec<(u32, usize)>,
     /// The most devices of one replica of a stage.
     pub(super) widest: u32,
@@ -36,9 +38,9 @@ pub(crate) struct Beside {
 }
 
 impl Menu {
-    pub(super) fn new(options: Vec<(u32, usize)>, widest: u32) -> Menu {
+    pub(super) fn new(number: usize, options: Vec<(u32, usize)>, widest: u32) -> Menu {
         let (most, busy, at_most) = Default::default();
-        Menu { options, widest, most, busy, at_most }
+        Menu { number, options, widest, most, busy, at_most }
     }
 
     /// What any of them runs at most when all its pipelines are busy.
@@ -82,7 +84,8 @@ impl Menu {
             let common = borders.filter(|b| b + 1 < tree.choices[c].cost.stages.len());
             let sharers = Sharers { own: 0, all, across, apart, first, common };
             let pipelines = tree.pipelines(frame, c, of_band(sharers, band));
-            most = most.max(pipelines.capacity_of(&tree.rings, band.most, time, need).into());
+            let least = u32::try_from(most).unwrap_or(u32::MAX).saturating_add(1);
+            most = most.max(pipelines.capacity_of(&tree.rings, band.most, time, (least, need)).into());
         }
         self.most.lock().unwrap_or_else(PoisonError::into_inner).insert(key, most);
         most

@@ -20,7 +20,7 @@ pub(crate) struct Pipelines {
     /// The most micro-batches of one of them that fit into memory.
     pub(crate) fit: u32,
     /// The least transfers that they have wherever they are.
-    anywhere: Setting,
+    anywhere: Arc<Setting>,
     /// Those on their devices, where these are known.
     sending: Option<Arc<Sending>>,
     gradients: Gradients,
@@ -43,7 +43,7 @@ impl Pipelines {
             template: choice.template,
             beat: pace.beat,
             fit,
-            anywhere: pace.alone.clone(),
+            anywhere: Arc::clone(&pace.alone),
             sending,
             gradients,
             timed: Mutex::default(),
@@ -71,8 +71,12 @@ impl Pipelines {
 
     /// Inner borders of the cuts with which they may run so many micro-batches within `time`.
     pub(crate) fn inner(&self, total: u32, time: u64) -> Borders {
-        let around = self.anywhere.sharing(&self.gradients);
-        self.cost.inner(&around, total.div_ceil(self.pipelines).max(1), time)
+        self.timed(ANYWHERE, Borders::ALL).inner(total.div_ceil(self.pipelines).max(1), time)
+    }
+
+    /// What an iteration is likely to take in which each of them runs so many micro-batches; `None` when no cut fits.
+    pub(crate) fn likely(&self, micro_batches: u32) -> Option<u64> {
+        self.timed(ANYWHERE, Borders::ALL).likely(micro_batches)
     }
 
     /// A lower bound of an iteration in which they run so many micro-batches, one each at least; `None` when no cut fits.
@@ -86,14 +90,27 @@ impl Pipelines {
         }
     }
 
-    /// The most micro-batches, up to `most` a pipeline, that they can run within `limit`; 0 when that is less than one each.
-    pub(crate) fn capacity(&self, rings: &Rings<'_>, limit: u64, most: u32) -> u32 {
-        self.capacity_at(rings, self.pipelines, (limit, most), Borders::ALL)
+    /// No fewer micro-batches, up to `most` a pipeline, than they can run within `time`; without dynamic programs.
+    pub(crate) fn at_most(&self, time: u64, most: u32) -> u32 {
+        let each = self.beat.at_most(self.cost.fills(), time).min(most.min(self.fit).into());
+        (each as u32).saturating_mul(self.pipelines)
+    }
+
+    /// The most micro-batches, up to `most` a pipeline, that they can run within `limit`, one each at least; 0 where they are fewer
+    /// than `least`.
+    pub(crate) fn capacity(&self, rings: &Rings<'_>, limit: u64, (least, most): (u32, u32)) -> u32 {
+        self.capacity_at(rings, self.pipelines, limit, (least, most), Borders::ALL)
     }
 
     /// The same of so many pipelines where these stand for any number of them, wherever they are.
-    pub(crate) fn capacity_of(&self, rings: &Rings<'_>, pipelines: u32, limit: u64, most: u32) -> u32 {
-        self.capacity_at(rings, pipelines, (limit, most), Borders::ALL)
+    pub(crate) fn capacity_of(
+        &self,
+        rings: &Rings<'_>,
+        pipelines: u32,
+        limit: u64,
+        (least, most): (u32, u32),
+    ) -> u32 {
+        self.capacity_at(rings, pipelines, limit, (least, most), Borders::ALL)
     }
 
     /// The same where only the borders `at` may be common to all parts.
@@ -101,17 +118,21 @@ impl Pipelines {
         &self,
         rings: &Rings<'_>,
         pipelines: u32,
-        (limit, most): (u64, u32),
+        limit: u64,
+        (least, most): (u32, u32),
         at: Borders,
     ) -> u32 {
+        // Some run one more than others.
+        let fewest = (least / pipelines).max(1);
         let mut known: BTreeMap<usize, u32> = BTreeMap::new();
         let mut each = |way: usize| -> u32 {
-            *known.entry(way).or_insert_with(|| self.timed(way, at).capacity(limit, most))
+            *known.entry(way).or_insert_with(|| self.timed(way, at).capacity(limit, (fewest, most)))
         };
-        match &self.sending {
+        let capacity = match &self.sending {
             Some(sending) => sending.most(rings, each),
             None => each(ANYWHERE).saturating_mul(pipelines),
-        }
+        };
+        if capacity < least { 0 } else { capacity }
     }
 }
 
