@@ -160,6 +160,7 @@ fn training_of(
             iteration_s: seconds(&t.iteration_overhead, added.iteration_s),
             transfer_s: seconds(&t.transfer_overhead, added.transfer_s),
             slowdown: t.overlap_slowdown.as_ref().map_or(added.slowdown, |v| v.value.0),
+            unshared_step: added.unshared_step,
         },
         activations: fitted.map_or(base.activations, |(keeps, _)| keeps.activations_in(precision)),
         buffers: fitted.map_or(base.buffers, |(keeps, _)| keeps.buffers),

@@ -103,6 +103,10 @@ const MATMUL: &[(&[&str], f64, f64, f64)] = &[
     (&["B200", "B300", "GB200", "GB300"], 0.50, 0.55, 0.88),
 ];
 
+/// Shares of the memory bandwidth that streaming kernels reach, where they were measured to be another than the default: arXiv
+/// 1903.07486 (T4 220 of 320 GB/s, P100 510 of 732).
+const STREAM: &[(&[&str], f64)] = &[(&["T4"], 0.69), (&["P100", "P100-PCIe"], 0.70)];
+
 /// Clock under products that a GPU's power allows, over that of the GPU of its kind that was measured: the B200 with its 1,000 W.
 /// A third of the power is taken to go elsewhere, the rest with the cube of the clock.
 fn clock_by_power(gpu: &Gpu) -> f64 {
@@ -125,6 +129,9 @@ impl DeviceConstants {
             (c.matmul, c.matmul_tf32, c.matmul_fp32, c.spread) = (half, tf32, plain, 0.12);
             // Fewer bits ask more of the power and of the memory: assumed, no table of them is at hand.
             (c.matmul_fp8, c.matmul_fp4) = (0.94 * half, 0.76 * half);
+        }
+        if let Some(&(_, stream)) = STREAM.iter().find(|(names, _)| names.contains(&gpu.name.as_str())) {
+            c.stream = stream;
         }
         // Ampere and Blackwell: SimuMax' tables (A100-PCIe, B200). Hopper: FlashAttention-2 (arXiv 2307.08691) gives up
         // to 335 TFLOP/s on the H100, a third of the peak. Older: half of the A100's share, assumed.
@@ -179,6 +186,17 @@ pub enum AttentionKernel {
     Flash,
 }
 
+/// What selective recomputation does again in a block's backward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Selective {
+    /// The attention between its projections (arXiv 2205.05198).
+    #[default]
+    Attention,
+    /// Every second product and all that is bound by memory; of products in 8 and 4 bits all.
+    Products,
+}
+
 /// What a framework makes of a layer. Passes count how often a kernel's whole tensor is read or written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -189,6 +207,8 @@ pub struct FrameworkConstants {
     pub attention: AttentionKernel,
     /// Attention in fp32 (fused and flash kernels are for 16 bits).
     pub attention_fp32: AttentionKernel,
+    /// What selective recomputation does again.
+    pub selective: Selective,
     /// Whether attention skips what the causal mask hides (flash only).
     pub causal: bool,
     /// Speed of its flash attention over FlashAttention-2's, which the device's shares are of.
@@ -324,6 +344,7 @@ impl Default for FrameworkConstants {
             name: "megatron".into(),
             attention: AttentionKernel::Flash,
             attention_fp32: AttentionKernel::Eager,
+            selective: Selective::Attention,
             causal: true,
             flash: 1.0,
             flash_hopper: 1.0,

@@ -11,7 +11,7 @@
 //! ```
 
 use super::catalogue::Format;
-use super::constants::{AttentionKernel, FrameworkConstants};
+use super::constants::{AttentionKernel, FrameworkConstants, Selective};
 use super::operator::{Operator, Stream};
 use crate::workload::{Latent, LayerKind, Model};
 
@@ -137,8 +137,10 @@ pub struct LayerOperators {
     pub forward: Vec<Kernel>,
     /// Backward pass, without recomputation.
     pub backward: Vec<Kernel>,
-    /// The part of `forward` that selective recomputation repeats: the attention between its projections.
+    /// The part of `forward` that is the attention between its projections.
     pub core: Vec<Kernel>,
+    /// What selective recomputation repeats of a block's `forward`.
+    pub again: Vec<Kernel>,
     /// Optimizer step.
     pub update: Vec<Kernel>,
     /// All-reduces over the tensor-parallel ranks in the forward pass, each of `sync_bytes`; with sequence parallelism each is
@@ -215,6 +217,10 @@ pub(super) fn operators_by(
                 }
             }
             attention(&mut list, q, framework, tp, kernel);
+            list.again = match framework.selective {
+                Selective::Attention => list.core.clone(),
+                Selective::Products => every_second(&list, q, tokens, tp, linear_format),
+            };
             if q.cp > 1 {
                 let [k, v] = key_value_widths(&q.shape);
                 let share = tokens as f64 * k.saturating_add(v).div_ceil(tp) as f64 * element;
@@ -328,15 +334,46 @@ fn mlp(list: &mut LayerOperators, q: &LayerQuery, tokens: u64, tp: u64, format: 
     }
 }
 
+/// All that is bound by memory, and of a dense block's products keys, the attention's result, and the second half of a gate or
+/// the way out of a plain MLP; in 8 and 4 bits all of them. Experts' are kept.
+fn every_second(list: &LayerOperators, q: &LayerQuery, tokens: u64, tp: u64, format: Format) -> Vec<Kernel> {
+    let again = |(op, _): &&Kernel| match op {
+        Operator::Memory { .. } => true,
+        Operator::Gemm { batch, grouped, .. } => format.bytes() < 2.0 && *batch == 1 && !grouped,
+        Operator::Attention { .. } => false,
+    };
+    let mut all: Vec<Kernel> = list.forward.iter().filter(again).copied().collect();
+    if format.bytes() >= 2.0 {
+        let share = |width: u64| (width / tp).max(1);
+        let [keys, values] = key_value_widths(&q.shape);
+        let out = q.shape.latent.map_or(q.shape.heads.saturating_mul(q.shape.head_width), |_| values);
+        let width = if q.shape.experts == 0 { q.shape.ffn_hidden } else { q.shape.shared_ffn };
+        let (h, mut ops) = (q.shape.hidden, LayerOperators::default());
+        linear(&mut ops, tokens, share(keys), h, format);
+        linear(&mut ops, tokens, h, share(out), format);
+        match (width, q.shape.gated) {
+            (0, _) => {}
+            (width, true) => linear(&mut ops, tokens, share(width), h, format),
+            (width, false) => linear(&mut ops, tokens, h, share(width), format),
+        }
+        all.extend(ops.forward);
+    }
+    all
+}
+
 /// Activations are kept in 16 bits at the least: 8-bit formats are for products.
 fn activation_bytes(format: Format) -> f64 {
     format.bytes().max(2.0)
 }
 
-/// A linear layer whose rows tensor-parallel ranks gather before it.
+/// A linear layer whose rows tensor-parallel ranks gather before it. A norm comes before it, which in 8 and 4 bits writes two copies
+/// of a byte for one of two: its operand is quantised already (NVIDIA/TransformerEngine, pytorch/module/layernorm_linear.py).
 fn gathering(list: &mut LayerOperators, tokens: u64, n: u64, k: u64, format: Format) {
     let before = list.backward.len();
     linear(list, tokens, n, k, format);
+    if format.bytes() < 2.0 {
+        list.forward.pop();
+    }
     let products = list.backward[before..].iter().filter(|(op, _)| matches!(op, Operator::Gemm { .. }));
     list.beside.extend(products);
 }

@@ -91,6 +91,7 @@ impl MeasuredLayers {
             forward: pass(base.forward, c[0]),
             backward: pass(base.backward, c[1]),
             core_s: base.core_s * c[0],
+            again_s: base.again_s * c[0],
             weight_s: base.weight_s * c[1],
             update_s: base.update_s * c[2],
             ..base

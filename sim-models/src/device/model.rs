@@ -101,10 +101,12 @@ impl Pass {
 pub struct LayerEstimate {
     /// Forward pass.
     pub forward: Pass,
-    /// Backward pass, without recomputation. Full recomputation adds `forward`, selective adds `core_s`.
+    /// Backward pass, without recomputation. Full recomputation adds `forward`, selective adds `again_s`.
     pub backward: Pass,
     /// The attention between its projections, forward, s.
     pub core_s: f64,
+    /// What selective recomputation repeats, s.
+    pub again_s: f64,
     /// The part of the backward pass that computes weight gradients, s: it can wait.
     pub weight_s: f64,
     /// Optimizer step, s.
@@ -168,7 +170,7 @@ impl LayerEstimate {
             forward: duration(forward)?,
             backward: duration(backward)?,
             update: duration(self.update_s)?,
-            core: duration(self.core_s)?,
+            core: duration(self.again_s)?,
             weight: duration(self.weight_s.min(self.backward.device_s))?,
             forward_wait: duration(waited(&self.forward, forward))?,
             backward_wait: duration(waited(&self.backward, backward))?,
@@ -238,6 +240,7 @@ impl Roofline {
                 jitter: f.host_jitter,
             },
             core_s: sum(&ops.core),
+            again_s: sum(&ops.again),
             weight_s: sum(&weights(&ops.backward)),
             update_s: sum(&ops.update),
             sync_bytes: ops.sync_bytes,

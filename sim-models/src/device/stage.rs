@@ -7,7 +7,7 @@ use super::measured::MeasuredLayers;
 use super::model::{Device, DeviceModel, Evidence, LayerEstimate};
 use super::roofline::Roofline;
 use super::table::LayerTable;
-use crate::workload::{LayerKind, Model};
+use crate::workload::Model;
 
 /// Layers `first ..= last` of a model, on one tensor-parallel rank.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ pub struct StageTime {
     /// Backward passes, without recomputation.
     pub backward_s: f64,
     /// What selective recomputation adds to the backward passes.
-    pub core_s: f64,
+    pub again_s: f64,
     /// Optimizer step.
     pub update_s: f64,
     /// The worst evidence of its layers; `None` for a stage without layers.
@@ -74,7 +74,7 @@ impl Stage<'_> {
                 if time.forward.syncs + time.backward.syncs > 0 { sync_s(time.sync_bytes) } else { 0.0 };
             total.forward_s += count * time.forward.seconds(sync);
             total.backward_s += count * time.backward.seconds(sync);
-            total.core_s += if self.model.kind(at) == LayerKind::Block { count * time.core_s } else { 0.0 };
+            total.again_s += count * time.again_s;
             total.update_s += count * time.update_s;
             total.evidence = total.evidence.max(Some(time.evidence));
             total.spread = total.spread.max(time.spread);

@@ -23,8 +23,8 @@ pub struct LayerCost {
     pub backward: SimDuration,
     /// Optimizer step.
     pub update: SimDuration,
-    /// The attention between its projections, forward: what selective recomputation repeats. Zero where only whole layers
-    /// were measured.
+    /// What selective recomputation repeats of the forward pass: the attention between its projections, or what the framework
+    /// does. Zero where only whole layers were measured.
     pub core: SimDuration,
     /// The part of the backward pass that computes weight gradients; half of it where only whole layers were measured.
     pub weight: SimDuration,

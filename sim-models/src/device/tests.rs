@@ -1,8 +1,9 @@
 //! The laws of device models, and a GPU that only a datasheet describes.
 
 use super::catalogue::{Catalogue, Format};
-use super::constants::FrameworkConstants;
+use super::constants::{FrameworkConstants, Selective};
 use super::model::{Device, DeviceModel, Evidence, check_laws};
+use super::operator::Stream;
 use super::*;
 use crate::workload::{LayerKind, Model};
 use proptest::prelude::*;
@@ -321,4 +322,33 @@ fn experts_products_read_their_weights_beside_nothing() {
         |grouped| Operator::Gemm { batch: 32, m: 256, n: 4096, k: 7168, accumulate: false, grouped };
     let [apart, together] = [true, false].map(|g| roofline.operator_s(&product(g), Format::Bf16));
     assert!(apart > 1.5 * together && apart < 2.0 * together, "{apart} {together}");
+}
+
+/// In 8 bits what comes out of a norm is quantised already; the attention's result and what an MLP makes are not.
+#[test]
+fn norms_quantise_what_they_write() {
+    let q = LayerQuery::of(&opt(), 1, 1, 1, Format::Fp8);
+    let ops = layer::operators(&q, &FrameworkConstants::default());
+    let casts = |list: &[(Operator, Format)]| {
+        list.iter().filter(|(op, _)| matches!(op, Operator::Memory { kind: Stream::Add, .. })).count()
+    };
+    assert_eq!((casts(&ops.forward), casts(&ops.backward)), (2, 4));
+}
+
+/// What selective recomputation repeats: attention; or every second product, in 8 bits all, and what memory binds.
+#[test]
+fn selective_recomputation_is_a_frameworks_own() {
+    let model = Model::llama("7b", 32, 4096, 32, 4096, 32_000);
+    let again = |selective, format| -> (f64, usize) {
+        let q = LayerQuery::of(&model, 1, 1, 2, format);
+        let ops = layer::operators(&q, &FrameworkConstants { selective, ..Default::default() });
+        let gemm = |(op, _): &&(Operator, Format)| matches!(op, Operator::Gemm { .. });
+        let flop = ops.again.iter().filter(gemm).map(|(op, _)| op.flop()).sum();
+        (flop, ops.again.len() - ops.again.iter().filter(gemm).count())
+    };
+    let (h, f, two_tokens) = (4096.0, model.ffn_hidden as f64, 2.0 * 4096.0);
+    assert_eq!(again(Selective::Attention, Format::Bf16), (0.0, 1));
+    assert_eq!(again(Selective::Products, Format::Bf16), (two_tokens * h * (2.0 * h + f) / 2.0, 2));
+    // A norm and an activation, and two operands quantised.
+    assert_eq!(again(Selective::Products, Format::Fp8), (two_tokens * h * (4.0 * h + 3.0 * f) / 2.0, 4));
 }

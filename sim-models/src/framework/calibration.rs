@@ -292,6 +292,7 @@ impl Calibration {
             iteration_s: fit.iteration_s.unwrap_or(0.0),
             transfer_s: fit.transfer_s.unwrap_or(0.0),
             slowdown: fit.slowdown.unwrap_or(SLOWDOWN),
+            unshared_step: framework.habits.unshared_step,
         }
     }
 

@@ -37,6 +37,10 @@ pub struct Habits {
     pub gather_after_step: bool,
     /// What replicas share out: ZeRO's stage.
     pub zero: u8,
+    /// The most of ZeRO's stage in pipelines.
+    pub zero_in_pipelines: u8,
+    /// Share of the optimizer step that ZeRO does not share out: [`crate::workload::Overheads::unshared_step`].
+    pub unshared_step: f64,
     /// Pieces that gradients are sent in, MiB; 0 for all at once.
     pub bucket_mib: u32,
     /// Bytes of a gradient element, kept and sent.
@@ -71,6 +75,8 @@ impl Default for Habits {
             scatter_after_passes: false,
             gather_after_step: false,
             zero: 0,
+            zero_in_pipelines: 3,
+            unshared_step: 0.0,
             bucket_mib: 0,
             gradient_bytes: 2,
             recompute: Recompute::None,

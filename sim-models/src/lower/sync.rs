@@ -371,8 +371,8 @@ impl Lowering {
 
     /// The optimizer step of every rank, once its gradients are there and its passes done.
     fn update(&mut self, c: &Context<'_>) {
-        let once = SimDuration::from_secs_f64(c.scenario.training.overheads.iteration_s);
-        let once = once.unwrap_or(SimDuration::ZERO);
+        let overheads = &c.scenario.training.overheads;
+        let once = SimDuration::from_secs_f64(overheads.iteration_s).unwrap_or(SimDuration::ZERO);
         for i in 0..self.map.passes.len() {
             let r = self.map.passes[i].rank;
             let rank = c.rank(r);
@@ -380,7 +380,9 @@ impl Lowering {
                 0 => 1,
                 _ => c.layout.replicas(rank),
             };
-            let own = SimDuration::from_ps(rank.update().as_ps().div_ceil(parts));
+            let step = rank.update().as_ps();
+            let unshared = ((step as f64 * overheads.unshared_step) as u64).min(step);
+            let own = SimDuration::from_ps(unshared + (step - unshared).div_ceil(parts));
             let mut deps = [self.last[i], self.last_pass(i)].to_vec();
             deps.dedup();
             self.builder.pace(&c.fabric.pace(&rank.devices));

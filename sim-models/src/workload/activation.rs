@@ -51,11 +51,11 @@ impl Model {
                 let narrow = self.latent.as_ref().map_or(0, |l| 2 * (l.q_rank + l.kv_rank) + l.rope_width);
                 let narrow = a.attention * narrow as f64 * stream / h;
                 let keys = if self.window > 0 { self.seq_len.min(self.window) } else { self.seq_len };
-                let scores = match kept.recompute {
-                    Recompute::Selective => 0.0,
-                    _ => a.scores * (self.heads * keys) as f64,
-                };
-                a.replicated * stream + narrow + (a.attention * widths as f64 + mlp + scores) / t
+                let others = a.replicated * stream + narrow + (a.attention * widths as f64 + mlp) / t;
+                match kept.recompute {
+                    Recompute::Selective => a.selective * others,
+                    _ => others + a.scores * (self.heads * keys) as f64 / t,
+                }
             }
             // The norm's input and output, and the logits with their softmax.
             LayerKind::Head => 2.0 * stream + a.logits * self.logits_width(kept.tp),

@@ -90,6 +90,13 @@ pub struct ActivationModel {
     /// Elements a (token sent to an expert, hidden) that gradients take on their way to the experts and back.
     #[serde(default)]
     pub exchanged: f64,
+    /// What selective recomputation leaves of a block's, but for scores, of which it leaves nothing.
+    #[serde(default = "one")]
+    pub selective: f64,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 impl ActivationModel {
@@ -121,6 +128,7 @@ impl Default for ActivationModel {
             logits: 2.0,
             passing: 0.0,
             exchanged: 0.0,
+            selective: 1.0,
         }
     }
 }
@@ -144,6 +152,9 @@ pub struct Overheads {
     pub transfer_s: f64,
     /// By how much compute slows down for as long as gradients or parameters move beside it, alone on their links: 0.1 is a tenth.
     pub slowdown: f64,
+    /// Share of the optimizer step that every replica does in full where ZeRO shares it out: gradients scaled, put together and
+    /// cleared.
+    pub unshared_step: f64,
 }
 
 /// How a batch is trained on.

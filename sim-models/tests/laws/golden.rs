@@ -253,6 +253,14 @@ fn sharded_updates_by_hand() {
     slow.training.overheads.slowdown = 0.5;
     let time = simulate(&slow, &p, &Options::default()).expect("a plan").time;
     assert_eq!(time, SimDuration::from_ps(100 * MS + 9_368_000_000 + 2_512_000_000 + 3 * MS));
+    // A quarter of a step of 3 ms that both replicas do in full, the rest shared out: 0.75 + 1.125 ms, for 1.5.
+    let p = Plan { zero: 1, gradient_bucket: Some(Bytes(1)), overlap_gradients: true, ..base.clone() };
+    let time = |unshared_step| {
+        let mut s = with_batch_of(s.clone(), &p);
+        s.training.overheads.unshared_step = unshared_step;
+        simulate(&s, &p, &Options::default()).expect("a plan").time.as_ps()
+    };
+    assert_eq!(time(0.25) - time(0.0), 375_000_000);
     // Parameters gathered layer by layer: the first gather is felt, the others come while passes run; gradients of layer 0
     // are scattered last.
     let p = Plan { zero: 3, ..base };

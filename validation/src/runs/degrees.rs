@@ -26,7 +26,7 @@ impl Degrees {
         let habits = &framework.habits;
         let degree = |cell: Option<u64>, name: &str| to_u32(cell.unwrap_or(1), name);
         let (tp, cp) = (degree(row.tp, "tp")?, degree(row.cp, "cp")?);
-        let dp = degree(Some(Row::need(row.dp, "dp")?), "dp")?;
+        let (pp, dp) = (degree(row.pp, "pp")?, degree(Some(Row::need(row.dp, "dp")?), "dp")?);
         let recompute = row.recompute.to_ascii_lowercase();
         let recompute = match recompute.as_str() {
             "" => habits.recompute,
@@ -52,12 +52,12 @@ impl Degrees {
         }
         Ok(Degrees {
             tp,
-            pp: degree(row.pp, "pp")?,
+            pp,
             dp,
             cp,
             ep,
             vpp: degree(row.vpp, "vpp")?,
-            zero: zero(&row.zero, habits.zero),
+            zero: zero(&row.zero, habits.zero).min(if pp > 1 { habits.zero_in_pipelines } else { 3 }),
             recompute,
             sequence_parallel: tp > 1 && row.sequence_parallel.unwrap_or(habits.sequence_parallel),
             habits,
