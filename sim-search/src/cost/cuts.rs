@@ -47,7 +47,7 @@ impl TemplateCost {
             }
             bound = bound.max(least);
             if wanted && limit < FAR {
-                inner = inner.and(tables.inner(limit));
+                inner = inner.and(tables.inner());
             }
         }
         Some((bound, inner))
@@ -55,22 +55,27 @@ impl TemplateCost {
 
     /// Inner borders of the cuts with which one pipeline in these surroundings may run so many micro-batches within `time`.
     pub fn inner(&self, around: &Setting, micro_batches: u32, time: u64) -> Borders {
-        let tables = Within::new(Line { cost: self, micro_batches, around }, time.min(FAR));
-        if tables.least() < NEVER { tables.inner(time) } else { Borders::NONE }
+        if time >= FAR {
+            return Borders::ALL;
+        }
+        let tables = Within::new(Line { cost: self, micro_batches, around }, time);
+        if tables.least() < NEVER { tables.inner() } else { Borders::NONE }
     }
 
     /// No fewer micro-batches, up to `most`, than one pipeline in these surroundings can run within `time`.
     pub fn most_within(&self, around: &Setting, time: u64, most: u32) -> u32 {
-        let can = |micro_batches| {
-            let least = Within::new(Line { cost: self, micro_batches, around }, time.min(FAR)).least();
-            least <= time && least < NEVER
-        };
         let (mut low, mut high) = (0, most + 1);
         while low + 1 < high {
             let middle = low + (high - low) / 2;
-            if can(middle) { low = middle } else { high = middle }
+            if self.can(around, middle, time) { low = middle } else { high = middle }
         }
         low
+    }
+
+    /// Whether one pipeline in these surroundings may run so many micro-batches within `time`.
+    pub(crate) fn can(&self, around: &Setting, micro_batches: u32, time: u64) -> bool {
+        let least = Within::new(Line { cost: self, micro_batches, around }, time.min(FAR)).least();
+        least <= time && least < NEVER
     }
 
     /// The partition with the least bound of the first view, that has the most micro-batches: borders of the stages, first 0,
@@ -93,9 +98,8 @@ impl TemplateCost {
 
     /// The cut that fits whose slowest stage is fastest; `None` when none fits.
     pub(crate) fn even_cut(&self, around: &Setting, micro_batches: u32) -> Option<Vec<usize>> {
-        let in_flight: Vec<u32> = (0..self.stages.len()).map(|s| self.in_flight(s, micro_batches)).collect();
-        let fitting = |s: usize, first| self.stages[s].fitting(first, in_flight[s], around.replicas());
-        self.balanced(around, fitting)
+        let in_flight = |s: usize| self.in_flight(s, micro_batches);
+        self.balanced(around, |s| self.stages[s].fitting(in_flight(s), around.replicas()))
     }
 
     /// The tables in a window that holds the best cut and this one.

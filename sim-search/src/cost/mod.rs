@@ -42,6 +42,25 @@ pub(crate) fn floor_ps(seconds: f64) -> u64 {
     if seconds.is_finite() { ((seconds * 1e12 * (1.0 - 1e-9)) as u64).min(DAY) } else { 0 }
 }
 
+/// A factor of at least 0, rounded down to 2^-24: times of bytes without floats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Factor(u64);
+
+impl Factor {
+    const FRACTION: u32 = 24;
+
+    /// No more than `factor`; 0 where that is no number.
+    pub(crate) fn floor(factor: f64) -> Factor {
+        Factor((factor * f64::from(1 << Self::FRACTION)) as u64)
+    }
+
+    /// So many times as much, rounded down; [`u64::MAX`] where that is more.
+    pub(crate) fn of(self, count: u64) -> u64 {
+        let product = u128::from(self.0) * u128::from(count) >> Self::FRACTION;
+        u64::try_from(product).unwrap_or(u64::MAX)
+    }
+}
+
 pub(crate) fn higher(a: f64, b: f64) -> f64 {
     if b > a { b } else { a }
 }

@@ -4,7 +4,7 @@ use super::sending::{Sender, Sending};
 use super::setting::{Sharers, kind_bit};
 use super::stage::StageCost;
 use super::zones::Zones;
-use super::{TemplateCost, floor_ps, higher, lower};
+use super::{Factor, TemplateCost, floor_ps, higher, lower};
 use crate::space::{Kind, Split, ep_degrees};
 use sim_models::link::LinkModel;
 use sim_models::scenario::Scenario;
@@ -27,7 +27,7 @@ struct Turn {
     /// Latencies of one ring, ps.
     latency: u64,
     /// The least time of a byte of gradients in ps, in rings of at most so many layers: the index.
-    a_byte: Vec<f64>,
+    a_byte: Vec<Factor>,
 }
 
 impl Ring {
@@ -65,21 +65,21 @@ impl Exchange {
         cost: &TemplateCost,
         bytes: u64,
         layers: usize,
-        (latency, a_byte): (u64, f64),
+        (latency, a_byte): (u64, Factor),
     ) -> Exchange {
-        let time = |bytes: u64| bytes.saturating_sub(layers as u64) as f64 * a_byte;
-        let whole = |latency: u64, ps: f64| latency.saturating_add(ps as u64).min(cost.longest_ring);
+        let time = |bytes: u64| a_byte.of(bytes.saturating_sub(layers as u64));
+        let whole = |latency: u64, ps: u64| latency.saturating_add(ps).min(cost.longest_ring);
         match cost.recipe.zero {
             0 => Exchange { reduce: whole(latency, time(bytes)), gather: 0 },
             _ => Exchange {
-                reduce: whole(latency / 2, time(bytes) / 2.0),
-                gather: whole(0, time((bytes as f64 * cost.gathered) as u64) / 2.0),
+                reduce: whole(latency / 2, time(bytes) / 2),
+                gather: whole(0, time(cost.gathered.of(bytes)) / 2),
             },
         }
     }
 
     /// The same of one ring: what is gathered waits, too.
-    fn of_ring(cost: &TemplateCost, bytes: u64, layers: usize, (latency, a_byte): (u64, f64)) -> Exchange {
+    fn of_ring(cost: &TemplateCost, bytes: u64, layers: usize, (latency, a_byte): (u64, Factor)) -> Exchange {
         let Exchange { reduce, gather } = Exchange::of_link(cost, bytes, layers, (latency, a_byte));
         let waits = if cost.recipe.zero == 0 { 0 } else { latency / 2 };
         Exchange { reduce, gather: waits + gather }
@@ -234,7 +234,7 @@ impl<'a> Rings<'a> {
             let best = |one: &OneOf| one.iter().map(rate).fold(0.0, higher);
             let rate = hops.iter().filter(|one| !one.is_empty()).map(best).fold(f64::INFINITY, lower);
             let n = f64::from(members.max(1));
-            if rate > 0.0 { 2.0 * (n - 1.0) / n / rate * 1e12 * (1.0 - 1e-9) } else { 0.0 }
+            Factor::floor(if rate > 0.0 { 2.0 * (n - 1.0) / n / rate * 1e12 * (1.0 - 1e-9) } else { 0.0 })
         });
         Turn { members, latency: floor_ps(steps * latency), a_byte: a_byte.collect() }
     }

@@ -3,7 +3,7 @@
 use super::borders::{Borders, Common};
 use super::rings::{Exchange, Ring, Rings};
 use super::zones::Cut;
-use super::{TemplateCost, floor_ps, higher, longest, lower};
+use super::{Factor, TemplateCost, floor_ps, higher, longest, lower};
 use crate::place::Place;
 use crate::space::{Kind, Recipe, Template};
 use sim_models::fold::Class;
@@ -42,7 +42,7 @@ pub struct Shared {
     /// The stages.
     pub stages: Range<usize>,
     /// The time of a byte of gradients on it, ps.
-    a_byte: f64,
+    a_byte: Factor,
     /// Of the latencies of one ring, ps.
     latency: u64,
 }
@@ -52,7 +52,7 @@ impl Shared {
     pub fn new(stages: Range<usize>, pipelines: u32, (rate, latency_s): (f64, f64)) -> Shared {
         let n = f64::from(pipelines.max(1));
         let a_byte = if rate > 0.0 { 2.0 * (n - 1.0) / n / rate * 1e12 * (1.0 - 1e-9) } else { 0.0 };
-        Shared { stages, a_byte, latency: floor_ps(2.0 * (n - 1.0) * latency_s) }
+        Shared { stages, a_byte: Factor::floor(a_byte), latency: floor_ps(2.0 * (n - 1.0) * latency_s) }
     }
 
     /// How long all gradients, and the parameters that are gathered after the step, keep it busy.

@@ -75,8 +75,8 @@ pub struct StageCost {
     most: u64,
     /// Whether replicas share out the optimizer step.
     sharded: bool,
-    /// `[in flight - 1][first]`: the last end of layers from `first` on that fit.
-    fitting: Vec<Vec<u32>>,
+    /// See [`StageCost::fitting`].
+    fitting: Mutex<BTreeMap<(u32, u64), Arc<[u32]>>>,
     /// Running sums over layers: bytes of gradients that go around all replicas, all tensor-parallel ranks together.
     gradients: Vec<u64>,
     /// The same of one rank's experts, where they have rings of their own; empty where not.
@@ -140,7 +140,7 @@ impl StageCost {
         let weight = |t: &LayerCost| if split { t.weight.as_ps() } else { 0 };
         let both =
             |(i, t): (usize, &LayerCost)| t.forward.as_ps() + t.backward.as_ps() - weight(t) + again(i);
-        let mut cost = StageCost {
+        Ok(StageCost {
             forward: running.iter().map(|t| t.forward.as_ps()).collect(),
             both: running.iter().enumerate().map(both).collect(),
             work: running.iter().enumerate().map(|(i, t)| both((i, t)) + weight(t)).collect(),
@@ -150,7 +150,7 @@ impl StageCost {
             sharers: if model.experts.is_some() { tp.into() } else { 1 },
             most: tables.most,
             sharded: recipe.zero > 0,
-            fitting: Vec::new(),
+            fitting: Mutex::default(),
             gradients,
             experts,
             whole: sums(&all),
@@ -158,36 +158,30 @@ impl StageCost {
             once,
             kind: shape.kind as usize,
             split: shape.split,
-        };
-        let most = scenario.search.max_stages.max(1);
-        let fits = |n: u32| (0..layers).map(|first| cost.last_that_fits(first, n, cost.most)).collect();
-        cost.fitting = (1..=most).map(fits).collect();
-        Ok(cost)
+        })
     }
 
-    fn last_that_fits(&self, first: usize, in_flight: u32, replicas: u64) -> u32 {
-        // Fewer layers take no more.
-        let (mut fits, mut end) = (first, self.layers + 1);
-        while fits + 1 < end {
-            let middle = fits + (end - fits) / 2;
-            if self.excess(first, middle, in_flight, replicas) <= 0 { fits = middle } else { end = middle }
+    /// By first layer, the last end of layers from it on that fit with so many micro-batches in flight in a plan of so many replicas at
+    /// most: the first layer itself where none do. They grow with it.
+    pub fn fitting(&self, in_flight: u32, replicas: u64) -> Arc<[u32]> {
+        // More replicas than that share nothing more out.
+        let replicas = if self.sharded { replicas.clamp(1, self.most) } else { self.most };
+        let key = (in_flight.max(1), replicas);
+        if let Some(known) = self.fitting.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Arc::clone(known);
         }
-        fits as u32
-    }
-
-    /// The last end of layers from `first` on that fit with so many micro-batches in flight in a plan of so many replicas;
-    /// `first` when none do.
-    pub fn fitting(&self, first: usize, in_flight: u32, replicas: u64) -> usize {
-        let known = self.fitting.get(in_flight.max(1) as usize - 1).and_then(|ends| ends.get(first));
-        // In a plan of fewer replicas no more layers fit.
-        let fits = |end: usize| {
-            !self.sharded
-                || replicas >= self.most
-                || end == first
-                || self.excess(first, end, in_flight, replicas) <= 0
+        let mut end = 0;
+        let last = |first: usize| {
+            end = end.max(first);
+            // Fewer layers take no more.
+            while end < self.layers && self.excess(first, end + 1, in_flight, replicas) <= 0 {
+                end += 1;
+            }
+            end as u32
         };
-        let known = known.map(|end| *end as usize).filter(|end| fits(*end));
-        known.unwrap_or_else(|| self.last_that_fits(first, in_flight, replicas) as usize)
+        let ends: Arc<[u32]> = (0..self.layers).map(last).collect();
+        self.fitting.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&ends));
+        ends
     }
 
     /// Forward pass of one micro-batch.

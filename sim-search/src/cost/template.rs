@@ -3,7 +3,7 @@
 use super::fill::{Beat, Fills};
 use super::setting::Apart;
 use super::stage::{Position, StageCost, Tables};
-use super::{DAY, NEVER, Setting, longest};
+use super::{DAY, Factor, NEVER, Setting, longest};
 use crate::space::{Recipe, Template};
 use sim_models::plan::Schedule;
 use std::sync::{Arc, OnceLock};
@@ -24,7 +24,7 @@ pub struct TemplateCost {
     /// How its plans train.
     pub recipe: Recipe,
     /// Bytes of a parameter that is gathered for one of a gradient that is reduced.
-    pub gathered: f64,
+    pub gathered: Factor,
     /// What one ring is taken to last at most, ps: a day, or where every micro-batch has its rings what [`longest`] says.
     pub(super) longest_ring: u64,
     /// Running sums over layers: the least bytes of gradients that any stage would send.
@@ -68,7 +68,7 @@ impl TemplateCost {
             layers,
             team,
             recipe,
-            gathered,
+            gathered: Factor::floor(gathered),
             longest_ring: if recipe.zero > 1 { longest(tables.micro_batches()) } else { DAY },
             gradients,
             least_update,
@@ -118,7 +118,7 @@ impl TemplateCost {
     /// No less than this is the step time of the slowest stage of any contiguous partition that fits with one micro-batch in
     /// flight; `None` when none does.
     pub fn bottleneck(&self, around: &Setting) -> Option<u64> {
-        let borders = self.balanced(around, |s, first| self.stages[s].fitting(first, 1, u64::MAX))?;
+        let borders = self.balanced(around, |s| self.stages[s].fitting(1, u64::MAX))?;
         Some(self.longest_step(&borders, around))
     }
 
@@ -127,12 +127,12 @@ impl TemplateCost {
         borders.windows(2).enumerate().map(|(s, b)| self.step(s, b[0], b[1], around)).max().unwrap_or(0)
     }
 
-    /// The contiguous partition whose slowest stage is fastest, among those where each stage's layers end no later than `last`
+    /// The contiguous partition whose slowest stage is fastest, among those where each stage's layers end no later than `fitting`
     /// says for the first of them, which grows with it: borders, first 0, last the number of layers. `None` when there is none.
     pub(super) fn balanced(
         &self,
         around: &Setting,
-        last: impl Fn(usize, usize) -> usize,
+        fitting: impl Fn(usize) -> Arc<[u32]>,
     ) -> Option<Vec<usize>> {
         const NONE: u64 = u64::MAX;
         let (layers, stages) = (self.layers, self.stages.len());
@@ -147,15 +147,16 @@ impl TemplateCost {
         for s in 0..stages {
             let mut next = vec![NONE; layers + 1];
             let mut first = s;
+            let fitting = fitting(s);
+            let last = |first: usize| fitting[first] as usize;
             for end in s + 1..=layers - (stages - 1 - s) {
                 // From the first border on from which the stage fits and takes no longer than those before it.
-                while first + 1 < end
-                    && (last(s, first) < end || best[first] < self.step(s, first, end, around))
+                while first + 1 < end && (last(first) < end || best[first] < self.step(s, first, end, around))
                 {
                     first += 1;
                 }
                 let mut with = |first: usize| {
-                    if first >= s && last(s, first) >= end && best[first] < NONE {
+                    if first >= s && last(first) >= end && best[first] < NONE {
                         let value = best[first].max(self.step(s, first, end, around)).min(NEVER);
                         if value < next[end] {
                             next[end] = value;
@@ -194,10 +195,10 @@ impl TemplateCost {
         let mut next: Vec<usize> = vec![self.layers; none + 1];
         next[none] = none;
         for (s, stage) in self.stages.iter().enumerate().rev() {
-            let in_flight = self.in_flight(s, micro_batches);
+            let fitting = stage.fitting(self.in_flight(s, micro_batches), replicas);
             let mut own = vec![none; none + 1];
             for first in (s..self.layers).rev() {
-                let fits = next[first + 1] <= stage.fitting(first, in_flight, replicas);
+                let fits = next[first + 1] <= fitting[first] as usize;
                 own[first] = if fits { first } else { own[first + 1] };
             }
             next = own;

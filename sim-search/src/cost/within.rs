@@ -392,7 +392,7 @@ impl<'c> Within<'c> {
         for (s, stage) in cost.stages.iter().enumerate() {
             let (down, up) = around.holds(s);
             let each = window.saturating_sub((n - 1).saturating_mul(down + up)) / n;
-            let in_flight = cost.in_flight(s, micro_batches);
+            let fitting = stage.fitting(cost.in_flight(s, micro_batches), around.replicas());
             let most = layers.saturating_sub(stages - 1 - s);
             let mut last = s;
             let mut until = |first: usize| {
@@ -400,7 +400,7 @@ impl<'c> Within<'c> {
                 while last < most && stage.work(first, last + 1) <= each {
                     last += 1;
                 }
-                stage.fitting(first, in_flight, around.replicas()).min(last) as u32
+                fitting[first].min(last as u32)
             };
             lasts.push((s..=far).map(&mut until).collect());
             far = lasts[s].last().map_or(0, |last| *last as usize);
@@ -549,18 +549,25 @@ impl<'c> Within<'c> {
         }
     }
 
-    /// Inner borders of the cuts that the tables do not put above `limit`.
-    pub(super) fn inner(&self, limit: u64) -> Borders {
+    /// Inner borders of the cuts that the tables do not put above the window.
+    pub(super) fn inner(&self) -> Borders {
         let (mut all, mut firsts) = (Borders::NONE, vec![0]);
         for s in 0..self.line.cost.stages.len() - 1 {
-            let mut next = Vec::new();
+            let mut found = vec![false; self.line.cost.layers];
             for first in firsts {
-                next.extend(self.ways(s, first, self.cell(s, first).before, limit).into_iter().map(|w| w.0));
+                let Cell { before, forward, .. } = *self.cell(s, first);
+                for (end, forward) in self.ends(s, first).zip(&self.forward[forward as usize..]) {
+                    let cell = self.cell(s + 1, end);
+                    // Each is looked for once.
+                    if !found[end] && cell.after.done < NEVER {
+                        let own = self.line.own_with(s, first, end, before, cell.after, *forward);
+                        let sent = self.line.synchronised(s, first, end, own.done, &cell.gradients);
+                        found[end] = self.line.end(&sent) <= self.window;
+                    }
+                }
             }
-            next.sort_unstable();
-            next.dedup();
-            next.iter().for_each(|border| all.insert(*border));
-            firsts = next;
+            firsts = (0..found.len()).filter(|border| found[*border]).collect();
+            firsts.iter().for_each(|border| all.insert(*border));
         }
         all
     }

@@ -50,7 +50,7 @@ fn way_down<'t>(tree: &'t Tree<'t>, picks: &Picks) -> Option<Vec<(u64, Key)>> {
         let quick = bounds.quick(root, &parts, key.len() - 2);
         way.push((quick, key.clone()));
         if !parts.is_empty() && quick < u64::MAX {
-            way.push((bounds.combined(root, &parts, key.len() - 2, quick, u64::MAX), key.clone()));
+            way.push((bounds.combined(root, &parts, key.len() - 2, (quick, None), u64::MAX).0, key.clone()));
         }
     };
     add(tree, &key);
@@ -77,8 +77,8 @@ fn way_down<'t>(tree: &'t Tree<'t>, picks: &Picks) -> Option<Vec<(u64, Key)>> {
     let anywhere = tree.beside_each_other(root, &parts, &counts);
     let on = tree.on_devices(root, &parts, &counts).ok()?;
     way.push((bounds.busy(root, &parts, &counts), key.clone()));
-    way.push((bounds.within(root, &anywhere, 1, u64::MAX), key.clone()));
-    way.push((bounds.within(root, &on, 1, u64::MAX), key.clone()));
+    way.push((bounds.in_turn(root, &anywhere, (1, None), u64::MAX).0, key.clone()));
+    way.push((bounds.in_turn(root, &on, (1, None), u64::MAX).0, key.clone()));
     let (mut bound, mut beside, mut here) = (0, 0, 0);
     for (i, p) in parts.iter().enumerate() {
         let others: u32 = counts[i + 1..].iter().sum();
@@ -164,7 +164,7 @@ fn no_bound_of_a_partial_plan_is_above_a_plan_below_it() {
             let time = iteration.time.as_ps();
             let (counts, bounds) = (tree.counts(&parts, key), crate::search::Bounds { tree: &tree });
             let on = tree.on_devices(root, &parts, &counts).expect("it was placed");
-            let in_turn = bounds.in_turn(root, &on, 0, time);
+            let in_turn = bounds.in_turn(root, &on, (0, None), time).0;
             prop_assert!(in_turn <= time, "{key:?}: bound {in_turn} above {time} of {plan:?}");
             let value = placed.value(&key[shared..]);
             prop_assert!(value <= time, "{key:?}: bound {value} above {time} of {plan:?}");

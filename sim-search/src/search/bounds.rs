@@ -89,15 +89,23 @@ impl Bounds<'_> {
         alike.max(cost::for_time(self.tree.price(parts, &[]), time))
     }
 
-    /// The bound of a partial combination by what its parts can run within a time: the least time, to a five-hundredth, at which
-    /// that is the batch; `limit + 1` when it is above that.
-    pub(crate) fn combined(&self, root: &Root, parts: &[usize], next: usize, least: u64, limit: u64) -> u64 {
+    /// The bound of a partial combination by what its parts can run within a time: no time that is less, to a five-hundredth, is
+    /// enough for the batch; `limit + 1` when it is above that. One that was `enough` is known for it, or `None`; and the second
+    /// is one that is, where the bound may still be nearer to it.
+    pub(crate) fn combined(
+        &self,
+        root: &Root,
+        parts: &[usize],
+        next: usize,
+        (least, enough): (u64, Option<u64>),
+        limit: u64,
+    ) -> (u64, Option<u64>) {
         let tree = self.tree;
         let (need, cases) = (tree.micro_batches(root.frame), tree.cases(root, parts, next));
-        let enough = |time: u64| cases.iter().any(|case| self.can(root, parts, case, time, need));
+        let can = |time: u64| cases.iter().any(|case| self.can(root, parts, case, time, need));
         // What comes next has bounds of its own.
         let steps = if next < root.menus.len() { ROUGHLY } else { 1 };
-        least_time(enough, least, limit, steps)
+        nearer(can, (least, enough), limit, steps)
     }
 
     /// Whether the parts, with the best of what may come in a case, can run the batch of `need` micro-batches within a time.
@@ -138,12 +146,6 @@ impl Bounds<'_> {
         most.iter().sum::<u64>() + rest >= batch
     }
 
-    /// The same of a combination with so many pipelines of each part.
-    pub(crate) fn within(&self, root: &Root, parts: &[Arc<Pipelines>], least: u64, limit: u64) -> u64 {
-        let need = self.tree.micro_batches(root.frame);
-        least_time(|time| self.most(parts, time, need).is_some(), least, limit, 1)
-    }
-
     /// The most micro-batches of each part within a time, up to `need` a pipeline; `None` where they cannot run as many together.
     fn most(&self, parts: &[Arc<Pipelines>], time: u64, need: u32) -> Option<Vec<u32>> {
         let mut most: Vec<u32> = parts.iter().map(|part| part.at_most(time, need)).collect();
@@ -158,9 +160,15 @@ impl Bounds<'_> {
         Some(most)
     }
 
-    /// What parts beside each other take at least where rings of all of them go in turn.
-    pub(crate) fn in_turn(&self, root: &Root, parts: &[Arc<Pipelines>], least: u64, limit: u64) -> u64 {
-        least_time(|time| self.can_in_turn(root, parts, time), least, limit, 1)
+    /// What parts beside each other take at least where rings of all of them go in turn, as [`Bounds::combined`] says it.
+    pub(crate) fn in_turn(
+        &self,
+        root: &Root,
+        parts: &[Arc<Pipelines>],
+        known: (u64, Option<u64>),
+        limit: u64,
+    ) -> (u64, Option<u64>) {
+        nearer(|time| self.can_in_turn(root, parts, time), known, limit, 1)
     }
 
     /// Whether the parts of a combination can run the batch within a time. A border is common to all of them only where each has one
@@ -326,7 +334,7 @@ fn least_time(enough: impl Fn(u64) -> bool, least: u64, limit: u64, to: u32) -> 
     let mut high = low;
     let (end, mut step) = (grid::of(limit), to);
     // Most are past the limit.
-    if limit < u64::MAX / 4 && !enough(grid::time(end)) {
+    if limit < FOR_EVER && !enough(grid::time(end)) {
         return limit.saturating_add(1);
     }
     loop {
@@ -337,7 +345,7 @@ fn least_time(enough: impl Fn(u64) -> bool, least: u64, limit: u64, to: u32) -> 
         }
         if high == end {
             // Past any time nothing is enough: nothing fits. It is told where the shares are looked at.
-            return if limit < u64::MAX / 4 { limit.saturating_add(1) } else { least };
+            return if limit < FOR_EVER { limit.saturating_add(1) } else { least };
         }
         low = high;
     }
@@ -347,6 +355,43 @@ fn least_time(enough: impl Fn(u64) -> bool, least: u64, limit: u64, to: u32) -> 
     }
     grid::time(low) + 1
 }
+
+/// The first half of the times between `least` and one that is `enough` that is not: its end, and what is enough, which is `None`
+/// where nothing is between them. Many nodes need no more than that to wait for the end.
+fn nearer(
+    enough: impl Fn(u64) -> bool,
+    (least, known): (u64, Option<u64>),
+    limit: u64,
+    to: u32,
+) -> (u64, Option<u64>) {
+    if limit >= FOR_EVER {
+        return (least_time(enough, least, limit, to), None);
+    }
+    let (low, end) = (grid::of(least).next_multiple_of(to), grid::of(limit));
+    let mut high = known.map_or(u32::MAX, grid::of);
+    if high > end {
+        if !enough(grid::time(end)) {
+            return (limit.saturating_add(1), None);
+        }
+        high = end;
+    }
+    while low < high {
+        let middle = low + (high - low) / 2 / to * to;
+        if !enough(grid::time(middle)) {
+            return (grid::time(middle) + 1, (high - middle > to).then(|| grid::time(high)));
+        }
+        high = middle;
+    }
+    (least, None)
+}
+
+/// A time that is enough by what [`nearer`] found.
+pub(super) fn room((bound, enough): (u64, Option<u64>)) -> u64 {
+    enough.unwrap_or(grid::up(bound))
+}
+
+/// No plan takes as long.
+const FOR_EVER: u64 = u64::MAX / 4;
 
 /// Times a five-hundredth apart or less: the leading 10 bits.
 mod grid {

@@ -9,16 +9,16 @@ const PROBES: usize = ROUND / 4;
 
 impl<'t> Search<'t> {
     /// The plan of a combination with numbers of pipelines whose bounds are least, with the largest of them, where that is below
-    /// `limit`. Its parts run the batch within `bound`.
+    /// `limit`. Its parts run the batch within `room`.
     pub(super) fn likeliest(
         &self,
         worker: &mut Worker<'t>,
         (root, key): (&Root, &Key),
         parts: &[Arc<Pipelines>],
-        (bound, limit): (u64, u64),
+        (room, limit): (u64, u64),
     ) -> Option<(u64, Key)> {
         let (need, rings) = (self.tree.micro_batches(root.frame), &self.tree.rings);
-        let mut shares: Vec<u32> = parts.iter().map(|part| part.capacity(rings, bound, (1, need))).collect();
+        let mut shares: Vec<u32> = parts.iter().map(|part| part.capacity(rings, room, (1, need))).collect();
         // What is too much is taken from the parts that end last.
         let mut surplus = shares.iter().copied().fold(0, u32::saturating_add).checked_sub(need)?;
         while surplus > 0 {

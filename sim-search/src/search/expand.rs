@@ -1,5 +1,6 @@
 //! What becomes of one node: thrown out, opened, or simulated.
 
+use super::bounds::room;
 use super::{Objective, Outcome, Search, Worker};
 use crate::cost::cuts::{Cut, View};
 use crate::cost::placed::{Placed, PlacedPart};
@@ -38,6 +39,8 @@ pub(super) struct State {
     pub(super) on: Option<OnDevices>,
     /// The least time that is left, ps, where that is more than its value says.
     pub(super) low: u64,
+    /// Where the bound may still be better: a time above it that is enough by all that is known.
+    pub(super) enough: Option<u64>,
     /// Of shares and of cuts: those that take less, ps, were given.
     pub(super) from: u64,
     /// The end of the band, and the last child given of it.
@@ -168,11 +171,14 @@ impl<'t> Search<'t> {
         if !state.better {
             let price = self.tree.price(&parts, &[]);
             // What the options may add is known to be no dearer only where a value is a time.
-            let known = if objective == Objective::Cost { 0 } else { value };
-            let least = self.bounds().quick(root, &parts, next).max(known);
-            let bound = self.bounds().combined(root, &parts, next, least, objective.time(price, best));
-            let better = State { better: true, ..State::default() };
-            let again = Some((self.worth(root, &parts, next, bound).max(value), better));
+            let least = match objective {
+                Objective::Cost => self.bounds().quick(root, &parts, next).max(state.low),
+                _ => value,
+            };
+            let limit = objective.time(price, best);
+            let (low, enough) = self.bounds().combined(root, &parts, next, (least, state.enough), limit);
+            let state = State { better: enough.is_none(), enough, low, ..State::default() };
+            let again = Some((self.worth(root, &parts, next, low).max(value), state));
             return Step::Open { children: Vec::new(), again, probe: None };
         }
         let mut children = Vec::new();
@@ -229,9 +235,10 @@ impl<'t> Search<'t> {
                 return Step::Prune(Rule::Memory, None);
             }
             let least = self.bounds().quick(root, parts, root.menus.len()).max(bound);
-            let least = self.bounds().combined(root, parts, root.menus.len(), least, limit);
+            let known = (least, state.enough);
+            let (least, enough) = self.bounds().combined(root, parts, root.menus.len(), known, limit);
             if least > bound {
-                let again = Some((least, State { after: None, ..state.clone() }));
+                let again = Some((least, State { after: None, enough, ..state.clone() }));
                 return Step::Open { children: Vec::new(), again, probe: None };
             }
         }
@@ -251,12 +258,13 @@ impl<'t> Search<'t> {
                 let all = parts.iter().zip(counts).all(|(p, n)| self.tree.choices[*p].pipelines() == *n);
                 children.push(if least <= limit && all {
                     // The likeliest is looked at closely at once.
-                    let (time, on) = self.closely(root, parts, counts, least, limit);
-                    let on = on.ok().flatten();
-                    if let Some(on) = &on {
-                        probe = self.likeliest(worker, (root, &child), on, (time, limit));
+                    let (time, state) = self.closely(root, parts, counts, (least, &State::default()), limit);
+                    let state = state.unwrap_or_default();
+                    if let Some(on) = &state.on {
+                        probe =
+                            self.likeliest(worker, (root, &child), on, (room((time, state.enough)), limit));
                     }
-                    (time, child, State { better: on.is_some(), on, ..State::default() })
+                    (time, child, state)
                 } else {
                     (least, child, State::default())
                 });
@@ -292,14 +300,15 @@ impl<'t> Search<'t> {
         let need = self.tree.micro_batches(root.frame);
         let counts = &self.tree.counts(parts, key)[..];
         if !state.better {
-            let (bound, on) = self.closely(root, parts, counts, bound, limit);
-            let on = match on {
-                Ok(on) => on,
+            let (time, next) = self.closely(root, parts, counts, (bound, state), limit);
+            let next = match next {
+                Ok(next) => next,
                 Err(rule) => return Step::Prune(rule, None),
             };
-            let probe = on.as_ref().and_then(|on| self.likeliest(worker, (root, key), on, (bound, limit)));
-            let better = State { better: true, on, ..State::default() };
-            return Step::Open { children: Vec::new(), again: Some((bound, better)), probe };
+            let on = next.on.as_ref().filter(|_| state.enough.is_none());
+            let probe =
+                on.and_then(|on| self.likeliest(worker, (root, key), on, (room((time, next.enough)), limit)));
+            return Step::Open { children: Vec::new(), again: Some((time, next)), probe };
         }
         let on = match &state.on {
             Some(on) => Arc::clone(on),
@@ -329,7 +338,7 @@ impl<'t> Search<'t> {
         high = high.min(limit);
         for s in &mut sharers {
             let each = s.most.div_ceil(s.pipelines.pipelines);
-            s.within = s.pipelines.capacity(s.rings, high, (1, each)).min(s.most);
+            s.within = s.pipelines.most_within(s.rings, high, each).min(s.most);
         }
         let mut children = Vec::new();
         let after = state.after();
@@ -360,34 +369,32 @@ impl<'t> Search<'t> {
     }
 
     /// What so many pipelines of each part can do: wherever they are, and then on their devices as long as that may be within
-    /// `limit`. An error is the rule that throws them out there.
+    /// `limit`; the bound and what is known then. An error is the rule that throws them out there.
     fn closely(
         &self,
         root: &Root,
         parts: &[usize],
         counts: &[u32],
-        least: u64,
+        (least, state): (u64, &State),
         limit: u64,
-    ) -> (u64, Result<Option<OnDevices>, Rule>) {
-        let anywhere = self.tree.beside_each_other(root, parts, counts);
-        let least = self.bounds().within(root, &anywhere, least, limit);
-        if least >= limit {
-            return (least, Ok(None));
+    ) -> (u64, Result<State, Rule>) {
+        let past = (limit.saturating_add(1), Ok(State { better: true, ..State::default() }));
+        // Most are past the limit.
+        if !self.bounds().can_in_turn(root, &self.tree.beside_each_other(root, parts, counts), limit) {
+            return past;
         }
-        let none = (limit.saturating_add(1), Ok(None));
-        if !self.bounds().can_in_turn(root, &anywhere, limit) {
-            return none;
+        let on = match &state.on {
+            Some(on) => Arc::clone(on),
+            None => match self.tree.on_devices(root, parts, counts) {
+                Ok(on) => Arc::new(on),
+                Err(rule) => return (least, Err(rule)),
+            },
+        };
+        let (time, enough) = self.bounds().in_turn(root, &on, (least, state.enough), limit);
+        if time > limit {
+            return past;
         }
-        match self.tree.on_devices(root, parts, counts) {
-            // Most are past the limit.
-            Ok(on) if !self.bounds().can_in_turn(root, &on, limit) => none,
-            Ok(on) => {
-                let time = self.bounds().within(root, &on, least, limit);
-                let time = self.bounds().in_turn(root, &on, time, limit);
-                (time, Ok((time < limit).then(|| Arc::new(on))))
-            }
-            Err(rule) => (least, Err(rule)),
-        }
+        (time, Ok(State { better: enough.is_none(), on: Some(on), enough, ..State::default() }))
     }
 
     /// The cuts of a node with shares in a band of bounds.

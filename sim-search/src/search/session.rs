@@ -87,6 +87,7 @@ struct Waiting {
     opened: bool,
     better: bool,
     low: u64,
+    enough: Option<u64>,
     from: u64,
     after: Option<(u64, Vec<u32>)>,
 }
@@ -124,6 +125,7 @@ impl Search<'_> {
             opened: state.opened,
             better: state.better,
             low: state.low,
+            enough: state.enough,
             from: state.from,
             after: state.after.clone(),
         };
@@ -182,6 +184,7 @@ impl Search<'_> {
                     opened: w.opened,
                     better: w.better,
                     low: w.low,
+                    enough: w.enough,
                     from: w.from,
                     after: w.after,
                     ..State::default()

@@ -153,6 +153,8 @@ pub(crate) struct Timed {
     even: OnceLock<Vec<usize>>,
     /// Bounds by micro-batches.
     known: Mutex<BTreeMap<u32, u64>>,
+    /// By micro-batches, the longest time that is known to be too short for them and the shortest that is known not to be.
+    limits: Mutex<BTreeMap<u32, (u64, u64)>>,
     /// Capacities by time and what is asked for at most.
     capacities: Mutex<BTreeMap<(u64, u32), u32>>,
     /// Inner borders by time and micro-batches.
@@ -161,8 +163,8 @@ pub(crate) struct Timed {
 
 impl Timed {
     pub(crate) fn new(cost: &Arc<TemplateCost>, beat: Beat, around: Setting, fit: u32) -> Timed {
-        let (fills, even, known, capacities, inner) = Default::default();
-        Timed { cost: Arc::clone(cost), around, beat, fit, fills, even, known, capacities, inner }
+        let (fills, even, known, limits, capacities, inner) = Default::default();
+        Timed { cost: Arc::clone(cost), around, beat, fit, fills, even, known, limits, capacities, inner }
     }
 
     fn even(&self) -> &[usize] {
@@ -180,6 +182,26 @@ impl Timed {
         let time = self.cost.time(&self.around, micro_batches, self.even());
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(micro_batches, time);
         Some(time)
+    }
+
+    /// Whether one pipeline may run so many micro-batches within `limit`: cheaper than how long that takes, and no looser.
+    fn within(&self, micro_batches: u32, limit: u64) -> bool {
+        if micro_batches > self.fit {
+            return false;
+        }
+        let known =
+            |limits: &BTreeMap<u32, (u64, u64)>| limits.get(&micro_batches).copied().unwrap_or((0, u64::MAX));
+        let (short, long) = known(&self.limits.lock().unwrap_or_else(PoisonError::into_inner));
+        // What is too short for some, a shorter time is, too.
+        if limit <= short || limit >= long {
+            return limit >= long;
+        }
+        let within = self.cost.can(&self.around, micro_batches, limit);
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let (short, long) = known(&limits);
+        let now = if within { (short, long.min(limit)) } else { (short.max(limit), long) };
+        limits.insert(micro_batches, now);
+        within
     }
 
     /// What that takes with a cut that looks good: no less.
@@ -213,6 +235,12 @@ impl Timed {
         if capacity < least { 0 } else { capacity }
     }
 
+    /// The most micro-batches, up to `most`, whose [`Self::time`] is within `limit`.
+    pub(crate) fn most_within(&self, limit: u64, most: u32) -> u32 {
+        let low = self.capacity(limit, (1, most));
+        last_of(low, most.min(self.fit), |n| self.time(n).is_some_and(|time| time <= limit))
+    }
+
     fn capacity_anew(&self, limit: u64, (least, most): (u32, u32)) -> u32 {
         let fills = self.fills.get_or_init(|| self.cost.fills_in(&self.around));
         let at_most = self.beat.at_most(fills, limit);
@@ -231,23 +259,28 @@ impl Timed {
             let over = u32::try_from((time - limit) / self.beat.bottleneck).unwrap_or(u32::MAX);
             low = low.saturating_sub(over.max(1));
         }
-        let within = |n: u32| self.time(n).is_some_and(|t| t <= limit);
+        let within = |n: u32| self.within(n, limit);
         if low < least {
             if !within(least) {
                 return 0;
             }
             low = least;
         }
-        let mut step = 1;
-        let mut high = most + 1;
-        while low + 1 < high {
-            let next = (low + step).min(high - 1);
-            if within(next) {
-                (low, step) = (next, step * 2);
-            } else {
-                (high, step) = (next, 1);
-            }
-        }
-        low
+        last_of(low, most, within)
     }
+}
+
+/// The last number up to `most` with which something holds that does with `low`, and with none after one with which it does not; it
+/// is likely near.
+fn last_of(mut low: u32, most: u32, holds: impl Fn(u32) -> bool) -> u32 {
+    let (mut step, mut high) = (1, most + 1);
+    while low + 1 < high {
+        let next = (low + step).min(high - 1);
+        if holds(next) {
+            (low, step) = (next, step * 2);
+        } else {
+            (high, step) = (next, 1);
+        }
+    }
+    low
 }

@@ -90,6 +90,12 @@ impl Pipelines {
         }
     }
 
+    /// The most micro-batches, up to `most` a pipeline, with which that is within `limit`; 0 where there are none. They are no fewer
+    /// than those of [`Self::capacity`], which looks more closely.
+    pub(crate) fn most_within(&self, rings: &Rings<'_>, limit: u64, most: u32) -> u32 {
+        self.most_by(rings, self.pipelines, |way| self.timed(way, Borders::ALL).most_within(limit, most))
+    }
+
     /// No fewer micro-batches, up to `most` a pipeline, than they can run within `time`; without dynamic programs.
     pub(crate) fn at_most(&self, time: u64, most: u32) -> u32 {
         let each = self.beat.at_most(self.cost.fills(), time).min(most.min(self.fit).into());
@@ -124,15 +130,19 @@ impl Pipelines {
     ) -> u32 {
         // Some run one more than others.
         let fewest = (least / pipelines).max(1);
+        let capacity =
+            self.most_by(rings, pipelines, |way| self.timed(way, at).capacity(limit, (fewest, most)));
+        if capacity < least { 0 } else { capacity }
+    }
+
+    /// The most of so many pipelines where one with certain transfers runs `of_one`.
+    fn most_by(&self, rings: &Rings<'_>, pipelines: u32, of_one: impl Fn(usize) -> u32) -> u32 {
         let mut known: BTreeMap<usize, u32> = BTreeMap::new();
-        let mut each = |way: usize| -> u32 {
-            *known.entry(way).or_insert_with(|| self.timed(way, at).capacity(limit, (fewest, most)))
-        };
-        let capacity = match &self.sending {
+        let mut each = |way: usize| *known.entry(way).or_insert_with(|| of_one(way));
+        match &self.sending {
             Some(sending) => sending.most(rings, each),
             None => each(ANYWHERE).saturating_mul(pipelines),
-        };
-        if capacity < least { 0 } else { capacity }
+        }
     }
 }
 
