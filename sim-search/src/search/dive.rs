@@ -23,7 +23,7 @@ impl<'t> Search<'t> {
         let mut surplus = shares.iter().copied().fold(0, u32::saturating_add).checked_sub(need)?;
         while surplus > 0 {
             let spare = |i: usize| shares[i] - parts[i].pipelines.min(shares[i]);
-            let time = |i: usize| parts[i].time(rings, shares[i]).unwrap_or(u64::MAX);
+            let time = |i: usize| parts[i].likely(shares[i].div_ceil(parts[i].pipelines)).unwrap_or(u64::MAX);
             let slowest = (0..parts.len()).filter(|i| spare(*i) > 0).max_by_key(|i| (time(*i), *i))?;
             let fewer = surplus.min(parts[slowest].pipelines).min(spare(slowest));
             (shares[slowest], surplus) = (shares[slowest] - fewer, surplus - fewer);

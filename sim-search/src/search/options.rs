@@ -5,8 +5,8 @@ use sim_core::SimTime;
 use sim_models::cost;
 
 /// Nodes looked at for each simulation allowed, and at least: a search that opens nodes and simulates nothing ends too.
-const NODES_A_SIMULATION: u64 = 16;
-const LEAST_NODES: u64 = 8192;
+const NODES_A_SIMULATION: u64 = 24;
+const LEAST_NODES: u64 = 12288;
 
 /// Which search.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
