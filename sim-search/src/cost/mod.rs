@@ -56,7 +56,7 @@ impl Factor {
 
     /// So many times as much, rounded down; [`u64::MAX`] where that is more.
     pub(crate) fn of(self, count: u64) -> u64 {
-        let product = u128::from(self.0) * u128::from(count) >> Self::FRACTION;
+        let product = (u128::from(self.0) * u128::from(count)) >> Self::FRACTION;
         u64::try_from(product).unwrap_or(u64::MAX)
     }
 }

@@ -60,6 +60,9 @@ struct Need {
 /// By `first * (layers + 1) + end`.
 type Needs = Vec<Need>;
 
+/// The last ends that fit, by micro-batches in flight and replicas.
+type Fitting = BTreeMap<(u32, u64), Arc<[u32]>>;
+
 /// Costs of a stage of one kind at one TP, micro-batch and position. Times are ps; layers are `first .. end`.
 #[derive(Debug)]
 pub struct StageCost {
@@ -76,7 +79,7 @@ pub struct StageCost {
     /// Whether replicas share out the optimizer step.
     sharded: bool,
     /// See [`StageCost::fitting`].
-    fitting: Mutex<BTreeMap<(u32, u64), Arc<[u32]>>>,
+    fitting: Mutex<Fitting>,
     /// Running sums over layers: bytes of gradients that go around all replicas, all tensor-parallel ranks together.
     gradients: Vec<u64>,
     /// The same of one rank's experts, where they have rings of their own; empty where not.
