@@ -95,12 +95,13 @@ impl Nccl {
         // The least of the ways is monotone over constant rates, and curves are replaced by their best.
         let lower_s = lower.seconds();
         let model = self.time(kind, bytes, Group { nodes: 1, ..group });
+        let besides = self.besides_s;
         Ok(GroupTime {
-            latency_s: before,
+            latency_s: before + besides,
             bytes: crossed as u64,
             rate,
-            seconds,
-            lower_s,
+            seconds: seconds + besides,
+            lower_s: lower_s + besides,
             evidence: model.map_or(Evidence::Extrapolated, |estimate| estimate.evidence),
             algorithm: best.algorithm,
             protocol: best.protocol,
@@ -254,6 +255,22 @@ mod tests {
                 prop_assert!(group.nodes() == 1 || time.bytes == 0 || time.rate <= 2.0 * network.2, "{time:?}");
             }
             prop_assert!(small.lower_s <= large.lower_s && small.lower_s <= large.seconds, "{small:?} {large:?}");
+        }
+    }
+
+    /// Between products a collective takes the same longer at any size, alone and over a scenario's links.
+    #[test]
+    fn among_products_each_takes_longer() {
+        let gpu = Catalogue::builtin().find("B200").unwrap();
+        let alone = Nccl::of(gpu, 8).unwrap();
+        let among = alone.in_training(1.0, 1.0);
+        let group = Group::new(8, 1).unwrap();
+        for bytes in [Bytes(1 << 10), Bytes(1 << 30)] {
+            let [a, b] = [alone, among]
+                .map(|n| n.group_time(&wires(None, None), CollectiveKind::AllGather, bytes, group).unwrap());
+            assert!((b.seconds - a.seconds - 23.6e-6).abs() < 1e-9 && b.lower_s > a.lower_s);
+            let [a, b] = [alone, among].map(|n| n.time(CollectiveKind::AllGather, bytes, group).unwrap());
+            assert!((b.seconds - a.seconds - 23.6e-6).abs() < 1e-9);
         }
     }
 }

@@ -19,7 +19,14 @@ use crate::units::Bytes;
 pub struct Nccl {
     fabric: Fabric,
     values: Values,
+    /// What each takes besides, s.
+    pub(super) besides_s: f64,
 }
+
+/// What a collective between products takes beyond what nccl-tests give, s: a stream waits for another before it and after. A burst
+/// of PyTorch's on eight B200: 22.2, 23.1 and 25.6 us of all-reduces, all-gathers and reduce-scatters (SimuMax, Apache-2.0,
+/// b200_bf16_ceperm.json, `fixed_latency_us`; measured by measure_comm_burst_window_worker.py).
+const BETWEEN_PRODUCTS_S: f64 = 23.6e-6;
 
 impl Nccl {
     /// With the shipped parameters.
@@ -44,7 +51,7 @@ impl Nccl {
     /// As [`Nccl::new`].
     pub fn with_values(fabric: Fabric, values: Values) -> Result<Nccl, FabricError> {
         fabric.check()?;
-        Ok(Nccl { fabric, values })
+        Ok(Nccl { fabric, values, besides_s: 0.0 })
     }
 
     /// The same with nodes of at least so many GPUs.
@@ -61,13 +68,15 @@ impl Nccl {
         Nccl { fabric: self.fabric.faster(inside, between), ..self }
     }
 
-    /// The same beside training: of what links and channels carry inside a node and cards between nodes these shares are left.
+    /// The same beside training: of what links and channels carry inside a node and cards between nodes these shares are left, and
+    /// each has its place among products.
     #[must_use]
     pub fn in_training(self, inside: f64, between: f64) -> Nccl {
         let within =
             [Name::NvlinkShare, Name::PcieShare, Name::NvlsShare, Name::PairShare, Name::CopyChannels];
         let across = [Name::RdmaShare, Name::TcpShare];
-        Nccl { values: self.values.scaled(&within, inside).scaled(&across, between), ..self }
+        let values = self.values.scaled(&within, inside).scaled(&across, between);
+        Nccl { values, besides_s: BETWEEN_PRODUCTS_S, ..self }
     }
 
     /// The fabric.
@@ -182,7 +191,7 @@ impl Nccl {
         let (seconds, way) = best;
         let evidence = self.evidence(bytes, group);
         Some(Estimate {
-            seconds: if group.ranks() > 1 { seconds } else { 0.0 },
+            seconds: if group.ranks() > 1 { seconds + self.besides_s } else { 0.0 },
             evidence,
             spread: spread(evidence, bytes, group),
             algorithm: way.algorithm,

@@ -193,7 +193,7 @@ mod tests {
             ("NeMo Framework 24.05", "megatron-bridge"),
             ("nanotron", "nanotron"),
             ("llm-foundry/Composer FSDP", "llm-foundry"),
-            ("PyTorch FSDP", "llm-foundry"),
+            ("PyTorch FSDP", "fsdp"),
             ("torchtitan (FSDP2 + TP)", "torchtitan"),
             ("InternEvo", "internevo"),
             ("DeepSpeed ZeRO-3", "deepspeed"),

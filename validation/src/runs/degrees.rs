@@ -31,7 +31,7 @@ impl Degrees {
         let recompute = match recompute.as_str() {
             "" => habits.recompute,
             "none" | "no" | "0" | "false" | "off" => Recompute::None,
-            text if text.contains("selective") || text.contains("attn") => Recompute::Selective,
+            text if ["selective", "attn", "sac"].iter().any(|w| text.contains(w)) => Recompute::Selective,
             _ => Recompute::Full,
         };
         // Where sequences are cut among ranks, a rank's part has to be whole.
