@@ -98,7 +98,7 @@ def test_the_lock_is_free_while_a_search_runs():
 def test_an_interrupt_ends_a_search_with_the_best_so_far():
     sent = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     sent.start()
-    found = tideplan.plan("opt350-a100x128-v100x384", max_simulations=10_000_000, max_seconds=60)
+    found = tideplan.plan("quickstart", max_simulations=10_000_000, max_seconds=60)
     assert found.stopped == "interrupt"
     # And the next search is its own.
     assert tideplan.plan("opt350-a100x32", max_simulations=5).stopped != "interrupt"
