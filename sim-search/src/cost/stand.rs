@@ -12,7 +12,7 @@ use super::setting::{Gradients, Shared};
 use crate::place::{self, Place};
 use crate::rules::Rule;
 use crate::space::{StageShape, Template};
-use sim_models::scenario::{DeviceId, NodeId, Scenario};
+use sim_models::scenario::{DeviceId, NodeGroup, NodeId, Scenario};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -168,6 +168,8 @@ struct Hops {
     ranks: Vec<Vec<Vec<Spread>>>,
     /// Node groups of each part, in order.
     groups: Vec<Vec<u32>>,
+    /// By node group: the first of its zone.
+    zones: Vec<u32>,
 }
 
 impl Hops {
@@ -199,7 +201,9 @@ impl Hops {
             groups
         };
         let groups = ranks.iter().map(groups).collect();
-        Hops { nodes, ranks, groups }
+        let first = |g: &NodeGroup| scenario.groups.iter().position(|first| first.zone == g.zone);
+        let zones = scenario.groups.iter().map(|g| first(g).unwrap_or(0) as u32).collect();
+        Hops { nodes, ranks, groups, zones }
     }
 
     /// Neighbouring stages of a part that some node has all of, from the first or to the last, and whose rings all leave it;
@@ -260,6 +264,16 @@ impl Hops {
                 let leave = |h: &u32| Hop::Nodes(*g, *h);
                 hops.push(all.iter().filter(|h| *h != g).map(leave).collect());
             }
+        }
+        // With ranks in zones where some part has none, a ring crosses between zones.
+        let zone = |g: &u32| self.zones[*g as usize];
+        let without = |z: u32| self.groups.iter().any(|groups| !groups.iter().any(|g| zone(g) == z));
+        if mine.iter().any(|spread| without(zone(&spread.group))) {
+            let apart = |a: &u32| {
+                let from = *a;
+                all.iter().filter(move |b| zone(b) != zone(&from)).map(move |b| Hop::Nodes(from, *b))
+            };
+            hops.push(all.iter().flat_map(apart).collect());
         }
         if let ([one], [stages]) = (&mine[..], &self.nodes[..])
             && stages[stage].len() == 1
