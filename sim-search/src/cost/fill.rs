@@ -22,7 +22,7 @@ struct Fill {
 
 /// Ways to share the layers out, none of which is worse than another in everything; none are known of other schedules and of more
 /// than two kinds.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Fills {
     list: Vec<Fill>,
     stages: u64,
@@ -73,7 +73,7 @@ impl TemplateCost {
     /// The same where it is known what gradients go over.
     pub(crate) fn fills_in(&self, around: &Setting) -> Fills {
         if !self.recipe.waits() {
-            return self.shared_out(|_, _| 0);
+            return self.fills().clone();
         }
         let (stages, common) = (self.stages.len(), around.common());
         let borders = common.most.unwrap_or(stages).min(stages - 1);
@@ -116,20 +116,17 @@ impl TemplateCost {
             let work = self.stages[run.start].both(first, end);
             (work, work.div_ceil(run.len() as u64))
         };
-        let fill = |border: usize| match &runs[..] {
-            [run] => {
-                let (work, step) = of(run, 0, border);
-                Fill { work, step, sends: sends(&runs, border) }
-            }
-            [a, b, ..] => {
-                let (a, b) = (of(a, 0, border), of(b, border, self.layers));
-                Fill { work: a.0 + b.0, step: a.1.max(b.1), sends: sends(&runs, border) }
-            }
-            [] => Fill { work: 0, step: 0, sends: 0 },
-        };
         let mut all: Vec<Fill> = match &runs[..] {
-            [_] => vec![fill(self.layers)],
-            [a, b] => (a.len()..=self.layers - b.len()).map(fill).collect(),
+            [run] => {
+                let (work, step) = of(run, 0, self.layers);
+                vec![Fill { work, step, sends: sends(&runs, self.layers) }]
+            }
+            [a, b] => (a.len()..=self.layers - b.len())
+                .map(|border| {
+                    let (a, b) = (of(a, 0, border), of(b, border, self.layers));
+                    Fill { work: a.0 + b.0, step: a.1.max(b.1), sends: sends(&runs, border) }
+                })
+                .collect(),
             _ => Vec::new(),
         };
         all.sort_unstable();

@@ -54,6 +54,13 @@ impl Factor {
         Factor((factor * f64::from(1 << Self::FRACTION)) as u64)
     }
 
+    /// The time in ps of a byte that goes around a ring of so many ranks over a link of `rate` bytes/s, both ways of an all-reduce; 0
+    /// where there is none.
+    pub(crate) fn around(members: u32, rate: f64) -> Factor {
+        let n = f64::from(members.max(1));
+        Factor::floor(if rate > 0.0 { 2.0 * (n - 1.0) / n / rate * 1e12 * (1.0 - 1e-9) } else { 0.0 })
+    }
+
     /// So many times as much, rounded down; [`u64::MAX`] where that is more.
     pub(crate) fn of(self, count: u64) -> u64 {
         let product = (u128::from(self.0) * u128::from(count)) >> Self::FRACTION;

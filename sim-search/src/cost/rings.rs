@@ -168,12 +168,16 @@ impl<'a> Rings<'a> {
             hops.push(mine.iter().map(|a| Hop::Inside(*a)).chain(beside).collect());
         }
         if across {
-            let zone = |g: u32| &self.scenario.groups[g as usize].zone;
-            let apart =
-                |a: u32| all.clone().filter(move |b| zone(a) != zone(*b)).map(move |b| Hop::Nodes(a, b));
-            hops.push(all.clone().flat_map(apart).collect());
+            hops.push(self.across(&all.collect::<Vec<_>>()));
         }
         hops
+    }
+
+    /// A hop between two zones that have some of these node groups.
+    pub(super) fn across(&self, groups: &[u32]) -> OneOf {
+        let zone = |g: u32| self.zones.of_group(g);
+        let pairs = groups.iter().flat_map(|a| groups.iter().map(|b| (*a, *b)));
+        pairs.filter(|(a, b)| zone(*a) != zone(*b)).map(|(a, b)| Hop::Nodes(a, b)).collect()
     }
 
     /// The rings of a plan of at least `all` pipelines, `own` of them with `stage`, with these hops.
@@ -233,8 +237,7 @@ impl<'a> Rings<'a> {
             };
             let best = |one: &OneOf| one.iter().map(rate).fold(0.0, higher);
             let rate = hops.iter().filter(|one| !one.is_empty()).map(best).fold(f64::INFINITY, lower);
-            let n = f64::from(members.max(1));
-            Factor::floor(if rate > 0.0 { 2.0 * (n - 1.0) / n / rate * 1e12 * (1.0 - 1e-9) } else { 0.0 })
+            Factor::around(members, rate)
         });
         Turn { members, latency: floor_ps(steps * latency), a_byte: a_byte.collect() }
     }

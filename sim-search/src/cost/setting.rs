@@ -51,8 +51,11 @@ impl Shared {
     /// By these stages, in rings of `pipelines` ranks, over a link of so many bytes/s and of such a latency in s.
     pub fn new(stages: Range<usize>, pipelines: u32, (rate, latency_s): (f64, f64)) -> Shared {
         let n = f64::from(pipelines.max(1));
-        let a_byte = if rate > 0.0 { 2.0 * (n - 1.0) / n / rate * 1e12 * (1.0 - 1e-9) } else { 0.0 };
-        Shared { stages, a_byte: Factor::floor(a_byte), latency: floor_ps(2.0 * (n - 1.0) * latency_s) }
+        Shared {
+            stages,
+            a_byte: Factor::around(pipelines, rate),
+            latency: floor_ps(2.0 * (n - 1.0) * latency_s),
+        }
     }
 
     /// How long all gradients, and the parameters that are gathered after the step, keep it busy.

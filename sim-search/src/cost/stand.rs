@@ -12,7 +12,7 @@ use super::setting::{Gradients, Shared};
 use crate::place::{self, Place};
 use crate::rules::Rule;
 use crate::space::{StageShape, Template};
-use sim_models::scenario::{DeviceId, NodeGroup, NodeId, Scenario};
+use sim_models::scenario::{DeviceId, NodeId, Scenario};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -47,7 +47,8 @@ pub fn stand<'t>(
     let replicas = parts.iter().map(|p| u64::from(p.pipelines) * u64::from(copies(p))).sum();
     let mut list = Vec::with_capacity(parts.len());
     for (p, (part, devices)) in parts.iter().zip(devices).enumerate() {
-        let ring = |s: usize| rings.ring(&part.cost.stages[s], (part.pipelines, pipelines), hops.of(p, s));
+        let ring =
+            |s: usize| rings.ring(&part.cost.stages[s], (part.pipelines, pipelines), hops.of(rings, p, s));
         let own: Vec<_> = (0..part.cost.stages.len()).map(ring).collect();
         let crossing = beside::crossing(rings, parts, p).into_iter();
         let crossing = crossing.map(|(first, end, cut)| Shared::new(first..end, pipelines, cut.into()));
@@ -168,8 +169,6 @@ struct Hops {
     ranks: Vec<Vec<Vec<Spread>>>,
     /// Node groups of each part, in order.
     groups: Vec<Vec<u32>>,
-    /// By node group: the first of its zone.
-    zones: Vec<u32>,
 }
 
 impl Hops {
@@ -201,9 +200,7 @@ impl Hops {
             groups
         };
         let groups = ranks.iter().map(groups).collect();
-        let first = |g: &NodeGroup| scenario.groups.iter().position(|first| first.zone == g.zone);
-        let zones = scenario.groups.iter().map(|g| first(g).unwrap_or(0) as u32).collect();
-        Hops { nodes, ranks, groups, zones }
+        Hops { nodes, ranks, groups }
     }
 
     /// Neighbouring stages of a part that some node has all of, from the first or to the last, and whose rings all leave it;
@@ -245,7 +242,7 @@ impl Hops {
     }
 
     /// Hops that every ring of a stage of a part has, whatever stages of the other parts are in it.
-    fn of(&self, part: usize, stage: usize) -> Vec<OneOf> {
+    fn of(&self, rings: &Rings<'_>, part: usize, stage: usize) -> Vec<OneOf> {
         let mine = &self.ranks[part][stage];
         let mut all: Vec<u32> = self.groups.iter().flatten().copied().collect();
         all.sort_unstable();
@@ -266,14 +263,10 @@ impl Hops {
             }
         }
         // With ranks in zones where some part has none, a ring crosses between zones.
-        let zone = |g: &u32| self.zones[*g as usize];
-        let without = |z: u32| self.groups.iter().any(|groups| !groups.iter().any(|g| zone(g) == z));
-        if mine.iter().any(|spread| without(zone(&spread.group))) {
-            let apart = |a: &u32| {
-                let from = *a;
-                all.iter().filter(move |b| zone(b) != zone(&from)).map(move |b| Hop::Nodes(from, *b))
-            };
-            hops.push(all.iter().flat_map(apart).collect());
+        let zone = |g: u32| rings.zones().of_group(g);
+        let without = |z: u32| self.groups.iter().any(|groups| groups.iter().all(|g| zone(*g) != z));
+        if mine.iter().any(|spread| without(zone(spread.group))) {
+            hops.push(rings.across(&all));
         }
         if let ([one], [stages]) = (&mine[..], &self.nodes[..])
             && stages[stage].len() == 1

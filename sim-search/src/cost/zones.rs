@@ -27,6 +27,8 @@ impl Cut {
 #[derive(Debug)]
 pub struct Zones {
     of_kind: Vec<ZoneSet>,
+    /// The number of each node group's.
+    of_group: Vec<u32>,
     /// The two ends of a link, its highest rate in bytes/s, and its latency in ps.
     links: Vec<(ZoneSet, u64, u64)>,
     count: usize,
@@ -49,7 +51,13 @@ impl Zones {
             let rate = link.capacity.highest().as_bytes_per_s() as u64;
             (bit(&link.zones.0) | bit(&link.zones.1), rate.saturating_add(1), link.latency.as_ps())
         });
-        Zones { of_kind: kinds.iter().map(of).collect(), links: links.collect(), count: names.len() }
+        let of_group = scenario.groups.iter().map(|g| names[g.zone.as_str()]).collect();
+        Zones {
+            of_kind: kinds.iter().map(of).collect(),
+            of_group,
+            links: links.collect(),
+            count: names.len(),
+        }
     }
 
     /// Whether there are several.
@@ -60,6 +68,11 @@ impl Zones {
     /// Whether there are two, with one link between them.
     pub fn two(&self) -> bool {
         self.count == 2 && self.links.len() == 1
+    }
+
+    /// The number of a node group's.
+    pub fn of_group(&self, group: u32) -> u32 {
+        self.of_group[group as usize]
     }
 
     /// Those of a kind.

@@ -53,7 +53,7 @@ impl Bounds<'_> {
             let menu = |(k, _): &(usize, _)| root.menus[*k].at_most(tree, time, before, need);
             sum >= u64::from(need) || sum + case.open.iter().map(menu).sum::<u64>() >= u64::from(need)
         };
-        least_time(enough, least, u64::MAX, 1)
+        least_time(enough, least, 1)
     }
 
     /// The same of a combination with so many pipelines of each part.
@@ -132,7 +132,9 @@ impl Bounds<'_> {
                 if tree.choices[*p].band_at_most(band, time, need) >= wanted {
                     let pipelines = tree.pipelines(root.frame, *p, of_band(case.sharers[i], band));
                     let wanted = (u32::try_from(wanted).unwrap_or(u32::MAX), need);
-                    own = own.max(pipelines.capacity_of(&tree.rings, band.most, time, wanted).into());
+                    own = own.max(
+                        pipelines.capacity_at(&tree.rings, band.most, time, wanted, Borders::ALL).into(),
+                    );
                     if i + 1 == parts.len() && own >= least {
                         return true;
                     }
@@ -221,7 +223,8 @@ impl Bounds<'_> {
                 let known = may.then(|| self.tree.pipelines(root.frame, *p, of_band(*sharers, range)));
                 let [within, before] = [Some(band.1), band.0].map(|time| match (&known, time) {
                     (Some(known), Some(time)) => {
-                        u64::from(known.capacity_of(&self.tree.rings, range.most, time, (1, need)))
+                        let (rings, all) = (&self.tree.rings, Borders::ALL);
+                        u64::from(known.capacity_at(rings, range.most, time, (1, need), all))
                     }
                     _ => 0,
                 });
@@ -324,19 +327,15 @@ fn total(parts: &[u32]) -> u32 {
 /// Times of the grid that the bound of a partial combination is known to.
 const ROUGHLY: u32 = 8;
 
-/// The least time, to so many times of the grid, that is `enough`, from `least` on; `limit + 1` when it is above that.
-fn least_time(enough: impl Fn(u64) -> bool, least: u64, limit: u64, to: u32) -> u64 {
+/// The least time, to so many times of the grid, that is `enough`, from `least` on.
+fn least_time(enough: impl Fn(u64) -> bool, least: u64, to: u32) -> u64 {
     // `low` is not enough, `high` is: on a grid that all nodes share, so that what a menu runs is looked into once.
     let mut low = grid::of(least).next_multiple_of(to);
     if enough(grid::time(low)) {
         return least;
     }
     let mut high = low;
-    let (end, mut step) = (grid::of(limit), to);
-    // Most are past the limit.
-    if limit < FOR_EVER && !enough(grid::time(end)) {
-        return limit.saturating_add(1);
-    }
+    let (end, mut step) = (grid::of(u64::MAX), to);
     loop {
         high = (high + step).min(end);
         step *= 2;
@@ -345,7 +344,7 @@ fn least_time(enough: impl Fn(u64) -> bool, least: u64, limit: u64, to: u32) -> 
         }
         if high == end {
             // Past any time nothing is enough: nothing fits. It is told where the shares are looked at.
-            return if limit < FOR_EVER { limit.saturating_add(1) } else { least };
+            return least;
         }
         low = high;
     }
@@ -365,11 +364,12 @@ fn nearer(
     to: u32,
 ) -> (u64, Option<u64>) {
     if limit >= FOR_EVER {
-        return (least_time(enough, least, limit, to), None);
+        return (least_time(enough, least, to), None);
     }
     let (low, end) = (grid::of(least).next_multiple_of(to), grid::of(limit));
     let mut high = known.map_or(u32::MAX, grid::of);
     if high > end {
+        // Most are past the limit.
         if !enough(grid::time(end)) {
             return (limit.saturating_add(1), None);
         }

@@ -1,22 +1,26 @@
 //! A good plan of a combination as soon as it is opened: the sooner the best time falls, the less is opened after it.
 
+use super::bounds::room;
+use super::expand::State;
 use super::{ROUND, Search, Stopped, Watch, Worker};
-use crate::tree::{Key, Pipelines, Root};
-use std::sync::Arc;
+use crate::tree::{Key, Root};
 
 /// Plans that a round leads to at most.
 const PROBES: usize = ROUND / 4;
 
 impl<'t> Search<'t> {
     /// The plan of a combination with numbers of pipelines whose bounds are least, with the largest of them, where that is below
-    /// `limit`. Its parts run the batch within `room`.
+    /// `limit`; `None` where its devices are not known.
     pub(super) fn likeliest(
         &self,
         worker: &mut Worker<'t>,
         (root, key): (&Root, &Key),
-        parts: &[Arc<Pipelines>],
-        (room, limit): (u64, u64),
+        (bound, state): (u64, &State),
+        limit: u64,
     ) -> Option<(u64, Key)> {
+        let parts = state.on.as_ref()?;
+        // Its parts run the batch within that.
+        let room = room((bound, state.enough));
         let (need, rings) = (self.tree.micro_batches(root.frame), &self.tree.rings);
         let mut shares: Vec<u32> = parts.iter().map(|part| part.capacity(rings, room, (1, need))).collect();
         // What is too much is taken from the parts that end last.

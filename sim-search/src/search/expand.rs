@@ -1,6 +1,5 @@
 //! What becomes of one node: thrown out, opened, or simulated.
 
-use super::bounds::room;
 use super::{Objective, Outcome, Search, Worker};
 use crate::cost::cuts::{Cut, View};
 use crate::cost::placed::{Placed, PlacedPart};
@@ -260,10 +259,7 @@ impl<'t> Search<'t> {
                     // The likeliest is looked at closely at once.
                     let (time, state) = self.closely(root, parts, counts, (least, &State::default()), limit);
                     let state = state.unwrap_or_default();
-                    if let Some(on) = &state.on {
-                        probe =
-                            self.likeliest(worker, (root, &child), on, (room((time, state.enough)), limit));
-                    }
+                    probe = self.likeliest(worker, (root, &child), (time, &state), limit);
                     (time, child, state)
                 } else {
                     (least, child, State::default())
@@ -305,17 +301,15 @@ impl<'t> Search<'t> {
                 Ok(next) => next,
                 Err(rule) => return Step::Prune(rule, None),
             };
-            let on = next.on.as_ref().filter(|_| state.enough.is_none());
-            let probe =
-                on.and_then(|on| self.likeliest(worker, (root, key), on, (room((time, next.enough)), limit)));
+            let probe = match state.enough {
+                None => self.likeliest(worker, (root, key), (time, &next), limit),
+                Some(_) => None,
+            };
             return Step::Open { children: Vec::new(), again: Some((time, next)), probe };
         }
-        let on = match &state.on {
-            Some(on) => Arc::clone(on),
-            None => match self.tree.on_devices(root, parts, counts) {
-                Ok(on) => Arc::new(on),
-                Err(rule) => return Step::Prune(rule, None),
-            },
+        let on = match self.on_devices(root, parts, counts, state) {
+            Ok(on) => on,
+            Err(rule) => return Step::Prune(rule, None),
         };
         let pipelines: u32 = counts.iter().sum();
         let mut high = bound.saturating_add(bound / BAND);
@@ -383,18 +377,29 @@ impl<'t> Search<'t> {
         if !self.bounds().can_in_turn(root, &self.tree.beside_each_other(root, parts, counts), limit) {
             return past;
         }
-        let on = match &state.on {
-            Some(on) => Arc::clone(on),
-            None => match self.tree.on_devices(root, parts, counts) {
-                Ok(on) => Arc::new(on),
-                Err(rule) => return (least, Err(rule)),
-            },
+        let on = match self.on_devices(root, parts, counts, state) {
+            Ok(on) => on,
+            Err(rule) => return (least, Err(rule)),
         };
         let (time, enough) = self.bounds().in_turn(root, &on, (least, state.enough), limit);
         if time > limit {
             return past;
         }
         (time, Ok(State { better: enough.is_none(), on: Some(on), enough, ..State::default() }))
+    }
+
+    /// So many pipelines of the parts on their devices, if not known yet.
+    fn on_devices(
+        &self,
+        root: &Root,
+        parts: &[usize],
+        counts: &[u32],
+        state: &State,
+    ) -> Result<OnDevices, Rule> {
+        match &state.on {
+            Some(on) => Ok(Arc::clone(on)),
+            None => self.tree.on_devices(root, parts, counts).map(Arc::new),
+        }
     }
 
     /// The cuts of a node with shares in a band of bounds.

@@ -2,6 +2,7 @@
 
 use super::Tree;
 use super::choice::{Band, Busy};
+use crate::cost::borders::Borders;
 use crate::cost::rounded;
 use crate::cost::setting::Sharers;
 use crate::cost::zones::Cut;
@@ -85,7 +86,8 @@ impl Menu {
             let sharers = Sharers { own: 0, all, across, apart, first, common };
             let pipelines = tree.pipelines(frame, c, of_band(sharers, band));
             let least = u32::try_from(most).unwrap_or(u32::MAX).saturating_add(1);
-            most = most.max(pipelines.capacity_of(&tree.rings, band.most, time, (least, need)).into());
+            most = most
+                .max(pipelines.capacity_at(&tree.rings, band.most, time, (least, need), Borders::ALL).into());
         }
         self.most.lock().unwrap_or_else(PoisonError::into_inner).insert(key, most);
         most

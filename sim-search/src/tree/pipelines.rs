@@ -108,18 +108,8 @@ impl Pipelines {
         self.capacity_at(rings, self.pipelines, limit, (least, most), Borders::ALL)
     }
 
-    /// The same of so many pipelines where these stand for any number of them, wherever they are.
-    pub(crate) fn capacity_of(
-        &self,
-        rings: &Rings<'_>,
-        pipelines: u32,
-        limit: u64,
-        (least, most): (u32, u32),
-    ) -> u32 {
-        self.capacity_at(rings, pipelines, limit, (least, most), Borders::ALL)
-    }
-
-    /// The same where only the borders `at` may be common to all parts.
+    /// The same of so many pipelines, where these stand for any number of them wherever they are, and where only the borders `at` may be
+    /// common to all parts.
     pub(crate) fn capacity_at(
         &self,
         rings: &Rings<'_>,
