@@ -2,6 +2,7 @@
 //! known better than of a combination: who shares which NIC, and over which links rings go.
 
 use super::beside::PartOf;
+use super::borders::Borders;
 use super::cuts::{Cut, View};
 use super::rings::Rings;
 use super::sending::split;
@@ -185,8 +186,13 @@ impl<'t> Placed<'t> {
     /// No plan with these inner borders is faster than this.
     pub fn value(&self, inner: &[u32]) -> u64 {
         let borders = self.borders(inner);
+        // Only borders that all parts have are common to them.
+        let at = borders.iter().map(|own| inner_of(own)).fold(Borders::ALL, Borders::and);
         let of = |(p, borders): (&PlacedPart<'_>, &Vec<usize>)| {
-            let of_view = |view: &View| view.line(p.of.cost).end_of_cut(borders);
+            let of_view = |view: &View| {
+                let view = View { around: view.around.common_at(at), ..*view };
+                view.line(p.of.cost).end_of_cut(borders)
+            };
             p.views.iter().map(of_view).max().unwrap_or(0)
         };
         let apart = self.parts.iter().zip(&borders).map(of).max().unwrap_or(0);
@@ -312,6 +318,13 @@ impl<'t> Placed<'t> {
         }
         (floor_ps(2.0 * (n - 1.0) * (whole as f64 / n / rate + longest)), crosses)
     }
+}
+
+/// The borders of a cut between layers.
+fn inner_of(borders: &[usize]) -> Borders {
+    let mut inner = Borders::NONE;
+    borders[1..borders.len() - 1].iter().for_each(|border| inner.insert(*border));
+    inner
 }
 
 /// The least end of rings that share a link, as (when its gradients are there, how long it takes): the link does one thing

@@ -210,23 +210,27 @@ impl Bounds<'_> {
     ) -> (bool, bool) {
         let need = self.tree.micro_batches(root.frame);
         let sharers = self.tree.sharers(root, parts, &[], root.menus.len());
+        let (rings, batch) = (&self.tree.rings, u64::from(need));
         // No more than so many, whatever surrounds them: what falls short with that is not looked at closely.
-        let most = |p: &usize| self.tree.choices[*p].at_most(band.1, None, need);
-        let all: u64 = parts.iter().map(most).sum();
+        let at_most = |p: usize, time: u64| self.tree.choices[p].at_most(time, None, need);
+        let rest = |p: usize, time: u64| {
+            let all: u64 = parts.iter().map(|q| at_most(*q, time)).sum();
+            all - at_most(p, time)
+        };
         let runs = |(p, sharers): (&usize, &Sharers)| -> Vec<Run> {
             let choice = &self.tree.choices[*p];
             let ever = u64::from(choice.most_that_fit(need));
-            let others = all - most(p);
+            // The same of a time in each band, so that what is within one band was given before the next.
+            let times = [Some(band.1), band.0].map(|time| time.map(|time| (time, rest(*p, time))));
             let mut list = Vec::with_capacity(choice.numbers.len());
             for range in &choice.bands {
-                let may = others + choice.band_at_most(range, band.1, need) >= u64::from(need);
-                let known = may.then(|| self.tree.pipelines(root.frame, *p, of_band(*sharers, range)));
-                let [within, before] = [Some(band.1), band.0].map(|time| match (&known, time) {
-                    (Some(known), Some(time)) => {
-                        let (rings, all) = (&self.tree.rings, Borders::ALL);
-                        u64::from(known.capacity_at(rings, range.most, time, (1, need), all))
-                    }
-                    _ => 0,
+                let [within, before] = times.map(|time| {
+                    let may =
+                        |(time, rest): &(u64, u64)| rest + choice.band_at_most(range, *time, need) >= batch;
+                    time.filter(may).map_or(0, |(time, _)| {
+                        let known = self.tree.pipelines(root.frame, *p, of_band(*sharers, range));
+                        u64::from(known.capacity_at(rings, range.most, time, (1, need), Borders::ALL))
+                    })
                 });
                 // Where a band has several numbers, each pipeline runs as many.
                 let of = |most: u64, n: u32| match n == range.most {

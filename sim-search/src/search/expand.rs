@@ -545,6 +545,10 @@ fn product(
                 let chosen: Vec<&Ends<'_>> = ends.iter().zip(&at).map(|(list, i)| &list[*i]).collect();
                 time = time.max(in_turn(&chosen));
             }
+            // A band's own bounds know more borders that may be common the wider it is; which band a cut is of must not.
+            if time <= band.1 && lists.len() > 1 {
+                time = placed.value(&inner);
+            }
             if time > band.1 {
                 above = above.min(time);
             } else if time >= band.0 && !give(time, &inner) {

@@ -1,5 +1,6 @@
 //! A search as a whole.
 
+use crate::small::Tiny;
 use crate::{Small, any_small, any_tiny};
 use proptest::prelude::*;
 use sim_models::scenario::Scenario;
@@ -165,6 +166,28 @@ proptest! {
             (rest.digest, rest.rounds, rest.lower_bound_ps, rest.stopped));
     }
 
+}
+
+/// Here what is known of a part is looser than what is known of it wherever it is: what one band of numbers of pipelines leaves out
+/// by that, the next must not take as given.
+#[test]
+fn no_number_of_pipelines_falls_between_two_bands() {
+    let tiny = Tiny {
+        model: (3, 256),
+        experts: None,
+        batch: (6, vec![1]),
+        groups: vec![("H100", 2, 2, 'b'), ("A100-40", 1, 4, 'b')],
+        memory: None,
+        network: (31, 0),
+        wan: (50, 0),
+        changing: 0,
+        leaves: None,
+        ways: vec!["zero = [0, 1]", "overlap_gradients = [true]"],
+    };
+    let scenario = tiny.scenario();
+    let options = Options { threads: 1, max_simulations: u64::MAX, log: true, ..Options::default() };
+    let certificate = Certificate::of(&search(&scenario, &options, &mut |_| None));
+    assert!(verify(&scenario, options.at, &certificate).is_ok());
 }
 
 proptest! {
