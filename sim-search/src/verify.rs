@@ -355,20 +355,14 @@ impl<'a> Checker<'a> {
         let claimed = self.claimed(key);
         let (head, frame) = (key.len() - parts.len(), (root.frame.micro_batch, root.frame.place));
         let Ok(placed) = Placed::new(root.rings, frame, parts, &key[head..]) else { return Ok(()) };
-        let Some((_, views)) = placed.within(below) else {
+        if placed.bound(below).is_none() {
             self.done.nodes += u64::from(claimed);
             return Ok(());
-        };
-        self.done.opened += 1;
-        let mut plans = vec![key.to_vec()];
-        for (p, views) in placed.parts.iter().zip(&views) {
-            let cuts = p.of.cost.cuts(views, below, 1 << 18);
-            let cuts = cuts.map_err(|_| Flaw::NotCovered(key.to_vec()))?;
-            let with =
-                |plan: &Vec<u32>| cuts.iter().map(|(_, cut)| [&plan[..], cut].concat()).collect::<Vec<_>>();
-            plans = plans.iter().flat_map(with).collect();
         }
-        for plan in plans.into_iter().filter(|plan| placed.value(&plan[key.len()..]) <= below) {
+        self.done.opened += 1;
+        let cuts = placed.cuts(below, 1 << 18).map_err(|_| Flaw::NotCovered(key.to_vec()))?;
+        for (_, inner) in cuts {
+            let plan = [key, &inner].concat();
             match self.nodes.get(&plan[..]) {
                 Some(Fate::Simulated(_) | Fate::Rule(_)) => {}
                 _ => return Err(Flaw::NotCovered(plan)),
@@ -376,7 +370,7 @@ impl<'a> Checker<'a> {
             self.done.nodes += 1;
             self.done.simulated += 1;
             let cutoff = Some(SimTime::from_ps(self.lower));
-            if let Some(time) = self.time(&placed.plan(&plan[key.len()..]), cutoff)
+            if let Some(time) = self.time(&placed.plan(&inner), cutoff)
                 && time < self.lower
             {
                 return Err(Flaw::Faster { key: plan, time, lower: self.lower });

@@ -1,6 +1,7 @@
 //! Contiguous cuts of the layers into the stages of a template: the least bound of all that fit, and those within a bound.
 
 use super::borders::Borders;
+use super::turns::InTurn;
 use super::within::{Before, Line, Within};
 use super::{NEVER, Setting, TemplateCost};
 
@@ -24,8 +25,8 @@ pub struct TooMany;
 const FAR: u64 = NEVER / 16;
 
 impl View {
-    pub(super) fn line<'c>(&'c self, cost: &'c TemplateCost) -> Line<'c> {
-        Line { cost, micro_batches: self.micro_batches, around: &self.around }
+    pub(super) fn line<'c>(&'c self, cost: &'c TemplateCost, others: Option<&'c InTurn<'c>>) -> Line<'c> {
+        Line { cost, micro_batches: self.micro_batches, around: &self.around, others }
     }
 }
 
@@ -35,7 +36,7 @@ impl TemplateCost {
     pub fn within(&self, views: &[View], limit: u64, wanted: bool) -> Option<(u64, Borders)> {
         let (mut bound, mut inner) = (0, Borders::ALL);
         for view in views {
-            let line = view.line(self);
+            let line = view.line(self, None);
             let tables = if limit < FAR {
                 Within::new(line, limit)
             } else {
@@ -58,7 +59,7 @@ impl TemplateCost {
         if time >= FAR {
             return Borders::ALL;
         }
-        let tables = Within::new(Line { cost: self, micro_batches, around }, time);
+        let tables = Within::new(Line { cost: self, micro_batches, around, others: None }, time);
         if tables.least() < NEVER { tables.inner() } else { Borders::NONE }
     }
 
@@ -74,26 +75,27 @@ impl TemplateCost {
 
     /// Whether one pipeline in these surroundings may run so many micro-batches within `time`.
     pub(crate) fn can(&self, around: &Setting, micro_batches: u32, time: u64) -> bool {
-        let least = Within::new(Line { cost: self, micro_batches, around }, time.min(FAR)).least();
+        let least =
+            Within::new(Line { cost: self, micro_batches, around, others: None }, time.min(FAR)).least();
         least <= time && least < NEVER
     }
 
     /// The partition with the least bound of the first view, that has the most micro-batches: borders of the stages, first 0,
     /// last the number of layers.
     pub fn partition(&self, views: &[View]) -> Option<Vec<usize>> {
-        let line = views[0].line(self);
+        let line = views[0].line(self, None);
         let tables = self.unlimited(line, &self.even_cut(line.around, line.micro_batches)?);
         (tables.least() < NEVER).then(|| tables.borders())
     }
 
     /// No plan with such a pipeline is faster; `even`: some cut of it that fits, the better the nearer.
     pub(crate) fn time(&self, around: &Setting, micro_batches: u32, even: &[usize]) -> u64 {
-        self.unlimited(Line { cost: self, micro_batches, around }, even).least().min(FAR)
+        self.unlimited(Line { cost: self, micro_batches, around, others: None }, even).least().min(FAR)
     }
 
     /// The bound of that cut alone.
     pub(crate) fn time_of(&self, around: &Setting, micro_batches: u32, even: &[usize]) -> u64 {
-        Line { cost: self, micro_batches, around }.window(even)
+        Line { cost: self, micro_batches, around, others: None }.window(even)
     }
 
     /// The cut that fits whose slowest stage is fastest; `None` when none fits.
@@ -108,14 +110,21 @@ impl TemplateCost {
         Within::new(line, line.window(even))
     }
 
-    /// Every cut that fits and whose bound is at most `limit`, in the order of its borders.
+    /// Every cut that fits and whose bound is at most `limit`, in the order of its borders; `others`: parts whose cuts are known, if
+    /// any.
     ///
     /// # Errors
     /// [`TooMany`] when there are more than `most`.
-    pub fn cuts(&self, views: &[View], limit: u64, most: usize) -> Result<Vec<Cut>, TooMany> {
-        let lines = views.iter().map(|view| view.line(self));
-        let tables: Vec<Within<'_>> = lines.map(|line| Within::new(line, limit.min(FAR))).collect();
-        let mut walk = Walk { cost: self, views, tables: &tables, limit, most, list: Vec::new() };
+    pub fn cuts(
+        &self,
+        views: &[View],
+        others: Option<&InTurn<'_>>,
+        limit: u64,
+        most: usize,
+    ) -> Result<Vec<Cut>, TooMany> {
+        let lines: Vec<Line<'_>> = views.iter().map(|view| view.line(self, others)).collect();
+        let tables: Vec<Within<'_>> = lines.iter().map(|line| Within::new(*line, limit.min(FAR))).collect();
+        let mut walk = Walk { lines: &lines, tables: &tables, limit, most, list: Vec::new() };
         if tables.iter().all(|t| t.least() <= limit && t.least() < NEVER) {
             walk.from(&mut vec![0], &vec![Before::START; views.len()])?;
         }
@@ -134,8 +143,7 @@ impl Line<'_> {
 
 /// Lists cuts within a limit.
 struct Walk<'w> {
-    cost: &'w TemplateCost,
-    views: &'w [View],
+    lines: &'w [Line<'w>],
     tables: &'w [Within<'w>],
     limit: u64,
     most: usize,
@@ -145,9 +153,8 @@ struct Walk<'w> {
 impl Walk<'_> {
     fn from(&mut self, borders: &mut Vec<usize>, before: &[Before]) -> Result<(), TooMany> {
         let (s, first) = (borders.len() - 1, borders[borders.len() - 1]);
-        if s == self.cost.stages.len() {
-            let of = |view: &View| view.line(self.cost).end_of_cut(borders);
-            let bound = self.views.iter().map(of).max().unwrap_or(0);
+        if s == self.lines[0].cost.stages.len() {
+            let bound = self.lines.iter().map(|line| line.end_of_cut(borders)).max().unwrap_or(0);
             if bound <= self.limit {
                 if self.list.len() >= self.most {
                     return Err(TooMany);
@@ -164,7 +171,7 @@ impl Walk<'_> {
             for others in &ways[1..] {
                 all.extend(others.iter().find(|(e, _)| e == end).map(|(_, b)| *b));
             }
-            if all.len() == self.views.len() {
+            if all.len() == self.lines.len() {
                 borders.push(*end);
                 let done = self.from(borders, &all);
                 borders.pop();

@@ -3,11 +3,11 @@
 
 use super::beside::PartOf;
 use super::borders::Borders;
-use super::cuts::{Cut, View};
+use super::cuts::{Cut, TooMany, View};
 use super::rings::Rings;
 use super::sending::split;
 use super::stand::{others, stand};
-use super::turns::{Ends, in_turn};
+use super::turns::{Ends, InTurn};
 use super::{TemplateCost, floor_ps, lower};
 use crate::place::{self, Part, Place};
 use crate::rules::Rule;
@@ -47,7 +47,7 @@ impl PlacedPart<'_> {
     pub(super) fn done(&self, borders: &[usize]) -> Vec<u64> {
         let mut done = vec![0; borders.len() - 1];
         for view in &self.views {
-            let stages = view.line(self.of.cost).stages_of(borders);
+            let stages = view.line(self.of.cost, None).stages_of(borders);
             for (own, done) in stages.iter().rev().zip(&mut done) {
                 *done = own.done.max(*done);
             }
@@ -188,17 +188,19 @@ impl<'t> Placed<'t> {
         let borders = self.borders(inner);
         // Only borders that all parts have are common to them.
         let at = borders.iter().map(|own| inner_of(own)).fold(Borders::ALL, Borders::and);
-        let of = |(p, borders): (&PlacedPart<'_>, &Vec<usize>)| {
-            let of_view = |view: &View| {
-                let view = View { around: view.around.common_at(at), ..*view };
-                view.line(p.of.cost).end_of_cut(borders)
-            };
-            p.views.iter().map(of_view).max().unwrap_or(0)
+        let in_turn = |but: Option<usize>| {
+            let parts = self.parts.iter().zip(&borders).enumerate().filter(|(q, _)| Some(*q) != but);
+            InTurn::new(parts.map(|(_, (p, borders))| Ends::new(p, borders.clone())).collect::<Option<_>>()?)
         };
-        let apart = self.parts.iter().zip(&borders).map(of).max().unwrap_or(0);
-        let ends = self.parts.iter().zip(borders).map(|(p, borders)| Ends::new(p, borders));
-        let ends: Option<Vec<Ends<'_>>> = ends.collect();
-        apart.max(ends.map_or(0, |ends| in_turn(&ends.iter().collect::<Vec<_>>())))
+        let mut value = in_turn(None).map_or(0, |all| all.end());
+        for (p, part) in self.parts.iter().enumerate() {
+            let others = in_turn(Some(p));
+            for view in &part.views {
+                let view = View { around: view.around.common_at(at), ..*view };
+                value = value.max(view.line(part.of.cost, others.as_ref()).end_of_cut(&borders[p]));
+            }
+        }
+        value
     }
 
     /// Borders of each part from the end of a key.
@@ -340,10 +342,75 @@ fn one_after_another(mut rings: Vec<(u64, u64)>) -> u64 {
 }
 
 impl Placed<'_> {
-    /// Whether these lists of cuts hold all that fit.
-    pub fn holds_all(&self, lists: &[Vec<Cut>]) -> bool {
-        let all =
-            |(p, list): (&PlacedPart<'_>, &Vec<_>)| p.of.cost.cuts(&p.views, u64::MAX, list.len()).is_ok();
-        self.parts.iter().zip(lists).all(all)
+    /// Inner borders of all parts, as they stand in a key, whose [`Placed::value`] is within `limit`, with it and in order.
+    ///
+    /// # Errors
+    /// [`TooMany`] when more than `most` cuts would have to be looked at.
+    pub fn cuts(&self, limit: u64, most: usize) -> Result<Vec<Cut>, TooMany> {
+        let Some((_, views)) = self.within(limit) else { return Ok(Vec::new()) };
+        let sizes = self.parts.iter().zip(&views).enumerate();
+        // Parts with few cuts first: what they leave to the others is known then.
+        let size = |(p, (part, views)): (usize, (&PlacedPart<'_>, &Vec<View>))| {
+            let few = part.of.cost.cuts(views, None, limit, FEW.min(most));
+            (few.map_or(usize::MAX, |list| list.len()), part.of.cost.stages.len(), p)
+        };
+        let mut order: Vec<(usize, usize, usize)> = sizes.map(size).collect();
+        order.sort_unstable();
+        let order: Vec<usize> = order.into_iter().map(|(.., p)| p).collect();
+        let inner = vec![Vec::new(); order.len()];
+        let mut nest =
+            Nest { placed: self, views: &views, order: &order, limit, left: most, inner, list: Vec::new() };
+        nest.from(0, Borders::ALL)?;
+        let mut list = nest.list;
+        list.sort_unstable_by(|a, b| a.1.cmp(&b.1));
+        Ok(list)
+    }
+}
+
+/// Parts with no more cuts than this come first, those with the fewest before the others.
+const FEW: usize = 64;
+
+/// Cuts of the parts, one beside the other.
+struct Nest<'n, 't> {
+    placed: &'n Placed<'t>,
+    views: &'n [Vec<View>],
+    order: &'n [usize],
+    limit: u64,
+    /// So many may still be looked at.
+    left: usize,
+    /// Inner borders of each part, as far as they are chosen.
+    inner: Vec<Vec<u32>>,
+    list: Vec<Cut>,
+}
+
+impl Nest<'_, '_> {
+    /// Goes on with the part that is `i`-th in order: only the borders `at` are in all parts before.
+    fn from(&mut self, i: usize, at: Borders) -> Result<(), TooMany> {
+        let Some(&p) = self.order.get(i) else {
+            let inner = self.inner.concat();
+            let value = self.placed.value(&inner);
+            if value <= self.limit {
+                self.list.push((value, inner));
+            }
+            return Ok(());
+        };
+        let part = &self.placed.parts[p];
+        let of = |q: &usize| {
+            let part = &self.placed.parts[*q];
+            Ends::new(part, part.borders(&self.inner[*q]))
+        };
+        let known = self.order[..i].iter().map(of).collect::<Option<_>>().and_then(InTurn::new);
+        let of = |view: &View| View { around: view.around.common_at(at), ..*view };
+        let views: Vec<View> = self.views[p].iter().map(of).collect();
+        // Sums of times that were rounded down may be a little less than those of the whole.
+        let limit = self.limit.saturating_add(part.of.cost.layers as u64);
+        let cuts = part.of.cost.cuts(&views, known.as_ref(), limit, self.left)?;
+        self.left -= cuts.len();
+        for (_, inner) in cuts {
+            let at = at.and(inner_of(&part.borders(&inner)));
+            self.inner[p] = inner;
+            self.from(i + 1, at)?;
+        }
+        Ok(())
     }
 }

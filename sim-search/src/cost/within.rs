@@ -3,8 +3,10 @@
 
 use super::borders::{Borders, Common, MOST_COMMON};
 use super::setting::Shared;
+use super::turns::InTurn;
 use super::{NEVER, Setting, TemplateCost};
 use sim_models::plan::Schedule;
+use std::ops::Range;
 
 /// What is known at a border: of the stages before `s` that hold the layers before it, and of those from `s` on that hold the
 /// layers from it on. [`NEVER`] where they cannot.
@@ -25,7 +27,7 @@ struct Cell {
 impl Cell {
     /// Of nothing that is known yet.
     const NEVER: Cell = Cell {
-        before: Before { lead: NEVER, last: NEVER },
+        before: Before { lead: NEVER, last: NEVER, tail: NEVER },
         after: After { both: NEVER, forward: NEVER, done: NEVER, first_done: NEVER },
         gradients: Sent::NEVER,
         next: 0,
@@ -41,11 +43,13 @@ pub(super) struct Before {
     lead: u64,
     /// From the start to when the last activation has come.
     last: u64,
+    /// From when its rings are done to the end of the iteration: theirs follow, where its first border is not common to all parts.
+    tail: u64,
 }
 
 impl Before {
     /// Of the first stage.
-    pub(super) const START: Before = Before { lead: 0, last: 0 };
+    pub(super) const START: Before = Before { lead: 0, last: 0, tail: 0 };
 }
 
 /// What the stages after one do to it, at least.
@@ -113,12 +117,14 @@ pub(super) struct Own {
 }
 
 /// Alike pipelines of a template, and what surrounds them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Line<'c> {
     pub(super) cost: &'c TemplateCost,
     /// Micro-batches of each. At least 1.
     pub(super) micro_batches: u32,
     pub(super) around: &'c Setting,
+    /// Other parts whose cuts are known: rings of their layers go through these pipelines, too.
+    pub(super) others: Option<&'c InTurn<'c>>,
 }
 
 impl Line<'_> {
@@ -207,13 +213,38 @@ impl Line<'_> {
 
     /// Which borders are common to all parts at most, where that matters: gradients leave after the last pass, and not all are.
     fn common(&self) -> Option<Common> {
+        let mut common = self.around.common();
+        if self.others.is_some() {
+            // Which they are counts, not how many.
+            common.most = None;
+        }
         let after = self.cost.recipe.overlap.is_none() && self.cost.recipe.zero < 2;
-        Some(self.around.common()).filter(|common| after && *common != Common::ANY)
+        Some(common).filter(|common| after && *common != Common::ANY)
     }
 
-    /// The end of the iteration.
+    /// The end of the iteration, whatever stages there are before.
     fn end(&self, sent: &Sent) -> u64 {
         sent.end[self.common().and_then(|common| common.most).unwrap_or(0)]
+    }
+
+    /// The same where it is known what the stages before do.
+    fn end_after(&self, sent: &Sent, before: Before) -> u64 {
+        let Some(common) = self.common() else { return self.end(sent) };
+        let k = common.most.unwrap_or(0);
+        sent.end[k].max(sent.reduced[k] + before.tail)
+    }
+
+    /// What follows the rings of the stage after `s` in the iteration, if they are followed by those of stage `s`.
+    fn tail(&self, s: usize, first: usize, end: usize, before: Before) -> u64 {
+        let apart = |common: &Common| common.most == Some(0) || !common.at.has(end);
+        if self.common().is_none_or(|common| !apart(&common)) {
+            return 0;
+        }
+        let (cost, around) = (self.cost, self.around);
+        let stage = &cost.stages[s];
+        let own = |layers: &Range<usize>| around.ring(s).time(cost, stage, layers.start, layers.end).reduce;
+        let time = self.others.map_or_else(|| own(&(first..end)), |others| others.time(first..end, own));
+        time + before.tail.max(stage.update(first, end, around.replicas()))
     }
 
     /// Stage `s`, whose last pass ends at `done`, before those whose gradients are sent so: its gradients, optimizer step and
@@ -270,6 +301,15 @@ impl Line<'_> {
                 sent.reduced[k] = sent.reduced[k].min(done + own.reduce);
                 sent.gathers[k] = sent.gathers[k].min(gather);
             }
+        }
+        if let Some(others) = self.others {
+            // At a border that all of them have, rings need not wait for those of later layers.
+            let before = if common.at.has(end) { 0 } else { next.reduced[0] };
+            let own =
+                |layers: &Range<usize>| around.ring(s).time(cost, stage, layers.start, layers.end).reduce;
+            let (reduced, over) = others.sent(first..end, own, (done, before));
+            sent.end[0] = sent.end[0].max(over).max(reduced + update + gather);
+            sent.reduced[0] = sent.reduced[0].max(reduced);
         }
         sent
     }
@@ -342,13 +382,16 @@ impl Line<'_> {
 
     /// The same when the end of its last forward pass is known.
     fn pass_on_with(&self, s: usize, first: usize, end: usize, before: Before, forward: u64) -> Before {
-        let down = self.around.sends(s).0;
-        Before { lead: before.lead + self.cost.stages[s].forward(first, end) + down, last: forward + down }
+        let (down, tail) = (self.around.sends(s).0, self.tail(s, first, end, before));
+        Before {
+            lead: before.lead + self.cost.stages[s].forward(first, end) + down,
+            last: forward + down,
+            tail,
+        }
     }
 }
 
 /// Bounds over every cut within a window. See the head of this file.
-#[derive(Debug)]
 pub(super) struct Within<'c> {
     line: Line<'c>,
     /// Cuts that take longer are not looked at.
@@ -384,7 +427,7 @@ impl<'c> Within<'c> {
     /// Finds the borders that a cut may have no stage of which takes longer than the window alone, and the last border of each
     /// stage; whether there is such a cut.
     fn borders_within(&mut self) -> bool {
-        let (Line { cost, micro_batches, around }, window) = (self.line, self.window);
+        let (Line { cost, micro_batches, around, .. }, window) = (self.line, self.window);
         let (stages, layers, n) = (cost.stages.len(), cost.layers, u64::from(micro_batches));
         // Down: as far as the stages can get. The last border moves on with the first.
         let mut lasts: Vec<Vec<u32>> = Vec::with_capacity(stages);
@@ -493,6 +536,7 @@ impl<'c> Within<'c> {
                         let next = self.cell_mut(s + 1, end);
                         next.before.lead = next.before.lead.min(found.lead);
                         next.before.last = next.before.last.min(found.last);
+                        next.before.tail = next.before.tail.min(found.tail);
                     }
                 }
             }
@@ -526,7 +570,7 @@ impl<'c> Within<'c> {
                     // Gradients only come after that.
                     if common.is_some() || own.done.max(cell.gradients.end[0]) < value {
                         let with = line.synchronised(s, first, end, own.done, &cell.gradients);
-                        let whole = line.end(&with);
+                        let whole = line.end_after(&with, before);
                         if whole > self.window {
                             continue;
                         }
@@ -562,7 +606,7 @@ impl<'c> Within<'c> {
                     if !found[end] && cell.after.done < NEVER {
                         let own = self.line.own_with(s, first, end, before, cell.after, *forward);
                         let sent = self.line.synchronised(s, first, end, own.done, &cell.gradients);
-                        found[end] = self.line.end(&sent) <= self.window;
+                        found[end] = self.line.end_after(&sent, before) <= self.window;
                     }
                 }
             }
@@ -582,7 +626,7 @@ impl<'c> Within<'c> {
             }
             let own = self.line.own(s, first, end, before, cell.after);
             let sent = self.line.synchronised(s, first, end, own.done, &cell.gradients);
-            let value = self.line.end(&sent);
+            let value = self.line.end_after(&sent, before);
             (value <= limit).then(|| (end, self.line.pass_on(s, first, end, before, cell.after.both)))
         };
         self.ends(s, first).filter_map(within).collect()

@@ -1,10 +1,8 @@
 //! What becomes of one node: thrown out, opened, or simulated.
 
 use super::{Objective, Outcome, Search, Worker};
-use crate::cost::cuts::{Cut, View};
-use crate::cost::placed::{Placed, PlacedPart};
+use crate::cost::cuts::Cut;
 use crate::cost::rings::Rings;
-use crate::cost::turns::{Ends, in_turn};
 use crate::rules::Rule;
 use crate::tree::{Key, Pipelines, Root};
 use sim_models::cost;
@@ -423,45 +421,34 @@ impl<'t> Search<'t> {
                 },
             };
         }
-        let list = |high: u64, most: usize| -> Option<(u64, Vec<Vec<Cut>>)> {
-            let Some((_, views)) = placed.within(high) else {
-                return Some((high, vec![Vec::new(); placed.parts.len()]));
-            };
-            let of = |(p, views): (&PlacedPart<'_>, &Vec<View>)| p.of.cost.cuts(views, high, most);
-            let lists = placed.parts.iter().zip(&views).map(of).collect::<Result<Vec<_>, _>>().ok()?;
-            let product = lists.iter().fold(1u64, |n, l| n.saturating_mul(l.len() as u64));
-            (product <= MOST_CUTS as u64).then_some((high, lists))
-        };
-        // Few cuts at once, in a band as narrow as that takes; where it takes too narrow a one, many.
+        let list = |high: u64, most: usize| Some((high, placed.cuts(high, most).ok()?));
+        // All at once where they are few, else those of a band as narrow as that takes; where it takes too narrow a one, many.
         let found = match &state.after {
             Some((high, _)) => list((*high).min(limit), MOST_CUTS),
             None => {
                 let narrower = |wide: u64| std::iter::successors(Some(wide), |wide| Some(wide / 4)).take(4);
-                let few = narrower(bound / BAND).map(|wide| (wide, CUTS));
+                let few = narrower(bound / WIDE_BAND).map(|wide| (wide, CUTS));
                 let many = narrower(bound / WIDE_BAND).chain([0]).map(|wide| (wide, MOST_CUTS));
                 let band = |(wide, most): (u64, usize)| list(bound.saturating_add(wide).min(limit), most);
-                few.chain(many).find_map(band)
+                list(limit, CHILDREN).or_else(|| few.chain(many).find_map(band))
             }
         };
-        let Some((high, lists)) = found else { return Step::Stuck };
-        let mut children = Vec::new();
-        let after = state.after();
+        let Some((high, cuts)) = found else { return Step::Stuck };
         // The longer it took to list them, the more at once.
-        let most = CHILDREN.max(lists.iter().map(Vec::len).sum::<usize>() / 8);
-        let (whole, above) = product(placed, &lists, (state.from, high), after, &mut |time, inner| {
-            children.push((time.max(bound), [&key[..], inner].concat(), State::default()));
-            children.len() < most
-        });
+        let most = CHILDREN.max(cuts.len() / 8);
+        let new = |(time, inner): &Cut| *time >= state.from && inner[..] > *state.after();
+        let mut new = cuts.into_iter().filter(new).peekable();
+        let mut after = None;
+        let mut children = Vec::new();
+        for (time, inner) in new.by_ref().take(most) {
+            children.push((time.max(bound), [&key[..], &inner].concat(), State::default()));
+            after = Some((high, inner));
+        }
         let better = State { better: true, ..State::default() };
-        let again = if !whole {
-            let after = children.last().map(|(_, child, _)| (high, child[key.len()..].to_vec()));
+        let again = if new.peek().is_some() {
             Some((bound, State { after, from: state.from, ..better }))
-        } else if high >= limit {
-            None
-        } else if placed.holds_all(&lists) {
-            (above <= limit).then_some((above, State { from: high + 1, ..better }))
         } else {
-            Some((high + 1, State { from: high + 1, ..better }))
+            (high < limit).then(|| (high + 1, State { from: high + 1, ..better }))
         };
         Step::Open { children, again, probe: None }
     }
@@ -510,63 +497,5 @@ impl Shares<'_, '_> {
             }
         }
         true
-    }
-}
-
-fn ends<'p>(part: &'p PlacedPart<'p>, list: &[Cut]) -> Option<Vec<Ends<'p>>> {
-    list.iter().map(|(_, inner)| Ends::new(part, part.borders(inner))).collect()
-}
-
-/// Gives the cuts of all parts together whose bound is within the band, as [`Shares`] does; whether all were given, and the
-/// least bound above the band.
-fn product(
-    placed: &Placed<'_>,
-    lists: &[Vec<Cut>],
-    band: (u64, u64),
-    after: &[u32],
-    give: &mut dyn FnMut(u64, &[u32]) -> bool,
-) -> (bool, u64) {
-    let mut above = u64::MAX;
-    if lists.iter().any(Vec::is_empty) {
-        return (true, above);
-    }
-    let ends: Option<Vec<Vec<Ends<'_>>>> = placed.parts.iter().zip(lists).map(|(p, l)| ends(p, l)).collect();
-    let mut at = vec![0usize; lists.len()];
-    let mut inner = Vec::new();
-    loop {
-        inner.clear();
-        let mut time = 0;
-        for (list, i) in lists.iter().zip(&at) {
-            time = time.max(list[*i].0);
-            inner.extend_from_slice(&list[*i].1);
-        }
-        if time <= band.1 && inner[..] > *after {
-            if let Some(ends) = &ends {
-                let chosen: Vec<&Ends<'_>> = ends.iter().zip(&at).map(|(list, i)| &list[*i]).collect();
-                time = time.max(in_turn(&chosen));
-            }
-            // A band's own bounds know more borders that may be common the wider it is; which band a cut is of must not.
-            if time <= band.1 && lists.len() > 1 {
-                time = placed.value(&inner);
-            }
-            if time > band.1 {
-                above = above.min(time);
-            } else if time >= band.0 && !give(time, &inner) {
-                return (false, above);
-            }
-        }
-        // The last part moves fastest: the order of keys.
-        let mut p = lists.len();
-        loop {
-            if p == 0 {
-                return (true, above);
-            }
-            p -= 1;
-            at[p] += 1;
-            if at[p] < lists[p].len() {
-                break;
-            }
-            at[p] = 0;
-        }
     }
 }
