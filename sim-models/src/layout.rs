@@ -143,7 +143,7 @@ impl Rank {
         let cost = self.cost(layers);
         let again = match self.recompute {
             Recompute::None => SimDuration::ZERO,
-            Recompute::Selective => cost.core,
+            Recompute::Selective => cost.again,
             // Embedding and head are not done again.
             Recompute::Full => self.blocks(layers).forward,
         };

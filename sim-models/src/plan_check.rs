@@ -344,7 +344,8 @@ impl Checker<'_> {
             let config = layer_config(self.scenario, self.plan, stage, devices, r * width);
             let (message, help) = match group.layers.of(&config) {
                 Ok(times)
-                    if stage.recompute == Recompute::Selective && times.total().core == SimDuration::ZERO =>
+                    if stage.recompute == Recompute::Selective
+                        && times.total().again == SimDuration::ZERO =>
                 {
                     (
                         format!("only whole layers of `{model}` were measured on `{gpu}`"),

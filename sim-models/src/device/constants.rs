@@ -39,6 +39,8 @@ pub struct DeviceConstants {
     pub tile_store: f64,
     /// Experts' products: what of the shorter of arithmetic and memory the longer does not run beside.
     pub grouped: f64,
+    /// Bytes/s that one multiprocessor moves at the most in passes over scores and logits: exponentials and sums bind those.
+    pub scores: f64,
     /// Share of the last, half-empty wave of tiles that is felt: 0 none, 1 all.
     pub wave: f64,
     /// Products with a size whose rows are no multiple of 16 bytes long reach the share of the others' speed that their rows
@@ -70,6 +72,8 @@ impl Default for DeviceConstants {
             tile_store: 0.0,
             // Between the two that were measured.
             grouped: 0.6,
+            // SimuMax' cross-entropy of Megatron-Core on B200: 2.8 TB/s on 148 of them.
+            scores: 18.8e9,
             wave: 0.25,
             unaligned: 0.0,
             spread: 0.25,
@@ -79,7 +83,7 @@ impl Default for DeviceConstants {
 }
 
 /// (names, tensor cores in 16 bits, TF32, plain fp32), fitted to large products of
-/// vidur (MIT): A40, A100, H100 in fp16; SimuMax (Apache-2.0): B200, A100-PCIe in bf16;
+/// vidur (MIT): A40, A100 in fp16; SimuMax (Apache-2.0): B200, A100-PCIe in bf16;
 /// Sailor's operator tables (MIT): V100, RTX-2080, RTX-3090, Titan-RTX, A100-40, GH200, fp16 and fp32.
 /// Ada cards: as the RTX-3090, whose clock also passes the datasheet's.
 const MATMUL: &[(&[&str], f64, f64, f64)] = &[
@@ -94,25 +98,32 @@ const MATMUL: &[(&[&str], f64, f64, f64)] = &[
     (&["RTX-4090"], 1.0, 1.0, 0.75),
     (&["A40", "RTX-A6000", "A10", "A10G"], 0.80, 0.80, 0.75),
     (&["A100-40", "A100-80", "A100-40-PCIe", "A100-80-PCIe", "A800", "A30"], 0.755, 0.82, 0.88),
+    // As its power lets it for minutes: 730 TFLOP/s of 8,192 cubed where the A100 has 270 (huggingface/gpu-fryer, Apache-2.0), whose 0.755
+    // is 0.86 of that. vidur's H100, of short runs, has 0.735.
     (
         &["H100", "H200", "GH200-96", "GH200-144", "H800", "H100-PCIe", "H100-NVL", "H200-NVL"],
-        0.735,
+        0.65,
         0.66,
         0.88,
     ),
     (&["B200", "B300", "GB200", "GB300"], 0.50, 0.55, 0.88),
+    // 0.86 of the best products found (668, 785 and 1,565 TFLOP/s: stas00/ml-engineering, compute/accelerator).
+    (&["MI300X"], 0.44, 0.44, 0.88),
+    (&["MI325X"], 0.52, 0.52, 0.88),
+    (&["MI355X"], 0.53, 0.53, 0.88),
 ];
 
 /// Shares of the memory bandwidth that streaming kernels reach, where they were measured to be another than the default: arXiv
-/// 1903.07486 (T4 220 of 320 GB/s, P100 510 of 732).
-const STREAM: &[(&[&str], f64)] = &[(&["T4"], 0.69), (&["P100", "P100-PCIe"], 0.70)];
+/// 1903.07486 (T4 220 of 298 GiB/s, P100 510 of 682; NVIDIA's bandwidthTest on a T4, in router-gao/cuda-demo: 240 GB/s, which are 223 GiB/s).
+const STREAM: &[(&[&str], f64)] = &[(&["T4"], 0.74), (&["P100", "P100-PCIe"], 0.75)];
 
-/// Clock under products that a GPU's power allows, over that of the GPU of its kind that was measured: the B200 with its 1,000 W.
-/// A third of the power is taken to go elsewhere, the rest with the cube of the clock.
-fn clock_by_power(gpu: &Gpu) -> f64 {
-    const MEASURED_W: f64 = 1000.0;
+/// Of its peak, what a GPU's power lets products reach, over that of the GPU of its kind that was measured: the B200 with 1,000 W for
+/// 2,250 TFLOP/s. A GB300 gives 617 TFLOP/s with 500 W and 1,600 to 2,174 with 1,400 (facebookexperimental/triton, pull request
+/// 2023): in proportion.
+fn by_power(gpu: &Gpu) -> f64 {
+    const MEASURED_W_A_FLOP: f64 = 1000.0 / 2250e12;
     match gpu.power_w.filter(|_| gpu.architecture == "blackwell") {
-        Some(power) => libm::cbrt(((power / MEASURED_W - 1.0 / 3.0) * 1.5).max(0.1)),
+        Some(power) => power / gpu.peak_of(Format::Fp16) / MEASURED_W_A_FLOP,
         None => 1.0,
     }
 }
@@ -125,10 +136,12 @@ impl DeviceConstants {
         if let Some(&(_, half, tf32, plain)) =
             MATMUL.iter().find(|(names, ..)| names.contains(&gpu.name.as_str()))
         {
-            let half = half * clock_by_power(gpu);
+            let half = half * by_power(gpu);
             (c.matmul, c.matmul_tf32, c.matmul_fp32, c.spread) = (half, tf32, plain, 0.12);
-            // Fewer bits ask more of the power and of the memory: assumed, no table of them is at hand.
-            (c.matmul_fp8, c.matmul_fp4) = (0.94 * half, 0.76 * half);
+            // Fewer bits ask more of the power and of the memory: in 8 bits by the best products of H100, GH200, B200, B300 and GB200
+            // (stas00/ml-engineering, compute/accelerator), in 4 assumed. Of more than twice as many units for 4 bits half is felt.
+            let units = gpu.peak_of(Format::Fp4) / (2.0 * gpu.peak_of(Format::Fp8));
+            (c.matmul_fp8, c.matmul_fp4) = (0.94 * half, 0.76 * half / libm::sqrt(units.max(1.0)));
         }
         if let Some(&(_, stream)) = STREAM.iter().find(|(names, _)| names.contains(&gpu.name.as_str())) {
             c.stream = stream;
@@ -252,6 +265,8 @@ pub struct FrameworkConstants {
     pub beside_weights: bool,
     /// Host time that eager attention adds to a pass where the fused kernel cannot be used, s.
     pub host_eager_s: f64,
+    /// Whether tokens are put in the order of their experts by the kernels that send them.
+    pub sorts_while_sending: bool,
     /// Host time that experts add to a block's pass, s: routing, and the kernels that sort tokens.
     pub host_experts_s: f64,
     /// What the head's forward pass takes beyond its kernels, s: once a micro-batch the host reads the loss and starts anew.
@@ -375,6 +390,7 @@ impl Default for FrameworkConstants {
             host_tp_pipeline_s: 0.0,
             beside_weights: false,
             host_eager_s: 0.0,
+            sorts_while_sending: false,
             host_experts_s: 0.0,
             micro_batch_s: 0.0,
             host_jitter: 0.0,

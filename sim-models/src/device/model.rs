@@ -170,7 +170,7 @@ impl LayerEstimate {
             forward: duration(forward)?,
             backward: duration(backward)?,
             update: duration(self.update_s)?,
-            core: duration(self.again_s)?,
+            again: duration(self.again_s)?,
             weight: duration(self.weight_s.min(self.backward.device_s))?,
             forward_wait: duration(waited(&self.forward, forward))?,
             backward_wait: duration(waited(&self.backward, backward))?,

@@ -151,7 +151,13 @@ impl Roofline {
             }
             _ => 0.0,
         };
-        (bytes - from_cache) / (self.stream_rate() * share)
+        let rate = match op {
+            Operator::Memory { kind: Stream::Scores, .. } => {
+                self.stream_rate().min(self.device.scores * f64::from(self.gpu.multiprocessors))
+            }
+            _ => self.stream_rate(),
+        };
+        (bytes - from_cache) / (rate * share)
     }
 
     /// A product starts with loading its first tiles; a memory-bound kernel with its first bytes.

@@ -25,7 +25,7 @@ pub struct LayerCost {
     pub update: SimDuration,
     /// What selective recomputation repeats of the forward pass: the attention between its projections, or what the framework
     /// does. Zero where only whole layers were measured.
-    pub core: SimDuration,
+    pub again: SimDuration,
     /// The part of the backward pass that computes weight gradients; half of it where only whole layers were measured.
     pub weight: SimDuration,
     /// The part of the forward pass that waits for other ranks, as far as it is known apart.
@@ -52,7 +52,7 @@ impl LayerCost {
             forward: f(self.forward, other.forward),
             backward: f(self.backward, other.backward),
             update: f(self.update, other.update),
-            core: f(self.core, other.core),
+            again: f(self.again, other.again),
             weight: f(self.weight, other.weight),
             forward_wait: f(self.forward_wait, other.forward_wait),
             backward_wait: f(self.backward_wait, other.backward_wait),

@@ -352,3 +352,36 @@ fn selective_recomputation_is_a_frameworks_own() {
     // A norm and an activation, and two operands quantised.
     assert_eq!(again(Selective::Products, Format::Fp8), (two_tokens * h * (4.0 * h + 3.0 * f) / 2.0, 4));
 }
+
+/// The shares of Blackwell's cards go by their power, and passes over scores at what multiprocessors can.
+#[test]
+fn power_binds_products_and_multiprocessors_passes_over_scores() {
+    let roofline = |name| Roofline::from_catalogue(Catalogue::builtin().find(name).unwrap());
+    let [b200, gb200, gb300] = ["B200", "GB200", "GB300"].map(|g| roofline(g).matmul_rate(Format::Bf16));
+    assert!((gb200 / b200 - 1.2).abs() < 1e-9 && (gb300 / b200 - 1.4).abs() < 1e-9, "{gb200} {gb300}");
+    // Three times as many units for 4 bits as for 8, half of it felt: the square root of a half more than of twice.
+    let share = |name| roofline(name).device.matmul_fp4 / roofline(name).device.matmul;
+    assert!((share("GB300") / share("GB200") - libm::sqrt(2.0 / 3.0)).abs() < 1e-9);
+    let slower = |name| {
+        let seconds = [Stream::Scores, Stream::Optimizer]
+            .map(|kind| roofline(name).operator_s(&Operator::Memory { kind, bytes: 1e9 }, Format::Bf16));
+        seconds[0] / seconds[1]
+    };
+    assert_eq!(slower("A100"), 1.0);
+    assert!((1.05..1.15).contains(&slower("H100")) && (2.1..2.3).contains(&slower("B200")));
+}
+
+/// Tokens for experts of other ranks are put in order twice each way, where the kernels that send them do not do it.
+#[test]
+fn tokens_are_put_in_the_order_of_their_experts() {
+    let model = Model::builtin("mixtral-8x7b").unwrap();
+    let moved = |ep, sorts_while_sending| -> f64 {
+        let q = LayerQuery { ep, ..LayerQuery::of(&model, 1, 1, 1, Format::Bf16) };
+        let ops = layer::operators(&q, &FrameworkConstants { sorts_while_sending, ..Default::default() });
+        let gather = |op: &Operator| matches!(op, Operator::Memory { kind: Stream::Gather, .. });
+        ops.forward.iter().filter(|(op, _)| gather(op)).map(|(op, _)| op.bytes(2.0)).sum()
+    };
+    let (own, sent, fused) = (moved(1, false), moved(8, false), moved(8, true));
+    assert!((sent / own - 7.0 / 3.0).abs() < 1e-9, "two experts a token: {sent} {own}");
+    assert!(fused < sent && moved(1, true) == fused);
+}

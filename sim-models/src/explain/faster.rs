@@ -184,7 +184,7 @@ fn computed_faster(cost: LayerCost) -> LayerCost {
         forward: but(cost.forward, cost.forward_wait),
         backward: but(cost.backward, cost.backward_wait),
         update: shorter(cost.update),
-        core: shorter(cost.core),
+        again: shorter(cost.again),
         weight: shorter(cost.weight),
         ..cost
     }

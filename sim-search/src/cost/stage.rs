@@ -111,7 +111,7 @@ impl StageCost {
         };
         let times = group.layers.of(&config).ok();
         let times = times.filter(|t| t.running().len() == layers + 1).ok_or(NotMeasured)?;
-        if shape.recompute == Recompute::Selective && times.total().core.as_ps() == 0 {
+        if shape.recompute == Recompute::Selective && times.total().again.as_ps() == 0 {
             // Only whole layers are known.
             return Err(NotMeasured);
         }
@@ -137,7 +137,7 @@ impl StageCost {
             |i: usize| running[i.clamp(1, layers.max(2) - 1)].forward.as_ps() - running[1].forward.as_ps();
         let again = |i: usize| match shape.recompute {
             Recompute::None => 0,
-            Recompute::Selective => running[i].core.as_ps(),
+            Recompute::Selective => running[i].again.as_ps(),
             Recompute::Full => blocks(i),
         };
         let weight = |t: &LayerCost| if split { t.weight.as_ps() } else { 0 };
