@@ -6,7 +6,7 @@ use super::rings::Rings;
 use super::rounded;
 use crate::space::{StageShape, Template};
 use sim_models::device::Evidence;
-use sim_models::fold::Folding;
+use sim_models::fold::{Class, Folding};
 use sim_models::layer_times::LayerSums;
 use sim_models::layout::{self, Layout, Pipeline, Rank};
 use sim_models::plan::LayerRange;
@@ -287,15 +287,28 @@ impl Sending {
     }
 
     /// The transfers of the largest class that those of these pipelines fold into that are in a run, where there are `times` as many.
+    /// The first of them are as if all ran as much: until those who run less have done their last forward pass, all are in the state in
+    /// which they would be then.
     fn transfers_of(&self, rings: &Rings<'_>, members: Range<u32>, run: &Range<u32>, times: u32) -> Setting {
-        let layout = self.lay_out(rings, members, run);
-        // Exchanges of experts between nodes may leave the pods of some pipelines and not of others.
-        let folding = if rings.unlike() { Folding::none(&layout) } else { Folding::of(&layout) };
-        let mine = folding.classes.iter().filter(|c| layout.pipelines[c.pipeline].group == 0);
-        let class = mine.max_by_key(|c| (c.count, std::cmp::Reverse(c.pipeline)));
-        let class = class.expect("a run is not empty");
         let how = (self.of.micro_batch, self.of.overlap_p2p);
-        Setting::of_class(rings.scenario(), &layout, class, class.count * times, how)
+        let of_classes = |run: &Range<u32>| -> Vec<(Class, Setting)> {
+            let layout = self.lay_out(rings, members.clone(), run);
+            // Exchanges of experts between nodes may leave the pods of some pipelines and not of others.
+            let folding = if rings.unlike() { Folding::none(&layout) } else { Folding::of(&layout) };
+            let mine = folding.classes.into_iter().filter(|c| layout.pipelines[c.pipeline].group == 0);
+            let of = |class: Class| {
+                let setting = Setting::of_class(rings.scenario(), &layout, &class, class.count * times, how);
+                (class, setting)
+            };
+            mine.map(of).collect()
+        };
+        let own = of_classes(run).into_iter();
+        let largest = own.max_by_key(|(c, _)| (c.count, std::cmp::Reverse(c.pipeline)));
+        let (_, own) = largest.expect("a run is not empty");
+        if run.start <= members.start && members.end <= run.end {
+            return own;
+        }
+        own.after(&of_classes(&members).into_iter().map(|(_, setting)| setting).collect::<Vec<_>>())
     }
 
     /// These pipelines without layers, those of the run in a group of their own: what folding looks at.

@@ -16,11 +16,9 @@ use std::sync::Arc;
 /// See the head of this file. Times are ps.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// From stage `s` to `s + 1`, and back.
-    down: Vec<u64>,
-    up: Vec<u64>,
-    /// Sums over the boundaries after stage `s`, both ways.
-    there_and_back: Vec<u64>,
+    transfers: Arc<Transfers>,
+    /// Those of the first micro-batches, where all alike pipelines are in the same state whoever runs one more: no less.
+    early: Option<Arc<Transfers>>,
     /// Gradient synchronisation of each stage.
     rings: Vec<Arc<Ring>>,
     /// What rings of several stages share.
@@ -33,6 +31,41 @@ pub struct Setting {
     replicas: u64,
     /// See [`Gradients::common`].
     common: Common,
+}
+
+/// The first transfers of a stage, ps.
+#[derive(Clone, Copy, Debug)]
+pub struct Early {
+    /// Down and up.
+    pub sends: (u64, u64),
+    /// Those of them that hold the stage.
+    pub holds: (u64, u64),
+    /// From it down to the last stage and back.
+    pub there_and_back: u64,
+}
+
+/// Least times at the boundaries of a pipeline, ps.
+#[derive(Clone, Debug, PartialEq)]
+struct Transfers {
+    /// From stage `s` to `s + 1`, and back.
+    down: Vec<u64>,
+    up: Vec<u64>,
+    /// Sums over the boundaries after stage `s`, both ways.
+    there_and_back: Vec<u64>,
+}
+
+impl Transfers {
+    fn new(down: Vec<u64>, up: Vec<u64>) -> Transfers {
+        let after = |s: usize| down[s..].iter().chain(&up[s..]).sum();
+        let there_and_back = (0..=down.len()).map(after).collect();
+        Transfers { down, up, there_and_back }
+    }
+
+    /// What stage `s` sends: see [`Setting::sends`].
+    fn sends(&self, s: usize) -> (u64, u64) {
+        let up = if s > 0 { self.up[s - 1] } else { 0 };
+        (self.down.get(s).copied().unwrap_or(0), up)
+    }
 }
 
 /// A NIC or a link between zones that the rings of neighbouring stages all go over: it carries the gradients of all their
@@ -156,12 +189,9 @@ pub enum Apart {
 impl Setting {
     /// Of the transfers down and up at each boundary, and the rings of each stage.
     pub fn new(down: Vec<u64>, up: Vec<u64>, rings: Vec<Arc<Ring>>) -> Setting {
-        let after = |s: usize| down[s..].iter().chain(&up[s..]).sum();
-        let there_and_back = (0..=down.len()).map(after).collect();
         Setting {
-            down,
-            up,
-            there_and_back,
+            transfers: Arc::new(Transfers::new(down, up)),
+            early: None,
             rings,
             links: Vec::new(),
             tied: 0,
@@ -263,18 +293,44 @@ impl Setting {
 
     /// Whether it has the same transfers.
     pub fn transfers_like(&self, other: &Setting) -> bool {
-        (&self.down, &self.up, self.tied) == (&other.down, &other.up, other.tied)
+        (&self.transfers, &self.early, self.tied) == (&other.transfers, &other.early, other.tied)
+    }
+
+    /// The same where the first transfers are no less than the least of each of these.
+    pub fn after(&self, all: &[Setting]) -> Setting {
+        let Some(boundaries) = all.first().map(|first| first.transfers.down.len()) else {
+            return self.clone();
+        };
+        let least = |way: &dyn Fn(&Transfers) -> &Vec<u64>| -> Vec<u64> {
+            let of = |s: usize| all.iter().map(|one| way(&one.transfers)[s]).min().unwrap_or(0);
+            (0..boundaries).map(|s| of(s).max(way(&self.transfers)[s])).collect()
+        };
+        let early = Transfers::new(least(&|t| &t.down), least(&|t| &t.up));
+        Setting { early: Some(early).filter(|early| *early != *self.transfers).map(Arc::new), ..self.clone() }
     }
 
     /// The transfers that stage `s` sends: down after a forward pass, up after a backward pass; 0 where it has no neighbour.
     pub fn sends(&self, s: usize) -> (u64, u64) {
-        let up = if s > 0 { self.up[s - 1] } else { 0 };
-        (self.down.get(s).copied().unwrap_or(0), up)
+        self.transfers.sends(s)
     }
 
     /// Those of them that hold the stage.
     pub fn holds(&self, s: usize) -> (u64, u64) {
         if self.holds { self.sends(s) } else { (0, 0) }
+    }
+
+    /// The first transfers, as [`Setting::sends`] and [`Setting::holds`], and as [`Setting::there_and_back`]; `None` where they are
+    /// as those after them.
+    pub fn early(&self, s: usize) -> Option<Early> {
+        let early = self.early.as_ref()?;
+        let sends = early.sends(s);
+        let holds = if self.holds { sends } else { (0, 0) };
+        Some(Early { sends, holds, there_and_back: early.there_and_back[s] })
+    }
+
+    /// Whether it knows of such.
+    pub fn has_early(&self) -> bool {
+        self.early.is_some()
     }
 
     /// Devices with the same parameters in the plan, at most.
@@ -289,7 +345,7 @@ impl Setting {
 
     /// Transfers from stage `s` down to the last and back.
     pub fn there_and_back(&self, s: usize) -> u64 {
-        self.there_and_back[s]
+        self.transfers.there_and_back[s]
     }
 
     /// The ring of stage `s`.
@@ -309,7 +365,7 @@ impl Setting {
 
     /// The longest transfers that hold any stage for one micro-batch.
     pub fn slack(&self) -> u64 {
-        (0..=self.down.len()).map(|s| self.holds(s).0 + self.holds(s).1).max().unwrap_or(0)
+        (0..=self.transfers.down.len()).map(|s| self.holds(s).0 + self.holds(s).1).max().unwrap_or(0)
     }
 }
 

@@ -2,7 +2,7 @@
 //! border) from the first layer down and from the last layer back. docs/search.md says why each step is a bound.
 
 use super::borders::{Borders, Common, MOST_COMMON};
-use super::setting::Shared;
+use super::setting::{Early, Shared};
 use super::turns::InTurn;
 use super::{NEVER, Setting, TemplateCost};
 use sim_models::plan::Schedule;
@@ -133,6 +133,26 @@ impl Line<'_> {
         self.cost.recipe.schedule == Schedule::ZeroBubble
     }
 
+    /// Micro-batches that are through before alike pipelines are in different states because some run one more than others: until
+    /// the first stage has done as many forward passes as the fewest run. 0 where they may not fill every warm-up.
+    fn early(&self) -> u64 {
+        let (recipe, stages) = (&self.cost.recipe, self.cost.stages.len() as u64);
+        let known = self.around.has_early() && recipe.schedule == Schedule::OneFOneB && recipe.zero < 2;
+        let through = if known { u64::from(self.micro_batches).saturating_sub(stages + 1) } else { 0 };
+        if through < stages { 0 } else { through }
+    }
+
+    /// The first transfers of stage `s`, of so many micro-batches, and how much longer they hold it in all than as many later ones: a
+    /// transfer down after each forward pass but the first, and one up after each backward pass.
+    fn first(&self, s: usize) -> (Early, u64) {
+        let around = self.around;
+        let (sends, (down, up)) = (around.sends(s), around.holds(s));
+        let late = Early { sends, holds: (down, up), there_and_back: around.there_and_back(s) };
+        let through = self.early();
+        let Some(early) = around.early(s).filter(|_| through > 0) else { return (late, 0) };
+        (early, (through - 1) * (early.holds.0 - down) + through * (early.holds.1 - up))
+    }
+
     /// The end of the last forward pass of stage `s`; `both`: both passes of a micro-batch through the stages after it.
     fn last_forward(&self, s: usize, first: usize, end: usize, before: Before, both: u64) -> u64 {
         let (n, around) = (u64::from(self.micro_batches), self.around);
@@ -143,8 +163,9 @@ impl Line<'_> {
         // Backward passes before it.
         let back = (n - 1).saturating_sub(warm_up);
         let own = if back > 0 && !self.splits() {
-            let idle = (both + around.there_and_back(s)).saturating_sub(warm_up * (f + down));
-            n * f + back * (b + up) + n.saturating_sub(2) * down + idle
+            let (early, longer) = self.first(s);
+            let idle = (both + early.there_and_back).saturating_sub(warm_up * (f + early.holds.0));
+            n * f + back * (b + up) + n.saturating_sub(2) * down + longer + idle
         } else {
             n * f + (n - 1) * down
         };
@@ -159,11 +180,11 @@ impl Line<'_> {
         let (f, b) = (stage.forward(first, end), stage.backward(first, end));
         let warm_up = self.cost.warm_up(s).min(n - 1);
         let (down, up) = around.holds(s);
-        let below = both + around.there_and_back(s);
+        let (early, longer) = self.first(s);
         // Between its first forward pass and its first backward pass, and between its last of each, the stage has other
         // passes to run; what they do not fill is idle. With few micro-batches the two gaps are one.
-        let there = below.saturating_sub(warm_up * (f + down));
-        let back = below.saturating_sub(warm_up * (b + up)).saturating_sub(down);
+        let there = (both + early.there_and_back).saturating_sub(warm_up * (f + early.holds.0));
+        let back = (both + around.there_and_back(s)).saturating_sub(warm_up * (b + up)).saturating_sub(down);
         let idle = match self.splits() {
             true => there,
             false if n - 1 > warm_up => there + back,
@@ -171,7 +192,7 @@ impl Line<'_> {
         };
         // A transfer down after each forward pass but the first, whose is on the way down and back, and one up after each
         // backward pass but the last, whose is on the way up.
-        lead + n * stage.work(first, end) + (n - 1) * (down + up) + idle
+        lead + n * stage.work(first, end) + (n - 1) * (down + up) + longer + idle
     }
 
     /// Stage `s` with the layers `first .. end`, between what comes before and after.
@@ -427,14 +448,16 @@ impl<'c> Within<'c> {
     /// Finds the borders that a cut may have no stage of which takes longer than the window alone, and the last border of each
     /// stage; whether there is such a cut.
     fn borders_within(&mut self) -> bool {
-        let (Line { cost, micro_batches, around, .. }, window) = (self.line, self.window);
+        let (line, window) = (self.line, self.window);
+        let Line { cost, micro_batches, around, .. } = line;
         let (stages, layers, n) = (cost.stages.len(), cost.layers, u64::from(micro_batches));
         // Down: as far as the stages can get. The last border moves on with the first.
         let mut lasts: Vec<Vec<u32>> = Vec::with_capacity(stages);
         let mut far = 0;
         for (s, stage) in cost.stages.iter().enumerate() {
             let (down, up) = around.holds(s);
-            let each = window.saturating_sub((n - 1).saturating_mul(down + up)) / n;
+            let held = (n - 1).saturating_mul(down + up).saturating_add(line.first(s).1);
+            let each = window.saturating_sub(held) / n;
             let fitting = stage.fitting(cost.in_flight(s, micro_batches), around.replicas());
             let most = layers.saturating_sub(stages - 1 - s);
             let mut last = s;
