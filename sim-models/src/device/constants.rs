@@ -97,15 +97,13 @@ const MATMUL: &[(&[&str], f64, f64, f64)] = &[
     (&["RTX-3090"], 1.0, 1.0, 0.75),
     (&["RTX-4090"], 1.0, 1.0, 0.75),
     (&["A40", "RTX-A6000", "A10", "A10G"], 0.80, 0.80, 0.75),
-    (&["A100-40", "A100-80", "A100-40-PCIe", "A100-80-PCIe", "A800", "A30"], 0.755, 0.82, 0.88),
+    (&["A100-40", "A100-80", "A100-80-PCIe", "A800", "A30"], 0.755, 0.82, 0.88),
+    // 250 W: 0.83 of what the module of 400 W reaches (gpu-fryer: 224 and 270 TFLOP/s, in TF32 106 and 130). Likewise Hopper's cards, below.
+    (&["A100-40-PCIe"], 0.63, 0.67, 0.88),
     // As its power lets it for minutes: 730 TFLOP/s of 8,192 cubed where the A100 has 270 (huggingface/gpu-fryer, Apache-2.0), whose 0.755
     // is 0.86 of that. vidur's H100, of short runs, has 0.735.
-    (
-        &["H100", "H200", "GH200-96", "GH200-144", "H800", "H100-PCIe", "H100-NVL", "H200-NVL"],
-        0.65,
-        0.66,
-        0.88,
-    ),
+    (&["H100", "H200", "GH200-96", "GH200-144", "H800", "H200-NVL"], 0.65, 0.66, 0.88),
+    (&["H100-PCIe", "H100-NVL"], 0.54, 0.55, 0.88),
     (&["B200", "B300", "GB200", "GB300"], 0.50, 0.55, 0.88),
     // 0.86 of the best products found (668, 785 and 1,565 TFLOP/s: stas00/ml-engineering, compute/accelerator).
     (&["MI300X"], 0.44, 0.44, 0.88),
