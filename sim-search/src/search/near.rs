@@ -58,7 +58,7 @@ impl Search<'_> {
         keys.sort_by(|a, b| a.1.cmp(&b.1));
         keys.dedup_by(|a, b| a.1 == b.1);
         let of = |(root, key): &(&Root, Key)| self.candidates(root, key);
-        let mut candidates: Vec<(u64, Key, bool)> = keys.par_iter().flat_map(of).collect();
+        let mut candidates: Vec<(u64, Key, bool)> = keys.par_iter().with_max_len(1).flat_map(of).collect();
         candidates.sort_unstable();
         candidates.truncate(OTHERS);
         let likely = self.likely(candidates.iter().map(|(_, key, _)| key));

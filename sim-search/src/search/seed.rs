@@ -68,7 +68,7 @@ impl Search<'_> {
             })
         };
         let keys: Vec<&Key> = keys.collect();
-        let mut plans: Vec<(u64, Key)> = keys.par_iter().filter_map(likeliest).collect();
+        let mut plans: Vec<(u64, Key)> = keys.par_iter().with_max_len(1).filter_map(likeliest).collect();
         plans.sort_unstable();
         plans
     }
@@ -85,7 +85,7 @@ impl Search<'_> {
         }
         let roots: Vec<(&u64, &Root)> = usual.into_iter().chain(others).collect();
         let found: Vec<Vec<(u64, Key, bool)>> =
-            roots.par_iter().map(|(least, root)| self.of_root(root, **least)).collect();
+            roots.par_iter().with_max_len(1).map(|(least, root)| self.of_root(root, **least)).collect();
         let mut families = [const { Vec::new() }; 4];
         for ((_, root), found) in roots.iter().zip(found) {
             for (time, key, several) in found {
@@ -199,6 +199,7 @@ impl Search<'_> {
             let this = &*self;
             let outcomes: Vec<_> = round
                 .par_iter()
+                .with_max_len(1)
                 .map(|key| with_worker(&this.workers, |worker| worker.simulate(this.tree, key, cutoff)))
                 .collect();
             for (key, outcome) in round.iter().zip(outcomes) {
