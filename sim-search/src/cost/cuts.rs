@@ -4,6 +4,7 @@ use super::borders::Borders;
 use super::turns::InTurn;
 use super::within::{Before, Line, Within};
 use super::{NEVER, Setting, TemplateCost};
+use std::ops::Range;
 
 /// Alike pipelines as their cuts see them.
 #[derive(Clone, Debug)]
@@ -16,6 +17,15 @@ pub struct View {
 
 /// A cut and its bound: borders between the stages, without 0 and the number of layers.
 pub type Cut = (u64, Vec<u32>);
+
+/// What is known of some cuts.
+#[derive(Clone, Debug)]
+pub struct Inner {
+    /// Their inner borders.
+    pub at: Borders,
+    /// The layers that each stage may hold.
+    pub holds: Vec<Range<usize>>,
+}
 
 /// More cuts than were asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +41,11 @@ impl View {
 }
 
 impl TemplateCost {
-    /// No plan whose pipelines are cut alike, in any way that fits, is faster: the largest of the views; and the inner borders
-    /// of cuts within `limit`, all where that is far or they are not `wanted`. `None` when no cut fits, or none is within `limit`.
-    pub fn within(&self, views: &[View], limit: u64, wanted: bool) -> Option<(u64, Borders)> {
-        let (mut bound, mut inner) = (0, Borders::ALL);
+    /// No plan whose pipelines are cut alike, in any way that fits, is faster: the largest of the views; and what is known of the cuts
+    /// within `limit`, nothing where that is far or it is not `wanted`. `None` when no cut fits, or none is within `limit`.
+    pub fn within(&self, views: &[View], limit: u64, wanted: bool) -> Option<(u64, Inner)> {
+        let mut bound = 0;
+        let mut inner = Inner { at: Borders::ALL, holds: vec![0..self.layers; self.stages.len()] };
         for view in views {
             let line = view.line(self, None);
             let tables = if limit < FAR {
@@ -48,7 +59,10 @@ impl TemplateCost {
             }
             bound = bound.max(least);
             if wanted && limit < FAR {
-                inner = inner.and(tables.inner());
+                inner.at = inner.at.and(tables.inner());
+                for (holds, also) in inner.holds.iter_mut().zip(tables.holds()) {
+                    *holds = holds.start.max(also.start)..holds.end.min(also.end);
+                }
             }
         }
         Some((bound, inner))

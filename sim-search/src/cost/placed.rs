@@ -8,7 +8,7 @@ use super::rings::Rings;
 use super::sending::split;
 use super::stand::{others, stand};
 use super::turns::{Ends, InTurn};
-use super::{TemplateCost, floor_ps, lower};
+use super::{Setting, TemplateCost, floor_ps, lower};
 use crate::place::{self, Part, Place};
 use crate::rules::Rule;
 use crate::space::{Recipe, StageShape, Template};
@@ -16,6 +16,7 @@ use sim_models::plan::Plan;
 use sim_models::scenario::DeviceId;
 use sim_models::units::Bytes;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// See the head of this file.
 pub struct Placed<'t> {
@@ -129,13 +130,19 @@ impl<'t> Placed<'t> {
                 bound = bound.max(least);
                 inner.push(borders);
             }
+            let at: Vec<Borders> = inner.iter().map(|of| of.at).collect();
             let mut narrower = false;
             for (p, views) in views.iter_mut().enumerate() {
-                let at = others(&inner, p);
+                let common = others(&at, p);
                 for view in views {
                     let known = view.around.common().at;
-                    narrower |= inner[p].and(known) != inner[p].and(known).and(at);
-                    view.around = view.around.common_at(at);
+                    narrower |= at[p].and(known) != at[p].and(known).and(common);
+                    let mut around = view.around.common_at(common);
+                    for (q, of) in inner.iter().enumerate() {
+                        around = around.beside(q, &of.holds);
+                    }
+                    narrower |= around.links() != view.around.links();
+                    view.around = around;
                 }
             }
             if !narrower {
@@ -196,7 +203,12 @@ impl<'t> Placed<'t> {
         for (p, part) in self.parts.iter().enumerate() {
             let others = in_turn(Some(p));
             for view in &part.views {
-                let view = View { around: view.around.common_at(at), ..*view };
+                let around = view.around.common_at(at);
+                let around = borders
+                    .iter()
+                    .enumerate()
+                    .fold(around, |around, (q, own)| around.beside(q, &holds_of(own)));
+                let view = View { around, ..*view };
                 value = value.max(view.line(part.of.cost, others.as_ref()).end_of_cut(&borders[p]));
             }
         }
@@ -322,6 +334,11 @@ impl<'t> Placed<'t> {
     }
 }
 
+/// The layers of each stage of a cut.
+fn holds_of(borders: &[usize]) -> Vec<Range<usize>> {
+    borders.windows(2).map(|b| b[0]..b[1]).collect()
+}
+
 /// The borders of a cut between layers.
 fn inner_of(borders: &[usize]) -> Borders {
     let mut inner = Borders::NONE;
@@ -400,7 +417,13 @@ impl Nest<'_, '_> {
             Ends::new(part, part.borders(&self.inner[*q]))
         };
         let known = self.order[..i].iter().map(of).collect::<Option<_>>().and_then(InTurn::new);
-        let of = |view: &View| View { around: view.around.common_at(at), ..*view };
+        let of = |view: &View| {
+            let chosen = self.order[..i].iter();
+            let beside = |around: Setting, q: &usize| {
+                around.beside(*q, &holds_of(&self.placed.parts[*q].borders(&self.inner[*q])))
+            };
+            View { around: chosen.fold(view.around.common_at(at), beside), ..*view }
+        };
         let views: Vec<View> = self.views[p].iter().map(of).collect();
         // Sums of times that were rounded down may be a little less than those of the whole.
         let limit = self.limit.saturating_add(part.of.cost.layers as u64);

@@ -74,6 +74,10 @@ impl Transfers {
 pub struct Shared {
     /// The stages.
     pub stages: Range<usize>,
+    /// Stages of other parts that are on the same node: rings of layers that all of them hold need not leave it.
+    beside: Vec<(usize, Range<usize>)>,
+    /// Layers that these may all hold.
+    but: Range<usize>,
     /// The time of a byte of gradients on it, ps.
     a_byte: Factor,
     /// Of the latencies of one ring, ps.
@@ -86,9 +90,17 @@ impl Shared {
         let n = f64::from(pipelines.max(1));
         Shared {
             stages,
+            beside: Vec::new(),
+            but: 0..0,
             a_byte: Factor::around(pipelines, rate),
             latency: floor_ps(2.0 * (n - 1.0) * latency_s),
         }
+    }
+
+    /// The same where stages of other parts are on the node, too: nothing is known to leave it before it is known what they hold.
+    pub fn beside(self, beside: Vec<(usize, Range<usize>)>) -> Shared {
+        let but = if beside.is_empty() { 0..0 } else { 0..usize::MAX };
+        Shared { beside, but, ..self }
     }
 
     /// How long all gradients, and the parameters that are gathered after the step, keep it busy.
@@ -109,7 +121,13 @@ impl Shared {
 
     /// How long the rings of layers `first .. end` keep it busy.
     pub fn time(&self, cost: &TemplateCost, first: usize, end: usize) -> Exchange {
-        Exchange::of_link(cost, cost.gradients(first, end), end - first, (self.latency, self.a_byte))
+        let (from, to) = (self.but.start.clamp(first, end), self.but.end.clamp(first, end));
+        let (not, layers) = if from < to { (cost.gradients(from, to), to - from) } else { (0, 0) };
+        let (bytes, layers) = (cost.gradients(first, end) - not, end - first - layers);
+        if layers == 0 {
+            return Exchange::default();
+        }
+        Exchange::of_link(cost, bytes, layers, (self.latency, self.a_byte))
     }
 }
 
@@ -289,6 +307,17 @@ impl Setting {
     /// The same where only these borders may be common to all parts.
     pub fn common_at(&self, at: Borders) -> Setting {
         Setting { common: Common { at: self.common.at.and(at), ..self.common }, ..self.clone() }
+    }
+
+    /// The same beside a part whose stages hold no other layers than these.
+    pub fn beside(mut self, part: usize, holds: &[Range<usize>]) -> Setting {
+        for link in &mut self.links {
+            for (_, stages) in link.beside.iter().filter(|(other, _)| *other == part) {
+                let (first, last) = (&holds[stages.start], &holds[stages.end - 1]);
+                link.but = link.but.start.max(first.start)..link.but.end.min(last.end);
+            }
+        }
+        self
     }
 
     /// Whether it has the same transfers.

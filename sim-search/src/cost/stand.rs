@@ -52,9 +52,9 @@ pub fn stand<'t>(
         let own: Vec<_> = (0..part.cost.stages.len()).map(ring).collect();
         let crossing = beside::crossing(rings, parts, p).into_iter();
         let crossing = crossing.map(|(first, end, cut)| Shared::new(first..end, pipelines, cut.into()));
-        let nics = hops.nics(p).into_iter().map(|(stages, group)| {
+        let nics = hops.nics(p).into_iter().map(|(stages, group, others)| {
             let rate = scenario.groups[group as usize].nic.highest().as_bytes_per_s();
-            Shared::new(stages, pipelines, (rate, 0.0))
+            Shared::new(stages, pipelines, (rate, 0.0)).beside(others)
         });
         let links = nics.chain(crossing).collect();
         let common = Common { most: beside::common(parts, p), at: Borders::ALL };
@@ -161,6 +161,9 @@ struct Spread {
     neighbours: bool,
 }
 
+/// Stages on a node, its group, and stages of other parts there.
+type Nic = (Range<usize>, u32, Vec<(usize, Range<usize>)>);
+
 /// Where the ranks of each part and stage are.
 struct Hops {
     /// Nodes by part and stage, one for each rank.
@@ -203,9 +206,9 @@ impl Hops {
         Hops { nodes, ranks, groups }
     }
 
-    /// Neighbouring stages of a part that some node has all of, from the first or to the last, and whose rings all leave it;
-    /// with the node's group.
-    fn nics(&self, part: usize) -> Vec<(Range<usize>, u32)> {
+    /// Neighbouring stages of a part that some node has all of, from the first or to the last, and whose rings leave it; with the node's
+    /// group, and stages of other parts on it where only rings of other layers than theirs are known to.
+    fn nics(&self, part: usize) -> Vec<Nic> {
         let stages = &self.nodes[part];
         let mut of_node: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
         for (s, nodes) in stages.iter().enumerate() {
@@ -213,23 +216,32 @@ impl Hops {
                 of_node.entry(*node).or_default().push(s);
             }
         }
-        let mut list = BTreeSet::new();
+        let mut list: Vec<Nic> = Vec::new();
         for (node, mut held) in of_node {
             held.dedup();
             let on = |s: &usize| stages[*s].iter().all(|n| *n == node);
-            // Another part that is nowhere on the node has every layer elsewhere.
-            let apart =
-                |(q, of): (usize, &Vec<Vec<NodeId>>)| q != part && !of.iter().flatten().any(|n| *n == node);
-            let leaves = self.nodes.iter().enumerate().any(apart);
+            // Another part that is nowhere on the node has every layer elsewhere; one that is somewhere, those of its other stages.
+            let mut others = Vec::new();
+            let mut leaves = false;
+            for (q, of) in self.nodes.iter().enumerate().filter(|(q, _)| *q != part) {
+                let here = |s: &usize| of[*s].contains(&node);
+                match ((0..of.len()).find(here), (0..of.len()).rfind(here)) {
+                    (Some(first), Some(last)) => others.push((q, first..last + 1)),
+                    _ => leaves = true,
+                }
+            }
             for run in held.chunk_by(|a, b| a + 1 == *b) {
                 let (first, end) = (run[0], run[run.len() - 1] + 1);
                 let whole = first == 0 || end == stages.len();
-                if run.len() > 1 && whole && (leaves || !run.iter().any(on)) {
-                    list.insert((first, end, node.group));
+                let known = leaves || !run.iter().any(on);
+                if run.len() > 1 && whole && (known || !others.is_empty()) {
+                    list.push((first..end, node.group, if known { Vec::new() } else { others.clone() }));
                 }
             }
         }
-        list.into_iter().map(|(first, end, group)| (first..end, group)).collect()
+        list.sort_by_key(|(stages, group, _)| (stages.start, stages.end, *group));
+        list.dedup();
+        list
     }
 
     /// Nodes of a part that others are on, too.

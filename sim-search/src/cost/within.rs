@@ -616,6 +616,11 @@ impl<'c> Within<'c> {
         }
     }
 
+    /// The layers that each stage may hold in such a cut.
+    pub(super) fn holds(&self) -> Vec<Range<usize>> {
+        self.reach.windows(2).map(|r| r[0].first..r[1].end - 1).collect()
+    }
+
     /// Inner borders of the cuts that the tables do not put above the window.
     pub(super) fn inner(&self) -> Borders {
         let (mut all, mut firsts) = (Borders::NONE, vec![0]);
