@@ -68,12 +68,17 @@ impl TemplateCost {
         Some((bound, inner))
     }
 
+    /// Pipelines in these surroundings, each with so many micro-batches, whatever the cuts of others are.
+    fn line<'c>(&'c self, around: &'c Setting, micro_batches: u32) -> Line<'c> {
+        Line { cost: self, micro_batches, around, others: None }
+    }
+
     /// Inner borders of the cuts with which one pipeline in these surroundings may run so many micro-batches within `time`.
     pub fn inner(&self, around: &Setting, micro_batches: u32, time: u64) -> Borders {
         if time >= FAR {
             return Borders::ALL;
         }
-        let tables = Within::new(Line { cost: self, micro_batches, around, others: None }, time);
+        let tables = Within::new(self.line(around, micro_batches), time);
         if tables.least() < NEVER { tables.inner() } else { Borders::NONE }
     }
 
@@ -89,8 +94,7 @@ impl TemplateCost {
 
     /// Whether one pipeline in these surroundings may run so many micro-batches within `time`.
     pub(crate) fn can(&self, around: &Setting, micro_batches: u32, time: u64) -> bool {
-        let least =
-            Within::new(Line { cost: self, micro_batches, around, others: None }, time.min(FAR)).least();
+        let least = Within::new(self.line(around, micro_batches), time.min(FAR)).least();
         least <= time && least < NEVER
     }
 
@@ -104,12 +108,12 @@ impl TemplateCost {
 
     /// No plan with such a pipeline is faster; `even`: some cut of it that fits, the better the nearer.
     pub(crate) fn time(&self, around: &Setting, micro_batches: u32, even: &[usize]) -> u64 {
-        self.unlimited(Line { cost: self, micro_batches, around, others: None }, even).least().min(FAR)
+        self.unlimited(self.line(around, micro_batches), even).least().min(FAR)
     }
 
     /// The bound of that cut alone.
     pub(crate) fn time_of(&self, around: &Setting, micro_batches: u32, even: &[usize]) -> u64 {
-        Line { cost: self, micro_batches, around, others: None }.window(even)
+        self.line(around, micro_batches).window(even)
     }
 
     /// The cut that fits whose slowest stage is fastest; `None` when none fits.

@@ -8,7 +8,7 @@ use super::rings::Rings;
 use super::sending::split;
 use super::stand::{others, stand};
 use super::turns::{Ends, InTurn};
-use super::{Setting, TemplateCost, floor_ps, lower};
+use super::{TemplateCost, floor_ps, lower};
 use crate::place::{self, Part, Place};
 use crate::rules::Rule;
 use crate::space::{Recipe, StageShape, Template};
@@ -192,27 +192,9 @@ impl<'t> Placed<'t> {
 
     /// No plan with these inner borders is faster than this.
     pub fn value(&self, inner: &[u32]) -> u64 {
-        let borders = self.borders(inner);
-        // Only borders that all parts have are common to them.
-        let at = borders.iter().map(|own| inner_of(own)).fold(Borders::ALL, Borders::and);
-        let in_turn = |but: Option<usize>| {
-            let parts = self.parts.iter().zip(&borders).enumerate().filter(|(q, _)| Some(*q) != but);
-            InTurn::new(parts.map(|(_, (p, borders))| Ends::new(p, borders.clone())).collect::<Option<_>>()?)
-        };
-        let mut value = in_turn(None).map_or(0, |all| all.end());
-        for (p, part) in self.parts.iter().enumerate() {
-            let others = in_turn(Some(p));
-            for view in &part.views {
-                let around = view.around.common_at(at);
-                let around = borders
-                    .iter()
-                    .enumerate()
-                    .fold(around, |around, (q, own)| around.beside(q, &holds_of(own)));
-                let view = View { around, ..*view };
-                value = value.max(view.line(part.of.cost, others.as_ref()).end_of_cut(&borders[p]));
-            }
-        }
-        value
+        let cuts = self.borders(inner).into_iter().enumerate();
+        let chosen: Vec<Chosen<'_>> = cuts.map(|(p, borders)| Chosen::new(self, p, borders)).collect();
+        value_of(&chosen.iter().collect::<Vec<_>>())
     }
 
     /// Borders of each part from the end of a key.
@@ -334,16 +316,58 @@ impl<'t> Placed<'t> {
     }
 }
 
-/// The layers of each stage of a cut.
-fn holds_of(borders: &[usize]) -> Vec<Range<usize>> {
-    borders.windows(2).map(|b| b[0]..b[1]).collect()
+/// A part with one of its cuts.
+struct Chosen<'p> {
+    number: usize,
+    part: &'p PlacedPart<'p>,
+    borders: Vec<usize>,
+    /// Where its rings wait for the last passes.
+    ends: Option<Ends<'p>>,
 }
 
-/// The borders of a cut between layers.
-fn inner_of(borders: &[usize]) -> Borders {
-    let mut inner = Borders::NONE;
-    borders[1..borders.len() - 1].iter().for_each(|border| inner.insert(*border));
-    inner
+impl<'p> Chosen<'p> {
+    fn new(placed: &'p Placed<'p>, number: usize, borders: Vec<usize>) -> Chosen<'p> {
+        let part = &placed.parts[number];
+        Chosen { number, part, ends: Ends::new(part, borders.clone()), borders }
+    }
+
+    /// The layers of each stage.
+    fn holds(&self) -> Vec<Range<usize>> {
+        self.borders.windows(2).map(|b| b[0]..b[1]).collect()
+    }
+
+    /// The borders between layers.
+    fn inner(&self) -> Borders {
+        let mut inner = Borders::NONE;
+        self.borders[1..self.borders.len() - 1].iter().for_each(|border| inner.insert(*border));
+        inner
+    }
+}
+
+/// Another part beside these, as its cuts see it: only their borders are common to all, and the rings of all go in turn.
+fn beside<'c>(views: &[View], chosen: &[&'c Chosen<'c>]) -> (Vec<View>, Option<InTurn<'c>>) {
+    let at = chosen.iter().map(|c| c.inner()).fold(Borders::ALL, Borders::and);
+    let of = |view: &View| {
+        let around = view.around.common_at(at);
+        View { around: chosen.iter().fold(around, |around, c| around.beside(c.number, &c.holds())), ..*view }
+    };
+    (views.iter().map(of).collect(), in_turn(chosen))
+}
+
+fn in_turn<'c>(chosen: &[&'c Chosen<'c>]) -> Option<InTurn<'c>> {
+    InTurn::new(chosen.iter().map(|c| c.ends.as_ref()).collect::<Option<_>>()?)
+}
+
+/// No plan of these parts with these cuts is faster: of each part beside the others, and by the rings of all.
+fn value_of(chosen: &[&Chosen<'_>]) -> u64 {
+    let mut value = in_turn(chosen).map_or(0, |all| all.end());
+    for c in chosen {
+        let others: Vec<&Chosen<'_>> = chosen.iter().copied().filter(|o| o.number != c.number).collect();
+        let (views, others) = beside(&c.part.views, &others);
+        let of = |view: &View| view.line(c.part.of.cost, others.as_ref()).end_of_cut(&c.borders);
+        value = value.max(views.iter().map(of).max().unwrap_or(0));
+    }
+    value
 }
 
 /// The least end of rings that share a link, as (when its gradients are there, how long it takes): the link does one thing
@@ -365,19 +389,16 @@ impl Placed<'_> {
     /// [`TooMany`] when more than `most` cuts would have to be looked at.
     pub fn cuts(&self, limit: u64, most: usize) -> Result<Vec<Cut>, TooMany> {
         let Some((_, views)) = self.within(limit) else { return Ok(Vec::new()) };
-        let sizes = self.parts.iter().zip(&views).enumerate();
         // Parts with few cuts first: what they leave to the others is known then.
-        let size = |(p, (part, views)): (usize, (&PlacedPart<'_>, &Vec<View>))| {
-            let few = part.of.cost.cuts(views, None, limit, FEW.min(most));
-            (few.map_or(usize::MAX, |list| list.len()), part.of.cost.stages.len(), p)
-        };
-        let mut order: Vec<(usize, usize, usize)> = sizes.map(size).collect();
-        order.sort_unstable();
-        let order: Vec<usize> = order.into_iter().map(|(.., p)| p).collect();
-        let inner = vec![Vec::new(); order.len()];
-        let mut nest =
-            Nest { placed: self, views: &views, order: &order, limit, left: most, inner, list: Vec::new() };
-        nest.from(0, Borders::ALL)?;
+        let mut order: Vec<usize> = (0..self.parts.len()).collect();
+        order.sort_by_cached_key(|p| {
+            let cost = self.parts[*p].of.cost;
+            let few = cost.cuts(&views[*p], None, limit, FEW.min(most));
+            (few.map_or(usize::MAX, |list| list.len()), cost.stages.len())
+        });
+        let (left, chosen, list) = (most, Vec::new(), Vec::new());
+        let mut nest = Nest { placed: self, views: &views, order: &order, limit, left, chosen, list };
+        nest.go_on()?;
         let mut list = nest.list;
         list.sort_unstable_by(|a, b| a.1.cmp(&b.1));
         Ok(list)
@@ -388,51 +409,42 @@ impl Placed<'_> {
 const FEW: usize = 64;
 
 /// Cuts of the parts, one beside the other.
-struct Nest<'n, 't> {
-    placed: &'n Placed<'t>,
+struct Nest<'n> {
+    placed: &'n Placed<'n>,
     views: &'n [Vec<View>],
     order: &'n [usize],
     limit: u64,
     /// So many may still be looked at.
     left: usize,
-    /// Inner borders of each part, as far as they are chosen.
-    inner: Vec<Vec<u32>>,
+    /// The first parts in order, with their cuts.
+    chosen: Vec<Chosen<'n>>,
     list: Vec<Cut>,
 }
 
-impl Nest<'_, '_> {
-    /// Goes on with the part that is `i`-th in order: only the borders `at` are in all parts before.
-    fn from(&mut self, i: usize, at: Borders) -> Result<(), TooMany> {
-        let Some(&p) = self.order.get(i) else {
-            let inner = self.inner.concat();
-            let value = self.placed.value(&inner);
+impl Nest<'_> {
+    /// Goes on with the next part in order.
+    fn go_on(&mut self) -> Result<(), TooMany> {
+        let chosen: Vec<&Chosen<'_>> = self.chosen.iter().collect();
+        let Some(&p) = self.order.get(chosen.len()) else {
+            let value = value_of(&chosen);
             if value <= self.limit {
-                self.list.push((value, inner));
+                let mut parts = chosen;
+                parts.sort_unstable_by_key(|c| c.number);
+                let inner = parts.iter().flat_map(|c| &c.borders[1..c.borders.len() - 1]);
+                self.list.push((value, inner.map(|b| *b as u32).collect()));
             }
             return Ok(());
         };
         let part = &self.placed.parts[p];
-        let of = |q: &usize| {
-            let part = &self.placed.parts[*q];
-            Ends::new(part, part.borders(&self.inner[*q]))
-        };
-        let known = self.order[..i].iter().map(of).collect::<Option<_>>().and_then(InTurn::new);
-        let of = |view: &View| {
-            let chosen = self.order[..i].iter();
-            let beside = |around: Setting, q: &usize| {
-                around.beside(*q, &holds_of(&self.placed.parts[*q].borders(&self.inner[*q])))
-            };
-            View { around: chosen.fold(view.around.common_at(at), beside), ..*view }
-        };
-        let views: Vec<View> = self.views[p].iter().map(of).collect();
+        let (views, known) = beside(&self.views[p], &chosen);
         // Sums of times that were rounded down may be a little less than those of the whole.
         let limit = self.limit.saturating_add(part.of.cost.layers as u64);
         let cuts = part.of.cost.cuts(&views, known.as_ref(), limit, self.left)?;
         self.left -= cuts.len();
         for (_, inner) in cuts {
-            let at = at.and(inner_of(&part.borders(&inner)));
-            self.inner[p] = inner;
-            self.from(i + 1, at)?;
+            self.chosen.push(Chosen::new(self.placed, p, part.borders(&inner)));
+            self.go_on()?;
+            self.chosen.pop();
         }
         Ok(())
     }

@@ -71,8 +71,8 @@ enum Alike {
 }
 
 /// Whether all pipelines of an island are in a run.
-fn within(island: &Island, run: &Range<u32>) -> bool {
-    run.start <= island.members.start && island.members.end <= run.end
+fn within(members: &Range<u32>, run: &Range<u32>) -> bool {
+    run.start <= members.start && members.end <= run.end
 }
 
 /// Up to so many pipelines are looked at closely where they are one island.
@@ -229,7 +229,7 @@ impl Sending {
         let mut known: BTreeMap<[Option<usize>; 2], u32> = BTreeMap::new();
         for more in (self.of.team..self.of.pipelines).step_by(self.of.team as usize) {
             let runs = [0..more, more..self.of.pipelines];
-            let whole = |run: &Range<u32>| self.islands.iter().any(|island| within(island, run));
+            let whole = |run: &Range<u32>| self.islands.iter().any(|island| within(&island.members, run));
             let enough = runs.iter().any(whole);
             let way = |run: Range<u32>| match (whole(&run), enough) {
                 (false, false) if self.of.pipelines > FEW => Some(ANYWHERE),
@@ -251,7 +251,7 @@ impl Sending {
     /// The transfers of those pipelines in a row that alone run as many micro-batches.
     fn way(&self, rings: &Rings<'_>, run: Range<u32>) -> usize {
         let mut alike: BTreeMap<usize, (u32, &Island)> = BTreeMap::new();
-        for island in self.islands.iter().filter(|i| within(i, &run)) {
+        for island in self.islands.iter().filter(|i| within(&i.members, &run)) {
             alike.entry(island.kind).or_insert((0, island)).0 += 1;
         }
         let largest = alike.values().max_by_key(|(count, i)| (i.members.len(), *count));
@@ -305,7 +305,7 @@ impl Sending {
         let own = of_classes(run).into_iter();
         let largest = own.max_by_key(|(c, _)| (c.count, std::cmp::Reverse(c.pipeline)));
         let (_, own) = largest.expect("a run is not empty");
-        if run.start <= members.start && members.end <= run.end {
+        if within(&members, run) {
             return own;
         }
         own.after(&of_classes(&members).into_iter().map(|(_, setting)| setting).collect::<Vec<_>>())

@@ -357,11 +357,6 @@ impl Setting {
         Some(Early { sends, holds, there_and_back: early.there_and_back[s] })
     }
 
-    /// Whether it knows of such.
-    pub fn has_early(&self) -> bool {
-        self.early.is_some()
-    }
-
     /// Devices with the same parameters in the plan, at most.
     pub fn replicas(&self) -> u64 {
         self.replicas

@@ -53,12 +53,12 @@ struct Ring {
 
 impl Ring {
     /// That of the layers up to `end`.
-    fn up_to(parts: &[Ends<'_>], end: usize) -> Ring {
-        let stage = |p: &Ends<'_>| p.borders.partition_point(|b| *b < end) - 1;
+    fn up_to(parts: &[&Ends<'_>], end: usize) -> Ring {
+        let stage = |p: &&Ends<'_>| p.borders.partition_point(|b| *b < end) - 1;
         let stages: Vec<usize> = parts.iter().map(stage).collect();
         let of = || parts.iter().zip(&stages);
         let first = of().map(|(p, s)| p.borders[*s]).max().unwrap_or(0);
-        let begins = |(p, s): &(&Ends<'_>, &usize)| p.borders[**s] == first;
+        let begins = |(p, s): &(&&Ends<'_>, &usize)| p.borders[**s] == first;
         Ring {
             layers: first..end,
             ready: of().map(|(p, s)| p.done[*s]).max().unwrap_or(0),
@@ -69,14 +69,14 @@ impl Ring {
     }
 
     /// How long it takes, or one of these layers of it.
-    fn time(&self, parts: &[Ends<'_>], layers: &Range<usize>) -> u64 {
+    fn time(&self, parts: &[&Ends<'_>], layers: &Range<usize>) -> u64 {
         parts.iter().zip(&self.stages).map(|(p, s)| p.ring(*s, layers)).max().unwrap_or(0)
     }
 }
 
 /// Parts whose cuts are known.
 pub struct InTurn<'p> {
-    parts: Vec<Ends<'p>>,
+    parts: Vec<&'p Ends<'p>>,
     /// Their rings, the first layers first.
     rings: Vec<Ring>,
     /// By layer, which of them it is in.
@@ -85,7 +85,7 @@ pub struct InTurn<'p> {
 
 impl<'p> InTurn<'p> {
     /// Of these parts, if any.
-    pub fn new(parts: Vec<Ends<'p>>) -> Option<InTurn<'p>> {
+    pub fn new(parts: Vec<&'p Ends<'p>>) -> Option<InTurn<'p>> {
         let mut rings = Vec::new();
         let mut end = parts.first()?.part.of.cost.layers;
         while end > 0 {

@@ -137,7 +137,7 @@ impl Line<'_> {
     /// the first stage has done as many forward passes as the fewest run. 0 where they may not fill every warm-up.
     fn early(&self) -> u64 {
         let (recipe, stages) = (&self.cost.recipe, self.cost.stages.len() as u64);
-        let known = self.around.has_early() && recipe.schedule == Schedule::OneFOneB && recipe.zero < 2;
+        let known = recipe.schedule == Schedule::OneFOneB && recipe.zero < 2;
         let through = if known { u64::from(self.micro_batches).saturating_sub(stages + 1) } else { 0 };
         if through < stages { 0 } else { through }
     }
@@ -148,9 +148,12 @@ impl Line<'_> {
         let around = self.around;
         let (sends, (down, up)) = (around.sends(s), around.holds(s));
         let late = Early { sends, holds: (down, up), there_and_back: around.there_and_back(s) };
-        let through = self.early();
-        let Some(early) = around.early(s).filter(|_| through > 0) else { return (late, 0) };
-        (early, (through - 1) * (early.holds.0 - down) + through * (early.holds.1 - up))
+        match around.early(s).map(|early| (early, self.early())) {
+            Some((early, through)) if through > 0 => {
+                (early, (through - 1) * (early.holds.0 - down) + through * (early.holds.1 - up))
+            }
+            _ => (late, 0),
+        }
     }
 
     /// The end of the last forward pass of stage `s`; `both`: both passes of a micro-batch through the stages after it.
@@ -255,17 +258,20 @@ impl Line<'_> {
         sent.end[k].max(sent.reduced[k] + before.tail)
     }
 
+    /// How long the ring of layers of stage `s` takes, by itself.
+    fn ring(&self, s: usize, layers: &Range<usize>) -> u64 {
+        self.around.ring(s).time(self.cost, &self.cost.stages[s], layers.start, layers.end).reduce
+    }
+
     /// What follows the rings of the stage after `s` in the iteration, if they are followed by those of stage `s`.
     fn tail(&self, s: usize, first: usize, end: usize, before: Before) -> u64 {
         let apart = |common: &Common| common.most == Some(0) || !common.at.has(end);
         if self.common().is_none_or(|common| !apart(&common)) {
             return 0;
         }
-        let (cost, around) = (self.cost, self.around);
-        let stage = &cost.stages[s];
-        let own = |layers: &Range<usize>| around.ring(s).time(cost, stage, layers.start, layers.end).reduce;
+        let own = |layers: &Range<usize>| self.ring(s, layers);
         let time = self.others.map_or_else(|| own(&(first..end)), |others| others.time(first..end, own));
-        time + before.tail.max(stage.update(first, end, around.replicas()))
+        time + before.tail.max(self.cost.stages[s].update(first, end, self.around.replicas()))
     }
 
     /// Stage `s`, whose last pass ends at `done`, before those whose gradients are sent so: its gradients, optimizer step and
@@ -326,9 +332,7 @@ impl Line<'_> {
         if let Some(others) = self.others {
             // At a border that all of them have, rings need not wait for those of later layers.
             let before = if common.at.has(end) { 0 } else { next.reduced[0] };
-            let own =
-                |layers: &Range<usize>| around.ring(s).time(cost, stage, layers.start, layers.end).reduce;
-            let (reduced, over) = others.sent(first..end, own, (done, before));
+            let (reduced, over) = others.sent(first..end, |layers| self.ring(s, layers), (done, before));
             sent.end[0] = sent.end[0].max(over).max(reduced + update + gather);
             sent.reduced[0] = sent.reduced[0].max(reduced);
         }

@@ -178,6 +178,18 @@ fn no_bound_of_a_partial_plan_is_above_a_plan_below_it() {
             prop_assert!(in_turn <= time, "{key:?}: bound {in_turn} above {time} of {plan:?}");
             let value = placed.value(&key[shared..]);
             prop_assert!(value <= time, "{key:?}: bound {value} above {time} of {plan:?}");
+            let within = placed.within(time);
+            let Some((_, views)) = within else {
+                return Err(TestCaseError::fail(format!("{key:?}: not within {time}: {plan:?}")));
+            };
+            let mut inner = &key[shared..];
+            for (p, views) in placed.parts.iter().zip(&views) {
+                let (mine, rest) = inner.split_at(p.of.cost.stages.len() - 1);
+                let cuts = p.of.cost.cuts(views, None, time, 1 << 16);
+                let listed = cuts.is_ok_and(|cuts| cuts.iter().any(|(_, cut)| cut[..] == *mine));
+                prop_assert!(listed, "{key:?}: {mine:?} is not listed within {time} of {plan:?}");
+                inner = rest;
+            }
             if let Ok(cuts) = placed.cuts(value, 1 << 14) {
                 let listed = cuts.iter().any(|(time, inner)| *time == value && inner[..] == key[shared..]);
                 prop_assert!(listed, "{key:?} is not listed within {value}");

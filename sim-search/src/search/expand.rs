@@ -11,15 +11,15 @@ use std::sync::Arc;
 /// Children that a node gives at once; then it waits for its turn again.
 const CHILDREN: usize = 512;
 
-/// Cuts of one part that are listed at most, first while the band can be made narrower, then at all.
+/// Cuts of parts that are looked at for one list at most, first while the band can be made narrower, then at all.
 const CUTS: usize = 1 << 12;
 const MOST_CUTS: usize = 1 << 18;
 
-/// The band of bounds that a node opens at once: an eighth of a per cent.
+/// The band of bounds of shares that a node opens at once: an eighth of a per cent.
 const BAND: u64 = 800;
 
-/// The same where it holds many cuts: a sixty-fourth.
-const WIDE_BAND: u64 = 64;
+/// The same of cuts, where they are not few enough for all at once: a sixty-fourth.
+const CUTS_BAND: u64 = 64;
 
 /// The same for numbers of pipelines, each of which has a bound of its own: an eighth.
 const NUMBERS_BAND: u64 = 8;
@@ -427,8 +427,8 @@ impl<'t> Search<'t> {
             Some((high, _)) => list((*high).min(limit), MOST_CUTS),
             None => {
                 let narrower = |wide: u64| std::iter::successors(Some(wide), |wide| Some(wide / 4)).take(4);
-                let few = narrower(bound / WIDE_BAND).map(|wide| (wide, CUTS));
-                let many = narrower(bound / WIDE_BAND).chain([0]).map(|wide| (wide, MOST_CUTS));
+                let few = narrower(bound / CUTS_BAND).map(|wide| (wide, CUTS));
+                let many = narrower(bound / CUTS_BAND).chain([0]).map(|wide| (wide, MOST_CUTS));
                 let band = |(wide, most): (u64, usize)| list(bound.saturating_add(wide).min(limit), most);
                 list(limit, CHILDREN).or_else(|| few.chain(many).find_map(band))
             }

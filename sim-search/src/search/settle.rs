@@ -17,6 +17,7 @@ impl Search<'_> {
         let this = &*self;
         let steps: Vec<Step> = round
             .par_iter()
+            // A slow one keeps no others waiting.
             .with_max_len(1)
             .map(|(bound, key, state)| {
                 with_worker(&this.workers, |worker| this.step(worker, *bound, key, state, cutoff))
