@@ -155,7 +155,7 @@ impl Executor {
             if task == u64::MAX && flow == u64::MAX {
                 idle += 1;
                 if idle > STALL_LIMIT {
-                    return Err(self.stalled());
+                    return self.ended(graph);
                 }
             } else {
                 idle = 0;

@@ -81,6 +81,13 @@ fn a_link_that_only_pretends_to_change_is_no_hang() {
     graph.transfer(send(10, &[(ResourceId(0), 1), (ResourceId(1), 1)]), &[], &[]);
     let net = network(&[steps(0, &[]), wrapped(1, &[(5, 2)], 10)]);
     assert!(matches!(run(&graph.build().unwrap(), &net).1, Err(SimError::Stalled { count: 1, .. })));
+    // What moves, but for longer than the clock goes, is not stalled.
+    let mut graph = GraphBuilder::new();
+    graph.transfer(send(1_000, &[(ResourceId(0), 1)]), &[], &[]);
+    let points = vec![(at(5), Rate::from_raw(2))];
+    let slow = CapacityProfile::wrapping(Rate::from_raw(1), points, ps(10)).unwrap();
+    let net = network(&[slow]);
+    assert!(matches!(run(&graph.build().unwrap(), &net).1, Err(SimError::TimeOverflow { .. })));
 }
 
 #[test]
