@@ -1,11 +1,10 @@
 //! Markov chain Monte Carlo over plans, as FlexFlow searches (arXiv 1807.05358, section 6): from a plan, change one thing at
 //! random; take what is faster by the simulator, and what is slower with probability exp(-beta x slowdown); start again from
-//! the best when half of the time went by without one.
+//! the best when a quarter of the simulations went by without one.
 
 use super::genome::{Genome, fraction, stream};
-use super::trial::Trials;
-use super::{About, Entrant, GoOn, Limits, NoProposal, Planner, Proposal, View, ranked};
-use sim_models::lower::Fabric;
+use super::trial::trials;
+use super::{About, Entrant, GoOn, Limits, NoProposal, Planner, Proposal, ranked};
 use sim_models::scenario::Scenario;
 
 /// See the head of this file.
@@ -30,25 +29,18 @@ impl Planner for Mcmc {
         limits: &Limits,
         go_on: &mut GoOn<'_>,
     ) -> Result<Proposal, NoProposal> {
-        let view = View::new(scenario, limits.at);
-        let fabric = Fabric::new(scenario);
-        let mut trials = Trials::new(&view, &fabric, limits.at);
         let mut rng = stream(0, 2);
-        let (mut found, mut simulated) = (Vec::new(), 0);
+        let mut found = Vec::new();
         let mut at: Option<(Genome, f64)> = None;
         let mut best: Option<(Genome, f64)> = None;
         let mut since = 0;
-        for _ in 0..limits.simulations * 20 {
-            if simulated == limits.simulations || !go_on() {
-                break;
-            }
-            let next = match &at {
-                Some((genome, _)) => Some(genome.changed(&view, &mut rng)),
-                None => Genome::random(&view, &mut rng),
+        let simulated = trials(scenario, limits, go_on, |view, time_of| {
+            let genome = match &at {
+                Some((genome, _)) => genome.changed(view, &mut rng),
+                None => Genome::random(view, &mut rng)?,
             };
-            let Some((genome, plan)) = next.and_then(|g| g.plan(&view).map(|p| (g, p))) else { continue };
-            let Some(time) = trials.time_s(&plan, None) else { continue };
-            simulated += 1;
+            let plan = genome.plan(view)?;
+            let time = time_of(&plan)?;
             since += 1;
             let takes = match &at {
                 None => true,
@@ -62,10 +54,11 @@ impl Planner for Mcmc {
             if takes {
                 at = Some((genome, time));
             }
-            if since * 4 > limits.simulations {
+            if since > limits.simulations / 4 {
                 (at, since) = (best.clone(), 0);
             }
-        }
+            Some(())
+        });
         ranked(found, simulated, "no plan at random fits into memory")
     }
 }

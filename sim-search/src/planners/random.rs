@@ -1,9 +1,8 @@
 //! Plans at random, simulated, the best kept: what a search must beat.
 
 use super::genome::{Genome, stream};
-use super::trial::Trials;
-use super::{About, Entrant, GoOn, Limits, NoProposal, Planner, Proposal, View, ranked};
-use sim_models::lower::Fabric;
+use super::trial::trials;
+use super::{About, Entrant, GoOn, Limits, NoProposal, Planner, Proposal, ranked};
 use sim_models::scenario::Scenario;
 
 /// See the head of this file.
@@ -25,22 +24,14 @@ impl Planner for Random {
         limits: &Limits,
         go_on: &mut GoOn<'_>,
     ) -> Result<Proposal, NoProposal> {
-        let view = View::new(scenario, limits.at);
-        let fabric = Fabric::new(scenario);
-        let mut trials = Trials::new(&view, &fabric, limits.at);
         let mut rng = stream(0, 1);
-        let (mut found, mut simulated) = (Vec::new(), 0);
-        // Most draws make no plan that fits.
-        for _ in 0..limits.simulations * 20 {
-            if simulated == limits.simulations || !go_on() {
-                break;
-            }
-            let Some(plan) = Genome::random(&view, &mut rng).and_then(|g| g.plan(&view)) else { continue };
-            if let Some(time) = trials.time_s(&plan, None) {
-                simulated += 1;
-                found.push(Entrant { plan, own_estimate_s: Some(time) });
-            }
-        }
+        let mut found = Vec::new();
+        let simulated = trials(scenario, limits, go_on, |view, time_of| {
+            let plan = Genome::random(view, &mut rng)?.plan(view)?;
+            let own_estimate_s = Some(time_of(&plan)?);
+            found.push(Entrant { plan, own_estimate_s });
+            Some(())
+        });
         ranked(found, simulated, "no plan at random fits into memory")
     }
 }
