@@ -118,25 +118,39 @@ impl From<Fault> for Failure {
     }
 }
 
+/// Longest line that is shown, in bytes.
+const LONGEST: usize = 1000;
+
 /// A fault as `miette` shows it.
 #[derive(Debug)]
 struct Shown {
     fault: Fault,
-    source: NamedSource<String>,
+    /// The text that it is in, where its lines can be shown.
+    source: Option<NamedSource<String>>,
 }
 
 impl Shown {
     fn of(fault: Fault) -> Shown {
-        Shown { source: NamedSource::new(&fault.source.name, fault.source.text.clone()), fault }
+        let long = |line: &str| line.len() > LONGEST;
+        let (name, text) = (&fault.source.name, &fault.source.text);
+        let parts = fault.span.as_ref().and_then(|span| text.split_at_checked(span.start));
+        // Its line and those beside it.
+        let shown = parts.filter(|(before, after)| {
+            !before.rsplit('\n').take(2).any(long) && !after.split('\n').take(2).any(long)
+        });
+        let source = shown.map(|_| NamedSource::new(name, text.clone()));
+        Shown { source, fault }
     }
 }
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without a span `miette` would not name the file.
-        match self.fault.span {
-            Some(_) => f.write_str(&self.fault.message),
-            None => write!(f, "{}: {}", self.fault.source.name, self.fault.message),
+        let Fault { source, message, .. } = &self.fault;
+        // Without the text `miette` would not name the file.
+        match (&self.source, self.fault.line_column()) {
+            (Some(_), _) => f.write_str(message),
+            (None, Some((line, column))) => write!(f, "{}:{line}:{column}: {message}", source.name),
+            (None, None) => write!(f, "{}: {message}", source.name),
         }
     }
 }
@@ -153,11 +167,11 @@ impl Diagnostic for Shown {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.fault.span.as_ref().map(|_| &self.source as &dyn SourceCode)
+        self.source.as_ref().map(|source| source as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let span = self.fault.span.clone()?;
+        let span = self.fault.span.clone().filter(|_| self.source.is_some())?;
         Some(Box::new(std::iter::once(LabeledSpan::underline(span))))
     }
 }

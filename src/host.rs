@@ -86,15 +86,15 @@ impl Host for Terminal {
     }
 
     fn note(&self, text: &str) {
-        eprintln!("{text}");
+        // Where nobody reads there is nobody to tell.
+        let _ = writeln!(std::io::stderr(), "{text}");
     }
 
     fn failed(&self, _: &[Problem], shown: &str) {
-        eprintln!("{shown}");
+        self.note(shown);
     }
 
     fn usage(&self, error: &clap::Error) {
-        // Where nobody reads there is nobody to tell.
         drop(error.print());
     }
 

@@ -10,6 +10,7 @@ mod commands;
 mod external;
 mod failure;
 mod host;
+mod read;
 mod report;
 mod slurm;
 mod words;

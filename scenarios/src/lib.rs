@@ -19,7 +19,7 @@
 
 mod explain;
 mod fault;
-mod files;
+pub mod files;
 mod format;
 mod library;
 mod nearest;
@@ -153,10 +153,10 @@ fn plan(text: &str, name: &str, scenario: Option<&Scenario>) -> Result<Plan, Vec
 }
 
 fn read_or_fault(path: &Path) -> Result<String, Vec<Fault>> {
-    files::read(path, files::DOCUMENT).map_err(|message| {
+    files::text(path, files::DOCUMENT).map_err(|why| {
         let mut faults = Faults::default();
         let place = faults.add_source(path.display().to_string(), "");
-        faults.push(place, "T0109", message, "");
+        faults.push(place, "T0109", format!("cannot be read: {why}"), "");
         faults.finish()
     })
 }

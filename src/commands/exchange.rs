@@ -1,12 +1,11 @@
 //! `tideplan import` of other tools' plans and clusters, and `tideplan export`.
 
-use super::calibrate::unreadable;
 use super::print;
 use crate::cli::{Export, Import, ToTool};
 use crate::failure::{Answer, Failure};
 use crate::host::note;
 use crate::report::table::Table;
-use crate::write;
+use crate::{read, write};
 use scenarios::Overrides;
 use sim_models::plan::Plan;
 use sim_models::scenario::Scenario;
@@ -25,9 +24,7 @@ fn refused(path: &Path) -> impl FnOnce(Refusal) -> Failure {
 }
 
 fn text_of(path: &Path) -> Result<String, Failure> {
-    let bytes = std::fs::read(path).map_err(|e| unreadable(path, &e))?;
-    String::from_utf8(bytes)
-        .map_err(|_| Failure::new(format!("{}: not UTF-8", path.display()), "a file of text"))
+    read::text(path, "a file of text")
 }
 
 /// Files by what they are called: Metis's are told apart by their names.
@@ -174,15 +171,14 @@ pub(super) fn export(args: &Export) -> Result<Answer, Failure> {
         let problem = format!("{} cannot run this plan: {}", args.to.name(), refusal.problem);
         Failure::new(problem, refusal.help)
     })?;
-    match &args.out {
-        Some(path) => {
-            write::whole(path, text.as_bytes())?;
-            note!("wrote {}", path.display());
-        }
-        None if args.over.json => {
-            super::print_json(&serde_json::json!({ "to": args.to.name(), "text": text }))?
-        }
-        None => print(&text)?,
+    if let Some(path) = &args.out {
+        write::whole(path, text.as_bytes())?;
+        note!("wrote {}", path.display());
+    }
+    if args.over.json {
+        super::print_json(&serde_json::json!({ "to": args.to.name(), "text": text }))?;
+    } else if args.out.is_none() {
+        print(&text)?;
     }
     Ok(Answer::Yes)
 }

@@ -1,11 +1,11 @@
 //! `tideplan import`: other tools' measurements as our tables, their plans as ours, their clusters as scenarios.
 
-use super::calibrate::{sizes_of, unreadable};
+use super::calibrate::sizes_of;
 use super::print;
 use crate::cli::Import;
 use crate::failure::{Answer, Failure};
-use crate::write;
-use sim_models::import::{Context, Kind, layers_to_csv, nccl, operators_to_csv, read};
+use crate::{read, write};
+use sim_models::import::{self, Context, Kind, layers_to_csv, nccl, operators_to_csv};
 
 /// Logs of collective benchmarks, beside the profile kinds.
 const LOGS: [&str; 2] = ["nccl-tests", "nccl-inspector"];
@@ -20,7 +20,6 @@ pub(super) fn run(args: &Import) -> Result<Answer, Failure> {
     let model = super::calibrate::model_of(args.model.as_deref())?;
     let (mut operators, mut layers, mut collectives) = (Vec::new(), Vec::new(), Vec::new());
     for path in &args.files {
-        let bytes = std::fs::read(path).map_err(|e| unreadable(path, &e))?;
         let context = Context {
             file: path.display().to_string(),
             tp: args.tp,
@@ -29,8 +28,7 @@ pub(super) fn run(args: &Import) -> Result<Answer, Failure> {
         };
         let failed = |e: sim_models::import::ImportError| Failure::new(e.to_string(), "");
         if LOGS.contains(&args.kind.as_str()) {
-            let text = String::from_utf8(bytes)
-                .map_err(|_| Failure::new(format!("{}: not UTF-8", path.display()), "a log of text"))?;
+            let text = read::text(path, "a log of text")?;
             collectives.extend(match args.kind.as_str() {
                 "nccl-inspector" => nccl::inspector(&text, &context).map_err(failed)?,
                 _ => nccl::nccl_tests(&text, None, &context).map_err(failed)?,
@@ -44,7 +42,7 @@ pub(super) fn run(args: &Import) -> Result<Answer, Failure> {
             names.extend(super::exchange::CLUSTERS);
             Failure::new(format!("nothing of kind `{}` can be imported", args.kind), names.join(", "))
         })?;
-        let profile = read(kind, &bytes, &context).map_err(failed)?;
+        let profile = import::read(kind, &read::bytes(path, "a profile")?, &context).map_err(failed)?;
         operators.extend(profile.operators);
         layers.extend(profile.layers);
     }

@@ -4,6 +4,7 @@ use super::simulate::not_simulated;
 use super::{print, print_json};
 use crate::cli::Simulate;
 use crate::failure::{Answer, Failure};
+use crate::host::note;
 use crate::report::explain::Explained;
 use crate::report::jobs::{Alone, Jobs};
 use crate::{report, write};
@@ -41,7 +42,7 @@ pub(super) fn run(args: &Simulate, scenario: &Scenario, at: SimTime) -> Result<A
         let jobs: Vec<_> = names.zip(&together.layouts).collect();
         let timeline = report::timeline::chrome(scenario, &jobs, &simulator);
         write::whole(path, timeline.to_string().as_bytes())?;
-        eprintln!("wrote {}: open it in https://ui.perfetto.dev", path.display());
+        note!("wrote {}: open it in https://ui.perfetto.dev", path.display());
     }
     let jobs = Jobs { scenario, plans: &plans, together: &together, alone: &alone };
     let (mut answer, mut shown) = (jobs.json(), jobs.text());
@@ -50,7 +51,7 @@ pub(super) fn run(args: &Simulate, scenario: &Scenario, at: SimTime) -> Result<A
         let explanations = explain_jobs(scenario, &fabric, &laid_out, &options).map_err(not_simulated)?;
         if let (Some(path), Some(explanation)) = (&args.links, explanations.first()) {
             report::links::csv(path, scenario, explanation)?;
-            eprintln!("wrote {}", path.display());
+            note!("wrote {}", path.display());
         }
         if args.explain {
             let ends: Vec<SimDuration> = explanations.iter().map(|e| e.time).collect();

@@ -6,7 +6,7 @@ use crate::cli::Over;
 use crate::failure::Failure;
 use crate::host::{Host, host};
 use crate::report::table::seconds;
-use crate::write;
+use crate::{read, write};
 use indicatif::{ProgressBar, ProgressStyle};
 use scenarios::{Loaded, Overrides};
 use serde::de::DeserializeOwned;
@@ -182,9 +182,5 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Fail
 
 /// Reads one JSON object; `what` it should be.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, Failure> {
-    let cannot = |e: &dyn std::fmt::Display, help: String| {
-        Failure::new(format!("cannot read `{}`: {e}", path.display()), help)
-    };
-    let text = std::fs::read(path).map_err(|e| cannot(&e, what.into()))?;
-    serde_json::from_slice(&text).map_err(|e| cannot(&e, what.into()))
+    serde_json::from_reader(read::stream(path, what)?).map_err(|e| read::unreadable(path, &e, what))
 }

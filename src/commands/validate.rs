@@ -5,12 +5,10 @@ use crate::cli::Validate;
 use crate::failure::{Answer, Failure};
 use crate::host::note;
 use crate::report::table::{Table, thousands};
-use crate::write;
+use crate::{read, write};
 use serde_json::{Value, json};
 use sim_models::collective::Parameters;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use validation::collectives;
 use validation::runs::Tier;
@@ -19,10 +17,8 @@ use validation::runs::markdown::{self, Section};
 use validation::runs::oom::{self, Oom};
 use validation::runs::{self, Figures, Noisy, Outcome, Report, Row, Settings, budget};
 
-/// Largest file that is read: a hundred times the rows that are known of.
-const MOST_BYTES: u64 = 1 << 28;
-/// Largest plan file.
-const MOST_PLAN_BYTES: u64 = 1 << 24;
+/// What a file of rows is.
+const ROWS: &str = "a CSV; its columns are in docs/validate.md";
 
 pub(super) fn run(args: &Validate) -> Result<Answer, Failure> {
     let alone = args.collectives.is_some() && args.runs.is_none() && args.oom.is_none();
@@ -35,7 +31,7 @@ pub(super) fn run(args: &Validate) -> Result<Answer, Failure> {
     };
     let collectives = match &args.collectives {
         Some(path) => {
-            let text = read(path, MOST_BYTES)?;
+            let text = read::text(path, ROWS)?;
             let scored = collectives::validate(&text, Parameters::builtin());
             Some(scored.map_err(|e| Failure::new(format!("{}: {e}", path.display()), ""))?)
         }
@@ -56,7 +52,7 @@ pub(super) fn run(args: &Validate) -> Result<Answer, Failure> {
         write::whole(path, runs::predictions_csv(&outcomes).as_bytes())?;
     }
     if let Some(path) = &args.write {
-        let page = if path.exists() { read(path, MOST_BYTES)? } else { String::new() };
+        let page = if path.exists() { read::text(path, "a page to write into")? } else { String::new() };
         let section = if shipped { Section::Shipped } else { Section::Data };
         let settings = Settings { tier: Some(Tier::Datasheet), ..settings };
         let datasheet = match &args.runs {
@@ -88,7 +84,7 @@ type Groups = (By, Vec<(String, Figures)>);
 fn out_of_memory(path: &Path, outcomes: &[Outcome], settings: &Settings<'_>) -> Result<Oom, Failure> {
     let shipped = runs::shipped();
     let known = outcomes.iter().map(|o| &o.row).chain(&shipped);
-    let rows = oom::read(&read(path, MOST_BYTES)?, known).map_err(|e| {
+    let rows = oom::read(&read::text(path, ROWS)?, known).map_err(|e| {
         Failure::new(format!("{}: {e}", path.display()), "the columns are in docs/validate.md")
     })?;
     Ok(oom::score(&runs::fit_in_memory(rows, settings), outcomes))
@@ -96,7 +92,7 @@ fn out_of_memory(path: &Path, outcomes: &[Outcome], settings: &Settings<'_>) -> 
 
 /// The rows of a file, simulated.
 fn given(path: &Path, plans: Option<&Path>, settings: &Settings<'_>) -> Result<Vec<Outcome>, Failure> {
-    let rows = runs::read(&read(path, MOST_BYTES)?).map_err(|e| {
+    let rows = runs::read(&read::text(path, ROWS)?).map_err(|e| {
         Failure::new(format!("{}: {e}", path.display()), "the columns are in docs/validate.md")
     })?;
     if let Some(folder) = plans.filter(|p| !p.is_dir()) {
@@ -110,7 +106,7 @@ fn given(path: &Path, plans: Option<&Path>, settings: &Settings<'_>) -> Result<V
         for row in &rows {
             let path = folder.join(format!("{}.json", row.id));
             if is_file_name(&row.id) && path.exists() {
-                files.insert(row.id.clone(), read(&path, MOST_PLAN_BYTES)?);
+                files.insert(row.id.clone(), read::text(&path, "a plan in Sailor's format")?);
             }
         }
     }
@@ -121,20 +117,6 @@ fn given(path: &Path, plans: Option<&Path>, settings: &Settings<'_>) -> Result<V
 fn is_file_name(id: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
     !id.is_empty() && id.len() <= 200 && id.chars().all(plain)
-}
-
-fn read(path: &Path, most: u64) -> Result<String, Failure> {
-    let fail = |what: String| Failure::new(format!("cannot read `{}`: {what}", path.display()), "");
-    let file = File::open(path).map_err(|e| fail(e.to_string()))?;
-    let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes).map_err(|e| fail(e.to_string()))?;
-    if bytes.len() as u64 > most {
-        return Err(fail(format!("it is longer than {most} bytes")));
-    }
-    String::from_utf8(bytes).map_err(|e| {
-        let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
-        fail(format!("line {line} is not UTF-8 text"))
-    })
 }
 
 fn json(

@@ -6,7 +6,7 @@ use crate::failure::{Answer, Failure};
 use crate::host::note;
 use crate::report;
 use crate::report::table::{self, Table};
-use crate::write;
+use crate::{read, write};
 use scenarios::Overrides;
 use serde_json::{Value, json};
 use sim_core::SimDuration;
@@ -19,9 +19,6 @@ use sim_models::workload_trace::{
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-/// Largest file that is read, bytes.
-const MOST_BYTES: u64 = 1 << 30;
 
 pub(super) fn run(args: &Simulate, workload: &str) -> Result<Answer, Failure> {
     let (kind, path) = workload.split_once(':').unwrap_or((workload, ""));
@@ -50,7 +47,7 @@ fn lockstep(
     if args.timeline.is_some() {
         return Err(Failure::new("`--timeline` shows no SimAI workload", "leave it out"));
     }
-    let workload = Workload::read(&text_of(path)?)
+    let workload = Workload::read(&read::text(path, "a SimAI workload")?)
         .map_err(|e| Failure::new(format!("{}: {e}", path.display()), e.help))?;
     let topology = args.rules.topology.unwrap_or(Topology::Nodes);
     let ways =
@@ -171,7 +168,7 @@ fn rules(args: &Simulate) -> Result<Rules, Failure> {
     let given = &args.rules;
     let rules = Rules::new(given.convention.unwrap_or(Convention::Tideplan), given.splits.unwrap_or(1));
     let Some(path) = &given.system else { return Ok(rules) };
-    let text = text_of(path)?;
+    let text = read::text(path, "an ASTRA-sim system file")?;
     rules.with_system(&text, given.splits).map_err(|e: SystemError| {
         Failure::new(format!("{}: {e}", path.display()), "docs/workloads.md says what is read")
     })
@@ -189,7 +186,7 @@ fn gpus(scenario: &Scenario, ranks: u32) -> Vec<DeviceId> {
 /// The traces of a directory: one family NAME.0.et, NAME.1.et, ..., and NAME.json, if it is there.
 fn traces(path: &Path) -> Result<Job, Failure> {
     let unreadable = |e: std::io::Error| {
-        Failure::new(format!("cannot read {}: {e}", path.display()), "a directory of traces")
+        Failure::new(format!("cannot read `{}`: {e}", path.display()), "a directory of traces")
     };
     let mut families: BTreeMap<String, BTreeMap<u32, PathBuf>> = BTreeMap::new();
     for entry in std::fs::read_dir(path).map_err(unreadable)? {
@@ -229,24 +226,15 @@ fn traces(path: &Path) -> Result<Job, Failure> {
             "one file a rank, from 0",
         ));
     }
-    let bytes = files.values().map(|file| bytes_of(file)).collect::<Result<Vec<_>, _>>()?;
+    let bytes =
+        files.values().map(|file| read::bytes(file, "a Chakra trace")).collect::<Result<Vec<_>, _>>()?;
     let groups = path.join(format!("{family}.json"));
-    let groups = if groups.exists() { Some(text_of(&groups)?) } else { None };
+    let groups = if groups.exists() {
+        Some(read::text(&groups, "names of groups, each with its list of ranks")?)
+    } else {
+        None
+    };
     chakra::read(&bytes, groups.as_deref()).map_err(|e| not_a_job(path, &family, &e))
-}
-
-fn bytes_of(path: &Path) -> Result<Vec<u8>, Failure> {
-    let failed = |what: String| Failure::new(format!("cannot read {}: {what}", path.display()), "");
-    let length = std::fs::metadata(path).map_err(|e| failed(e.to_string()))?.len();
-    if length > MOST_BYTES {
-        return Err(failed(format!("{length} bytes: at most {MOST_BYTES} are read")));
-    }
-    std::fs::read(path).map_err(|e| failed(e.to_string()))
-}
-
-fn text_of(path: &Path) -> Result<String, Failure> {
-    String::from_utf8(bytes_of(path)?)
-        .map_err(|_| Failure::new(format!("{}: not UTF-8", path.display()), "text"))
 }
 
 fn not_a_job(path: &Path, family: &str, error: &TraceError) -> Failure {

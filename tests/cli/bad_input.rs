@@ -153,3 +153,15 @@ fn files_that_are_none() {
     let output = tideplan_in(folder.path(), &["plan", "."]);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
 }
+
+/// A line of any length is named and not shown.
+#[test]
+fn a_long_line_is_not_shown() {
+    let folder = two_nodes();
+    std::fs::write(folder.path().join("trace.csv"), "x".repeat(1 << 20)).unwrap();
+    let output = tideplan_in(folder.path(), &["plan", "two.toml"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{error}");
+    assert!(error.contains("trace.csv:1:1: the header has no column `time_s`"), "{error}");
+    assert!(error.len() < 1000, "{} bytes", error.len());
+}

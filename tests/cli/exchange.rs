@@ -12,6 +12,12 @@ fn a_plan_goes_to_megatron_and_back() {
         run(&["export", "plan.toml", "--to", "megatron", "--scenario", "two.toml", "--out", "args.txt"]);
     assert_eq!(written.status.code(), Some(0), "{}", String::from_utf8_lossy(&written.stderr));
     assert!(written.stdout.is_empty());
+    let out = ["--out", "args.txt", "--json"];
+    let said =
+        run(&[&["export", "plan.toml", "--to", "megatron", "--scenario", "two.toml"], &out[..]].concat());
+    let said: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+    let text = std::fs::read_to_string(folder.path().join("args.txt")).unwrap();
+    assert_eq!((said["to"].as_str(), said["text"].as_str()), (Some("megatron"), Some(&text[..])));
     let back = run(&["import", "megatron-plan", "args.txt", "--scenario", "two.toml", "--out", "back.toml"]);
     assert_eq!(back.status.code(), Some(0), "{}", String::from_utf8_lossy(&back.stderr));
     let time = |plan: &str| {

@@ -32,6 +32,15 @@ fn a_reader_that_went_away_is_no_error() {
     }
 }
 
+/// Nor is a reader of errors.
+#[test]
+fn a_reader_of_errors_that_went_away_is_no_panic() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = command(&["plan", "no-such-scenario"]).stderr(writer).output().expect("the command starts");
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+}
+
 #[test]
 fn bad_usage_says_so_on_standard_error_alone() {
     for args in [
@@ -63,5 +72,50 @@ fn bad_usage_says_so_on_standard_error_alone() {
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{args:?}: {error}");
         assert!(!error.is_empty() && !error.contains("panicked"), "{args:?}: {error}");
+    }
+}
+
+/// A file that is written has the permissions of any new file, or keeps its own; a link to it stays one.
+#[cfg(unix)]
+#[test]
+fn written_files_are_like_others() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = two_nodes();
+    let at = |name: &str| folder.path().join(name);
+    let mode = |name: &str| std::fs::metadata(at(name)).unwrap().permissions().mode();
+    let write = |out: &str| {
+        let args = ["simulate", "two.toml", "--links", out];
+        let output = command(&args).current_dir(folder.path()).output().expect("the command starts");
+        assert_eq!(output.status.code(), Some(0), "{out}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    write("new.csv");
+    assert_eq!(mode("new.csv"), mode("trace.csv"));
+    std::fs::set_permissions(at("new.csv"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::symlink("new.csv", at("link.csv")).unwrap();
+    let before = std::fs::metadata(at("new.csv")).unwrap().modified().unwrap();
+    write("link.csv");
+    assert!(std::fs::symlink_metadata(at("link.csv")).unwrap().is_symlink());
+    assert!(std::fs::metadata(at("new.csv")).unwrap().modified().unwrap() > before);
+    assert_eq!(mode("new.csv") & 0o777, 0o600);
+    write("/dev/null");
+    assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+}
+
+/// What has no end is no file of ours, and fills no memory.
+#[cfg(unix)]
+#[test]
+fn a_file_without_end_is_refused() {
+    let folder = two_nodes();
+    for args in [
+        &["verify", "/dev/zero"][..],
+        &["merge", "/dev/zero"],
+        &["plan", "two.toml", "--checkpoint", "/dev/zero"],
+        &["plan", "/dev/zero"],
+        &["trace", "stats", "/dev/zero"],
+    ] {
+        let output = command(args).current_dir(folder.path()).output().expect("the command starts");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{args:?}: {error}");
+        assert!(error.contains("/dev/zero"), "{args:?}: {error}");
     }
 }

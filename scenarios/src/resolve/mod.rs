@@ -44,12 +44,13 @@ impl Context<'_> {
     }
 
     fn text(&mut self, path: &Path, most: u64, place: Place) -> Option<(Arc<Source>, Place)> {
-        match files::read(path, most) {
+        match files::text(path, most) {
             Ok(text) => {
                 let whole = self.faults.add_source(path.display().to_string(), text);
                 Some((self.faults.source(whole), whole))
             }
-            Err(message) => {
+            Err(why) => {
+                let message = format!("cannot read `{}`: {why}", path.display());
                 self.faults.push(place, "T0109", message, "");
                 None
             }

@@ -1,11 +1,11 @@
 //! Fits a fabric to measured collectives: logs of nccl-tests, records of NCCL's Inspector, or a CSV as `validate` takes it.
 
-use super::{print, print_json, unreadable};
+use super::{print, print_json};
 use crate::cli::Calibrate;
 use crate::failure::{Answer, Failure};
 use crate::host::note;
 use crate::report::table::Table;
-use crate::write;
+use crate::{read, write};
 use serde_json::json;
 use sim_models::calibrate::{FabricFit, Fitted, fabric, scatter_svg};
 use sim_models::collective::fit::Sample;
@@ -40,7 +40,7 @@ pub(super) fn run(args: &Calibrate, gpu: &'static Gpu) -> Result<Answer, Failure
                 "a fabric and a device are fitted by a command each",
             )
         })?;
-        rows.extend(read(args, gpu, path, kind)?);
+        rows.extend(rows_of(args, gpu, path, kind)?);
     }
     let mut skipped: BTreeMap<&str, usize> = BTreeMap::new();
     let mut others = 0usize;
@@ -91,10 +91,8 @@ pub(super) fn run(args: &Calibrate, gpu: &'static Gpu) -> Result<Answer, Failure
 }
 
 /// The rows of a file; a log becomes a CSV first, so that all are read in one way.
-fn read(args: &Calibrate, gpu: &Gpu, path: &Path, kind: &str) -> Result<Vec<collectives::Row>, Failure> {
-    let bytes = std::fs::read(path).map_err(|e| unreadable(path, &e))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::new(format!("{}: not UTF-8", path.display()), "a file of text"))?;
+fn rows_of(args: &Calibrate, gpu: &Gpu, path: &Path, kind: &str) -> Result<Vec<collectives::Row>, Failure> {
+    let text = read::text(path, "a log of nccl-tests, or a CSV of collectives")?;
     let context = Context { file: path.display().to_string(), ..Context::default() };
     let failed = |e: sim_models::import::ImportError| Failure::new(e.to_string(), "");
     let times = match kind {

@@ -7,14 +7,14 @@ use crate::cli::Calibrate;
 use crate::failure::{Answer, Failure};
 use crate::host::note;
 use crate::report::table::Table;
-use crate::write;
+use crate::{read, write};
 use serde_json::json;
 use sim_models::calibrate::{
     DeviceFile, Fitted, LayerTime, Residual, layers, operator_error, operators, scatter_svg,
 };
 use sim_models::device::catalogue::Format;
 use sim_models::device::{Catalogue, LayerQuery, Roofline};
-use sim_models::import::{Context, Kind, LayerPoint, ModelSizes, OperatorPoint, read};
+use sim_models::import::{self, Context, Kind, LayerPoint, ModelSizes, OperatorPoint};
 use sim_models::workload::{LayerKind, Model};
 use std::path::Path;
 
@@ -36,14 +36,14 @@ pub(super) fn run(args: &Calibrate) -> Result<Answer, Failure> {
     let (mut points, mut times) = (Vec::new(), Vec::new());
     for path in &args.profiles {
         let kind = kind_of(args, path)?;
-        let bytes = std::fs::read(path).map_err(|e| unreadable(path, &e))?;
+        let bytes = read::bytes(path, "a profile")?;
         let context = Context {
             file: path.display().to_string(),
             tp: args.tp,
             micro_batch: args.micro_batch,
             sizes: model.as_ref().map(sizes_of),
         };
-        let profile = read(kind, &bytes, &context).map_err(|e| Failure::new(e.to_string(), ""))?;
+        let profile = import::read(kind, &bytes, &context).map_err(|e| Failure::new(e.to_string(), ""))?;
         if profile.skipped > 0 {
             note!("note: {}: {} entries hold no measurement", path.display(), profile.skipped);
         }
@@ -111,10 +111,6 @@ pub(super) fn model_of(name: Option<&str>) -> Result<Option<Model>, Failure> {
         })
     };
     name.map(find).transpose()
-}
-
-pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(format!("cannot read `{}`: {error}", path.display()), "a file that exists")
 }
 
 pub(super) fn sizes_of(model: &Model) -> ModelSizes {

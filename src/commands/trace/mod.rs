@@ -7,13 +7,9 @@ mod stats;
 
 use crate::cli::{Trace, TraceFrom, TraceOf};
 use crate::failure::{Answer, Failure};
+use crate::read;
 use scenarios::series::{CsvRecords, Edit, Edits, KINDS, Quantity, Records, import};
-use std::fs::File;
-use std::io::{BufReader, Read};
 use std::path::Path;
-
-/// Largest file of a foreign format, which is read whole.
-const MOST_BYTES: u64 = 512 << 20;
 
 /// Most rows of a trace that is written.
 const MOST_ROWS: u64 = 100_000_000;
@@ -30,22 +26,13 @@ pub(super) fn run(args: &Trace) -> Result<Answer, Failure> {
 /// The records of a file, and what they are.
 fn open(path: &Path, from: &TraceFrom) -> Result<(Quantity, Records<'static>), Failure> {
     let shown = path.display().to_string();
-    let failed = |e: std::io::Error| {
-        let why =
-            if e.kind() == std::io::ErrorKind::NotFound { "no such file".into() } else { e.to_string() };
-        Failure::new(format!("cannot read `{shown}`: {why}"), "")
-    };
-    if path.is_dir() {
-        return Err(Failure::new(format!("cannot read `{shown}`: it is a folder"), ""));
-    }
-    let file = File::open(path).map_err(failed)?;
     let (quantity, records): (Quantity, Records<'static>) = match from.from.as_deref() {
         None | Some("tideplan") => {
             let quantity = match &from.column {
                 None => None,
                 Some(name) => Some(quantity(name)?),
             };
-            let records = CsvRecords::new(BufReader::with_capacity(1 << 16, file), &shown, quantity)?;
+            let records = CsvRecords::new(read::stream(path, "a trace")?, &shown, quantity)?;
             (records.quantity(), Box::new(records))
         }
         Some(name) => {
@@ -56,17 +43,7 @@ fn open(path: &Path, from: &TraceFrom) -> Result<(Quantity, Records<'static>), F
                     format!("one of tideplan, {}", names.join(", ")),
                 ));
             };
-            let mut bytes = Vec::new();
-            file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-            if bytes.len() as u64 > MOST_BYTES {
-                let message = format!("cannot read `{shown}`: over {} MiB", MOST_BYTES >> 20);
-                return Err(Failure::new(message, "convert it in parts"));
-            }
-            let text = String::from_utf8(bytes).map_err(|e| {
-                let at = e.utf8_error().valid_up_to();
-                Failure::new(format!("cannot read `{shown}`: not UTF-8 text at byte {at}"), "")
-            })?;
-            let records = import(kind, &text, &shown)?;
+            let records = import(kind, &read::text(path, "a trace; a longer one in parts")?, &shown)?;
             (kind.quantity, Box::new(records.into_iter().map(Ok)))
         }
     };
