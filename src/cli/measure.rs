@@ -8,7 +8,7 @@ use validation::runs::group::By;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tideplan compare opt350-a100x32-v100x96\n  tideplan compare quickstart --planners tideplan,metis,sailor --html report.html\n  tideplan compare my.toml --plan mine.toml theirs.toml --planners tideplan\n  tideplan compare my.toml --planners tideplan --external \"python3 my_planner.py\"\n  tideplan compare --suite --csv suite.csv\n\nA planner hands in a list of plans; the first that fits into memory is judged. docs/planners.md says where each planner\ncomes from, what it leaves out and how it was checked."
+    after_help = "Examples:\n  tideplan compare opt350-a100x32-v100x96\n  tideplan compare quickstart --planners tideplan,metis,sailor --html report.html\n  tideplan compare my.toml --plan mine.toml theirs.toml --planners tideplan\n  tideplan compare my.toml --planners tideplan --external \"python3 my_planner.py\"\n  tideplan compare --suite --csv suite.csv\n\nA planner hands in a list of plans; the first that fits into memory is judged. docs/planners.md says where each planner comes from, what it leaves out and how it was checked."
 )]
 pub(crate) struct Compare {
     /// Scenario files, or names of built-ins.
@@ -87,7 +87,7 @@ pub(crate) struct Validate {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tideplan calibrate operators.csv --gpu A100-80 --out a100.toml --plot fit.svg\n  tideplan calibrate profile.json --kind sailor --gpu V100-16 --model opt-350m --precision fp32 --out v100.toml\n\nA scenario uses the file as `device` of a node group.\n\n  tideplan calibrate all_reduce.log --gpu H100 --network \"8x 400 Gb/s InfiniBand\" --out fabric.toml\n  tideplan calibrate collectives.csv --gpu H100 --out fabric.toml --plot fit.svg\n\nA scenario uses these as `fabric` of a node group. docs/cost-model.md says what each parameter means; tools/profile_gpu.py\nmeasures a GPU, docs/validate.md has the columns of collectives."
+    after_help = "Examples:\n  tideplan calibrate operators.csv --gpu A100-80 --out a100.toml --plot fit.svg\n  tideplan calibrate profile.json --kind sailor --gpu V100-16 --model opt-350m --precision fp32 \\\n      --out v100.toml\n\nA scenario uses the file as `device` of a node group.\n\n  tideplan calibrate all_reduce.log --gpu H100 --network \"8x 400 Gb/s InfiniBand\" \\\n      --out fabric.toml\n  tideplan calibrate collectives.csv --gpu H100 --out fabric.toml --plot fit.svg\n\nA scenario uses these as `fabric` of a node group. docs/cost-model.md says what each parameter means; tools/profile_gpu.py measures a GPU, docs/validate.md has the columns of collectives."
 )]
 pub(crate) struct Calibrate {
     /// Profiles: `operators*.csv`, `layers*.csv` of tools/profile_gpu.py, or other tools' with `--kind`; or measured collectives:

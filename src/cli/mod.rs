@@ -58,7 +58,7 @@ pub(crate) enum Command {
     Export(Export),
     /// Look at a trace, turn another tool's into ours, make one up.
     Trace(Trace),
-    /// What there is: scenarios, devices, policies.
+    /// What there is: scenarios, devices, planners, policies.
     List(List),
     /// The JSON Schema of a scenario file, or of a plan.
     Schema(Schema),
@@ -124,5 +124,24 @@ fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(s) if s > 0.0 && s.is_finite() => Ok(s),
         _ => Err("expected a positive number of seconds".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::{Command, CommandFactory};
+
+    /// An example that is wrapped cannot be copied.
+    #[test]
+    fn examples_fit_into_a_line() {
+        fn check(command: &Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines().filter(|line| line.starts_with("  ")) {
+                assert!(line.chars().count() <= 100, "{}: {line}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
     }
 }

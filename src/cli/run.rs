@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tideplan simulate opt350-a100x32\n  tideplan simulate quickstart --plan best.toml --at \"600 s\"\n  tideplan simulate opt350-a100x32-v100x96 --timeline t.json     open t.json in https://ui.perfetto.dev\n  tideplan simulate replay-faults --at \"336568 s\"      what it costs that nodes leave in mid-iteration\n  tideplan simulate opt350-a100x32-v100x96 --explain --html why.html --links links.csv\n  tideplan simulate h100x8-switch --workload chakra:traces/ --system system.json --convention astra-sim \\\n      --topology switch\n  tideplan simulate my.toml --workload simai:workload.txt\n\nWhat --explain says, and how each figure is defined: docs/explain.md. Other tools' traces: docs/workloads.md."
+    after_help = "Examples:\n  tideplan simulate opt350-a100x32\n  tideplan simulate quickstart --plan best.toml --at \"600 s\"\n  tideplan simulate opt350-a100x32-v100x96 --timeline t.json\n      then open t.json in https://ui.perfetto.dev\n  tideplan simulate replay-faults --at \"336568 s\"\n      what it costs that nodes leave in mid-iteration\n  tideplan simulate opt350-a100x32-v100x96 --explain --html why.html --links links.csv\n  tideplan simulate h100x8-switch --workload chakra:traces/ --system system.json \\\n      --convention astra-sim --topology switch\n  tideplan simulate my.toml --workload simai:workload.txt\n\nWhat --explain says, and how each figure is defined: docs/explain.md. Other tools' traces: docs/workloads.md."
 )]
 pub(crate) struct Simulate {
     /// A scenario file, or the name of a built-in.
@@ -103,7 +103,7 @@ pub(crate) struct Collective {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  tideplan replay quickstart\n  tideplan replay my.toml --policy static,reactive --until \"2 h\" --html replay.html\n  tideplan replay quickstart --sweep \"link wan scale 0.25..4\" --sweep \"switch 2 s..600 s\"\n  tideplan replay quickstart --timeline t.json --window \"600 s..660 s\"     open t.json in https://ui.perfetto.dev\n\n`--at` is where the replay begins. `tideplan list policies` says what each policy does; docs/replay.md how."
+    after_help = "Examples:\n  tideplan replay quickstart\n  tideplan replay my.toml --policy static,reactive --until \"2 h\" --html replay.html\n  tideplan replay quickstart --sweep \"link wan scale 0.25..4\" --sweep \"switch 2 s..600 s\"\n  tideplan replay quickstart --timeline t.json --window \"600 s..660 s\"\n      then open t.json in https://ui.perfetto.dev\n\n`--at` is where the replay begins. `tideplan list policies` says what each policy does; docs/replay.md how."
 )]
 pub(crate) struct Replay {
     /// A scenario file, or the name of a built-in.

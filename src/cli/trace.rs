@@ -18,7 +18,7 @@ pub(crate) enum TraceOf {
     Stats(TraceStats),
     /// Other tools' traces into ours; cut, scaled, put on a grid, repeated, joined.
     #[command(
-        after_help = "Examples:\n  tideplan trace convert run.json --from iperf3 --rename wan --out wan.csv\n  tideplan trace convert wan.csv --start \"600 s\" --end \"1200 s\" --scale 0.5 --resample \"5 s\" --out part.csv\n  tideplan trace convert monday.csv tuesday.csv --wrap \"7 d\" --out week.csv     joined, then repeated\n\nKinds: tideplan (the default), skyplane, pairs, mahimahi, iperf3, simgrid, zhejiang, sailor, oobleck, parcae,\nskypilot, infinitehbd. docs/replay.md says what each is."
+        after_help = "Examples:\n  tideplan trace convert run.json --from iperf3 --rename wan --out wan.csv\n  tideplan trace convert wan.csv --start \"600 s\" --end \"1200 s\" --scale 0.5 --resample \"5 s\" \\\n      --out part.csv\n  tideplan trace convert monday.csv tuesday.csv --wrap \"7 d\" --out week.csv\n      joined, then repeated\n\nKinds: tideplan (the default), skyplane, pairs, mahimahi, iperf3, simgrid, zhejiang, sailor, oobleck, parcae, skypilot, infinitehbd. docs/replay.md says what each is."
     )]
     Convert(TraceConvert),
     /// A trace as a line of blocks, and as an SVG picture with `--out`.
@@ -28,7 +28,7 @@ pub(crate) enum TraceOf {
     Plot(TracePlot),
     /// A trace made up from a seed.
     #[command(
-        after_help = "Examples:\n  tideplan trace generate --duration \"1 d\" --out wan.csv markov --high \"10 Gbps\" --low \"1 Gbps\"\n  tideplan trace generate --duration \"7 d\" --step \"5 min\" --out wan.csv diurnal --mean \"5 Gbps\" --swing 0.4\n  tideplan trace generate --duration \"1 d\" --step \"5 s\" --out more.csv ar1 --fit wan.csv\n  tideplan trace generate --duration \"30 d\" --out up.csv failures --nodes 64 --mtbf \"20 d\" --repair \"20 h\""
+        after_help = "Examples:\n  tideplan trace generate --duration \"1 d\" --out wan.csv markov --high \"10 Gbps\" --low \"1 Gbps\"\n  tideplan trace generate --duration \"7 d\" --step \"5 min\" --out wan.csv diurnal \\\n      --mean \"5 Gbps\" --swing 0.4\n  tideplan trace generate --duration \"1 d\" --step \"5 s\" --out more.csv ar1 --fit wan.csv\n  tideplan trace generate --duration \"30 d\" --out up.csv failures \\\n      --nodes 64 --mtbf \"20 d\" --repair \"20 h\""
     )]
     Generate(TraceGenerate),
 }

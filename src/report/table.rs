@@ -48,6 +48,7 @@ impl fmt::Display for Table {
 /// Seconds as a person reads them.
 pub(crate) fn seconds(s: f64) -> String {
     match s {
+        0.0 => "0 s".into(),
         s if s >= 100.0 => format!("{s:.1} s"),
         s if s >= 1.0 => format!("{s:.3} s"),
         s if s >= 1e-3 => format!("{:.2} ms", s * 1e3),
