@@ -10,7 +10,7 @@ use std::path::PathBuf;
 )]
 pub(crate) struct Plan {
     /// A scenario file, or the name of a built-in.
-    #[arg(default_value = "quickstart")]
+    #[arg(default_value = "quickstart", conflicts_with_all = ["model", "gpus"])]
     pub(crate) scenario: String,
     #[command(flatten)]
     pub(crate) over: Over,
@@ -89,6 +89,14 @@ pub(crate) struct Words {
     /// Number format [default: bf16, or fp16 where a GPU has no bf16].
     #[arg(long, value_name = "P", value_parser = ["fp32", "fp16", "bf16"])]
     pub(crate) precision: Option<String>,
+}
+
+impl Words {
+    /// Whether any was given.
+    pub(crate) fn any(&self) -> bool {
+        let words = [&self.model, &self.gpus, &self.inter, &self.precision];
+        self.batch.is_some() || words.iter().any(|word| word.is_some())
+    }
 }
 
 #[derive(Debug, Args)]

@@ -23,8 +23,14 @@ use std::fmt::Write;
 
 pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
     let words = words::scenario(&args.words)?;
-    if words.is_none() && (args.words.model.is_some() || args.words.gpus.is_some()) {
-        return Err(Failure::new("`--model` and `--gpus` go together", "both, or a scenario"));
+    if words.is_none() && args.words.any() {
+        let message =
+            "`--model` and `--gpus` go together, and `--inter`, `--batch` and `--precision` with them";
+        return Err(Failure::new(message, "both, or a scenario with `--set`"));
+    }
+    if args.external.is_some() && args.planner != "external" {
+        let message = format!("`--external` is no command of planner `{}`", args.planner);
+        return Err(Failure::new(message, "`--planner external`"));
     }
     let given = host().scenario(&args.scenario);
     let (name, text) = match &words {
@@ -42,24 +48,16 @@ pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
     };
     let scenario = &loaded.scenario;
     if method == sim_search::Method::Exhaustive {
-        let given = [
-            ("--checkpoint", args.checkpoint.is_some()),
-            ("--shard", args.shard.is_some()),
-            ("--certificate", args.certificate.is_some()),
-            ("--explain", args.explain),
-        ];
-        if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
-            let message = format!("`{name}` goes with the planner `tideplan` alone");
-            return Err(Failure::new(message, "without `--planner exhaustive`"));
-        }
+        refuse(args, &["--checkpoint", "--shard", "--certificate", "--explain"], &of_ours_alone(args))?;
     }
     let objective = match args.objective.as_str() {
         "cost" => Objective::Cost,
         "robust" => Objective::Robust,
         _ => Objective::Time,
     };
-    if args.certificate.is_some() && objective != Objective::Time {
-        return Err(Failure::new("a certificate is about time", "without `--objective`"));
+    if args.certificate.is_some() {
+        let what = |name: &str| (format!("a certificate knows no `{name}`"), format!("without `{name}`"));
+        refuse(args, &["--objective", "--deadline", "--budget"], &what)?;
     }
     if objective == Objective::Robust && scenario.replay.options.start == 0 {
         return Err(Failure::new(
@@ -139,6 +137,47 @@ pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
         explain: rejected.filter(|_| args.explain),
     };
     answer(scenario, &found, overrides.at, shown, search_time_s)
+}
+
+/// Options that not every search knows.
+const OPTIONS: [(&str, fn(&cli::Plan) -> bool); 9] = [
+    ("--checkpoint", |a| a.checkpoint.is_some()),
+    ("--shard", |a| a.shard.is_some()),
+    ("--certificate", |a| a.certificate.is_some()),
+    ("--why-not", |a| a.why_not.is_some()),
+    ("--explain", |a| a.explain),
+    ("--deadline", |a| a.deadline.is_some()),
+    ("--budget", |a| a.budget.is_some()),
+    ("--tokens", |a| a.tokens.is_some()),
+    ("--objective", |a| a.objective != "time"),
+];
+
+/// The names of all of them.
+pub(super) fn options() -> Vec<&'static str> {
+    OPTIONS.iter().map(|(name, _)| *name).collect()
+}
+
+/// Refuses the first of these options that is given: `what` is wrong with it, and what would be right.
+pub(super) fn refuse(
+    args: &cli::Plan,
+    unknown: &[&str],
+    what: &dyn Fn(&str) -> (String, String),
+) -> Result<(), Failure> {
+    match OPTIONS.iter().find(|(name, given)| unknown.contains(name) && given(args)) {
+        Some((name, _)) => {
+            let (message, help) = what(name);
+            Err(Failure::new(message, help))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What is wrong with an option that only our own search knows.
+pub(super) fn of_ours_alone(args: &cli::Plan) -> impl Fn(&str) -> (String, String) {
+    |name| {
+        let message = format!("`{name}` goes with the planner `tideplan` alone");
+        (message, format!("without `--planner {}`", args.planner))
+    }
 }
 
 /// How an answer is shown.
@@ -389,7 +428,10 @@ fn text(
             }
         }
         None => {
-            text += "no plan is feasible\n";
+            text += match found.stopped {
+                Stopped::Done => "no plan is feasible\n",
+                _ => "no feasible plan was found before the search stopped\n",
+            };
             if let Some(miss) = &found.nearest_miss {
                 let lack = Bytes(miss.lacking_bytes).as_gib();
                 let _ = writeln!(text, "nearest miss: {} lacks {lack:.2} GiB on a device", miss.pipeline);

@@ -1,5 +1,6 @@
 //! `tideplan plan` of a scenario with `[[jobs]]`: which nodes each job gets, and its plan on them.
 
+use super::plan::{options, refuse};
 use super::searching::Watcher;
 use super::simulate::not_simulated;
 use super::{print, print_json};
@@ -20,19 +21,10 @@ use sim_search::{Method, Rule, Watch};
 use std::fmt::Write;
 
 pub(super) fn run(args: &cli::Plan, scenario: &Scenario, at: SimTime) -> Result<Answer, Failure> {
-    let given = [
-        ("--checkpoint", args.checkpoint.is_some()),
-        ("--shard", args.shard.is_some()),
-        ("--certificate", args.certificate.is_some()),
-        ("--why-not", args.why_not.is_some()),
-        ("--explain", args.explain),
-        ("--tokens", args.tokens.is_some()),
-        ("--objective", args.objective != "time"),
-    ];
-    if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
+    refuse(args, &options(), &|name| {
         let message = format!("`{name}` is about one job, and scenario `{}` has several", scenario.name);
-        return Err(Failure::new(message, "`[[jobs]]` are planned to be done soon, by their weights"));
-    }
+        (message, "`[[jobs]]` are planned to be done soon, by their weights".into())
+    })?;
     let method = match args.planner.as_str() {
         "tideplan" => Method::BranchAndBound,
         "exhaustive" => Method::Exhaustive,

@@ -1,6 +1,7 @@
 //! `tideplan plan --planner P` for the planners that are not ours: their plan, in the form of our own.
 
 use super::compare::{alone, beside};
+use super::plan::{of_ours_alone, options, refuse};
 use super::{print, print_json};
 use crate::cli;
 use crate::failure::{Answer, Failure};
@@ -12,10 +13,7 @@ use sim_search::planners::Limits;
 
 pub(super) fn run(args: &cli::Plan, loaded: &Loaded, overrides: &Overrides) -> Result<Answer, Failure> {
     let scenario = &loaded.scenario;
-    if args.explain {
-        let message = "`--explain` goes with the planner `tideplan` alone";
-        return Err(Failure::new(message, "`tideplan simulate --explain` explains a plan"));
-    }
+    refuse(args, &options(), &of_ours_alone(args))?;
     let planner = super::planner(&args.planner, args.external.as_deref())?;
     let default = Limits::default();
     let limits = Limits {

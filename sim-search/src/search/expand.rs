@@ -100,7 +100,11 @@ impl<'t> Search<'t> {
         let Some(root) = self.tree.root(key) else { return Step::Bounded };
         let head = self.tree.head();
         let best = self.best();
+        let time = |bound: u64| if self.options.objective == Objective::Cost { 0 } else { bound };
         if key.len() < head {
+            if self.options.deadline_ps.is_some_and(|deadline| time(value).max(state.low) > deadline) {
+                return Step::Prune(Rule::Deadline, None);
+            }
             return self.options(root, key, value, state, best);
         }
         let parts = self.tree.parts(root, key);
@@ -111,7 +115,7 @@ impl<'t> Search<'t> {
         // With the number of pipelines the nodes are known, and with them what a time is worth; before, they are the fewest.
         let counts = self.tree.counts(&parts, key);
         let (objective, price) = (self.options.objective, self.tree.price(&parts, &counts));
-        let limit = objective.time(price, best);
+        let limit = self.limit(price, best);
         let bound = match value {
             0 => 0,
             // A bound of the cost is none of the time.
@@ -156,6 +160,13 @@ impl<'t> Search<'t> {
         }
     }
 
+    /// The longest time on nodes of this price that is no worse than the best, nor than what may be.
+    fn limit(&self, price: u64, best: u64) -> u64 {
+        let budget = self.options.budget.map_or(u64::MAX, |budget| cost::time_for(price, budget));
+        let deadline = self.options.deadline_ps.unwrap_or(u64::MAX);
+        self.options.objective.time(price, best).min(budget).min(deadline)
+    }
+
     /// Inner borders of all parts together.
     pub(super) fn inner_borders(&self, parts: &[usize]) -> usize {
         parts.iter().map(|p| self.tree.choices[*p].cost.stages.len() - 1).sum()
@@ -172,7 +183,7 @@ impl<'t> Search<'t> {
                 Objective::Cost => self.bounds().quick(root, &parts, next).max(state.low),
                 _ => value,
             };
-            let limit = objective.time(price, best);
+            let limit = self.limit(price, best);
             let (low, enough) = self.bounds().combined(root, &parts, next, (least, state.enough), limit);
             let state = State { better: enough.is_none(), enough, low, ..State::default() };
             let again = Some((self.worth(root, &parts, next, low).max(value), state));

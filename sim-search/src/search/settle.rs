@@ -148,8 +148,8 @@ impl Search<'_> {
             self.counts.open += 1;
             self.log(&key, Fate::Bound(bound));
         }
-        // Where something fits, or may, nobody asks.
-        let nearest = match self.ranked.is_empty() && stopped == Stopped::Done {
+        // Where something fits, or may, nobody asks: what was simulated fits, be it too slow.
+        let nearest = match self.counts.simulated == 0 && stopped == Stopped::Done {
             true => {
                 let of = |some: &ThrownOut| {
                     let lacks = self.tree.lacks(some).into_iter();
