@@ -1,6 +1,7 @@
 //! The nearest right name for a wrong one.
 
-/// Words longer than this are not compared: nobody mistypes them, and comparing takes the product of the lengths.
+/// Words longer than this are not compared: nobody mistypes them, and comparing takes the product of the lengths. Nor are they
+/// shown whole.
 const LONGEST: usize = 64;
 
 /// The candidate that is nearest to `word`, if one is near: at most a third of its letters differ (a swap of two
@@ -54,7 +55,11 @@ pub(crate) fn suggestion(word: &str, candidates: &[&str]) -> String {
 /// `` `a`, `b` and `c` ``; a long list is cut.
 pub(crate) fn list(names: &[&str]) -> String {
     const MOST: usize = 24;
-    let mut quoted: Vec<String> = names.iter().take(MOST).map(|n| format!("`{n}`")).collect();
+    let quote = |name: &&str| match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("`{}...`", &name[..end]),
+        None => format!("`{name}`"),
+    };
+    let mut quoted: Vec<String> = names.iter().take(MOST).map(quote).collect();
     if names.len() > MOST {
         return format!("{} and {} more", quoted.join(", "), names.len() - MOST);
     }

@@ -97,8 +97,15 @@ fn written_files_are_like_others() {
     assert!(std::fs::symlink_metadata(at("link.csv")).unwrap().is_symlink());
     assert!(std::fs::metadata(at("new.csv")).unwrap().modified().unwrap() > before);
     assert_eq!(mode("new.csv") & 0o777, 0o600);
-    write("/dev/null");
-    assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+    // What is no file is written to, as a device is.
+    let made = std::process::Command::new("mkfifo").arg(at("pipe")).status().expect("there is `mkfifo`");
+    assert!(made.success());
+    let reader = std::process::Command::new("cat").arg(at("pipe")).stdout(Stdio::piped()).spawn();
+    let reader = reader.expect("there is `cat`");
+    write("pipe");
+    assert!(!std::fs::metadata(at("pipe")).unwrap().is_file());
+    let read = reader.wait_with_output().unwrap().stdout;
+    assert_eq!(read, std::fs::read(at("new.csv")).unwrap());
 }
 
 /// What has no end is no file of ours, and fills no memory.
