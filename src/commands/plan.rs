@@ -139,8 +139,11 @@ pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
     answer(scenario, &found, overrides.at, shown, search_time_s)
 }
 
+/// The name of an option, and whether it is given.
+type IsGiven = (&'static str, fn(&cli::Plan) -> bool);
+
 /// Options that not every search knows.
-const OPTIONS: [(&str, fn(&cli::Plan) -> bool); 9] = [
+const OPTIONS: [IsGiven; 9] = [
     ("--checkpoint", |a| a.checkpoint.is_some()),
     ("--shard", |a| a.shard.is_some()),
     ("--certificate", |a| a.certificate.is_some()),
