@@ -28,7 +28,7 @@ pub(crate) struct Import {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) micro_batch: Option<u32>,
     /// Of a plan: the scenario that it is for.
-    #[arg(long, value_name = "SCENARIO")]
+    #[arg(long, value_name = "SCENARIO", conflicts_with_all = ["model", "gpu", "tp", "micro_batch"])]
     pub(crate) scenario: Option<String>,
     /// Set a value of that scenario, e.g. `training.global_batch=512`.
     #[arg(long = "set", value_name = "PATH=VALUE", requires = "scenario")]

@@ -51,15 +51,23 @@ fn the<'a>(files: &'a [Named], what: &str, is: impl Fn(&str) -> bool) -> Result<
     })
 }
 
+/// The one file that there should be.
+fn only(args: &Import) -> Result<&Path, Failure> {
+    match &args.files[..] {
+        [file] => Ok(file),
+        files => Err(Failure::new(format!("{} files for one `{}`", files.len(), args.kind), "one file")),
+    }
+}
+
 pub(super) fn clusters(args: &Import) -> Result<Answer, Failure> {
-    let first = &args.files[0];
     let text = if args.kind == "metis-cluster" {
         let files = metis_files(args)?;
         let host = the(&files, "hostfile", |n| n.contains("hostfile"))?;
         let cluster = the(&files, "clusterfile", |n| n.contains("clusterfile"))?;
-        exchange::metis_scenario(host, cluster).map_err(refused(first))?
+        exchange::metis_scenario(host, cluster).map_err(refused(&args.files[0]))?
     } else {
-        exchange::sailor_scenario(&text_of(first)?).map_err(refused(first))?
+        let file = only(args)?;
+        exchange::sailor_scenario(&text_of(file)?).map_err(refused(file))?
     };
     write::whole(&args.out, text.as_bytes())?;
     print(&format!("wrote a scenario to {}\n", args.out.display()))?;
@@ -75,14 +83,11 @@ pub(super) fn plans(args: &Import) -> Result<Answer, Failure> {
         overrides.set(set)?;
     }
     let scenario = scenarios::load(name, &overrides)?.scenario;
-    let first = &args.files[0];
     let plan = if args.kind == "metis-plan" {
         metis(args, &scenario)?
     } else {
-        if args.files.len() > 1 {
-            return Err(Failure::new("one plan at a time", "one file"));
-        }
-        let text = text_of(first)?;
+        let file = only(args)?;
+        let text = text_of(file)?;
         let read = match args.kind.as_str() {
             "sailor-plan" => exchange::from_sailor,
             "galvatron-plan" => exchange::from_galvatron,
@@ -90,7 +95,7 @@ pub(super) fn plans(args: &Import) -> Result<Answer, Failure> {
             "deepspeed-plan" => exchange::from_deepspeed,
             _ => exchange::from_torchtitan,
         };
-        read(&scenario, &text).map_err(refused(first))?
+        read(&scenario, &text).map_err(refused(file))?
     };
     let text = toml::to_string(&plan).map_err(|e| Failure::new(format!("cannot write the plan: {e}"), ""))?;
     write::whole(&args.out, text.as_bytes())?;

@@ -14,6 +14,10 @@ pub(super) fn run(args: &Import) -> Result<Answer, Failure> {
     if super::exchange::PLANS.contains(&args.kind.as_str()) {
         return super::exchange::plans(args);
     }
+    if args.scenario.is_some() {
+        let message = format!("`--scenario` is of plans, and `{}` is none", args.kind);
+        return Err(Failure::new(message, "without `--scenario`"));
+    }
     if super::exchange::CLUSTERS.contains(&args.kind.as_str()) {
         return super::exchange::clusters(args);
     }

@@ -29,6 +29,18 @@ fn a_plan_goes_to_megatron_and_back() {
     let refused = run(&["import", "megatron-plan", "two.toml", "--scenario", "two.toml", "--out", "no.toml"]);
     assert_eq!(refused.status.code(), Some(2));
     assert!(refused.stdout.is_empty() && !folder.path().join("no.toml").exists());
+    // What would be passed over is refused.
+    for (args, part) in [
+        (&["megatron-plan", "args.txt", "--scenario", "two.toml", "--tp", "2"][..], "cannot be used with"),
+        (&["megatron-plan", "args.txt", "args.txt", "--scenario", "two.toml"], "2 files for one"),
+        (&["sailor-cluster", "trace.csv", "trace.csv"], "2 files for one `sailor-cluster`"),
+        (&["layers", "trace.csv", "--scenario", "two.toml"], "`--scenario` is of plans"),
+    ] {
+        let refused = run(&[&["import"], args, &["--out", "no.toml"]].concat());
+        let error = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!((refused.status.code(), refused.stdout.len()), (Some(2), 0), "{args:?}: {error}");
+        assert!(error.contains(part), "{args:?}: {error}");
+    }
 }
 
 #[test]
