@@ -326,7 +326,8 @@ fn fit_on(
 /// lower.
 /// A framework that rows were fitted on has an entry, if an empty one.
 fn share(tree: &mut Table, facts: &[Facts]) {
-    const COMMON: [&str; 5] = ["sync_s", "slowdown", "transfer_s", "optimizer_bytes", "iteration_s"];
+    const COMMON: [&str; 6] =
+        ["sync_s", "passes", "slowdown", "transfer_s", "optimizer_bytes", "iteration_s"];
     let unknown = Framework::unknown().name.as_str();
     let Value::Table(frameworks) = tree.entry("framework").or_insert_with(|| Value::Table(Table::new()))
     else {

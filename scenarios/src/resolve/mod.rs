@@ -114,6 +114,7 @@ fn workload(
 ) -> Option<cluster::Workload> {
     let model = model.and_then(|t| model::model(t, cx));
     let framework = recipe.map_or(Ok(None), |t| framework(&t.value, cx.faults));
+    let framework = framework.map(|named| named.map(|f| model.as_ref().map_or(f, |m| f.training(m))));
     let training = recipe.zip(framework.ok());
     let training = training.and_then(|(t, framework)| training_of(&t.value, framework, cx.faults));
     Some(cluster::Workload { model: model?, training: training?, framework: framework.ok()?, extrapolate })
@@ -161,7 +162,7 @@ fn training_of(
             iteration_s: seconds(&t.iteration_overhead, added.iteration_s),
             transfer_s: seconds(&t.transfer_overhead, added.transfer_s),
             slowdown: t.overlap_slowdown.as_ref().map_or(added.slowdown, |v| v.value.0),
-            unshared_step: added.unshared_step,
+            ..added
         },
         activations: fitted.map_or(base.activations, |(keeps, _)| keeps.activations_in(precision)),
         buffers: fitted.map_or(base.buffers, |(keeps, _)| keeps.buffers),

@@ -178,7 +178,9 @@ fn network(text: &Description<'_>, gpu: &Gpu) -> Result<Network, DescribeError> 
     let named = facts().transport.iter().find(|t| mentions(&said, &t.says));
     let usual = facts().usual.iter().find(|u| gpu.family.contains(&u.family));
     let gpus = text.gpus_per_node.max(1);
-    let usual_cards = usual.map_or(1, |u| (u.cards * gpus / 8).max(1));
+    // A node has as many cards as usual for InfiniBand and its like; one for Ethernet.
+    let ethernet = named.is_some_and(|t| t.name == "tcp");
+    let usual_cards = usual.filter(|_| !ethernet).map_or(1, |u| (u.cards * gpus / 8).max(1));
     if silent {
         let name = named.map_or("infiniband", |t| t.name.as_str());
         let usual = usual.ok_or_else(|| DescribeError::NoRate { text: String::new() })?;

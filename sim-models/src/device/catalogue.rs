@@ -528,6 +528,7 @@ mod tests {
             ("Tesla P100-SXM2-16GB", "P100"),
             ("NVIDIA A10G", "A10G"),
             ("A40-48GB", "A40"),
+            ("NVIDIA RTX A5000", "RTX-A5000"),
             ("B200-SXM", "B200"),
             ("GB200 NVL72", "GB200"),
             ("GB10 (DGX Spark)", "GB10"),

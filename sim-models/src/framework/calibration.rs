@@ -120,7 +120,7 @@ pub struct LinkFit {
     pub inside: f64,
     /// Of what they reach between nodes.
     pub outside: f64,
-    /// What a message between nodes waits for where cards reach GPUs through the host's memory alone, s.
+    /// What a transfer between stages on different nodes waits for where RDMA cards reach GPUs through the host's memory alone, s.
     pub staged_s: f64,
 }
 
@@ -291,6 +291,7 @@ impl Calibration {
         Overheads {
             iteration_s: fit.iteration_s.unwrap_or(0.0),
             transfer_s: fit.transfer_s.unwrap_or(0.0),
+            message_s: 0.0,
             slowdown: fit.slowdown.unwrap_or(SLOWDOWN),
             unshared_step: framework.habits.unshared_step,
         }

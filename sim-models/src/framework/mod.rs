@@ -15,7 +15,7 @@ pub use calibration::{Calibration, DeviceFit, FrameworkFit, KernelFit, LinkFit};
 use crate::device::Gpu;
 use crate::device::constants::FrameworkConstants;
 use crate::plan::Recompute;
-use crate::workload::{ActivationModel, GradientBuffers, Precision};
+use crate::workload::{ActivationModel, GradientBuffers, Model, Precision};
 use serde::Deserialize;
 use std::sync::OnceLock;
 
@@ -126,7 +126,7 @@ pub struct Framework {
     pub name: String,
     /// Words by which a run's framework is taken for it, in lower case; the first framework with one decides.
     pub says: Vec<String>,
-    /// What goes by its name on GPUs of Hopper's generation and later, which are younger than it.
+    /// What goes by its name on GPUs, and with models, that are younger than it.
     #[serde(default)]
     pub successor: Option<String>,
     /// Where its habits are documented.
@@ -164,9 +164,18 @@ impl Framework {
         all().iter().find(named).unwrap_or_else(Framework::unknown)
     }
 
-    /// What goes by this framework's name on a GPU.
+    /// What goes by this framework's name on a GPU: of Hopper's generation and later, its successor.
     pub fn on(&'static self, gpu: &Gpu) -> &'static Framework {
-        let old = ["pascal", "volta", "turing", "ampere"].contains(&gpu.architecture.as_str());
+        self.unless(["pascal", "volta", "turing", "ampere"].contains(&gpu.architecture.as_str()))
+    }
+
+    /// What trains a model by this framework's name: one with grouped queries, a gate or experts, its successor.
+    pub fn training(&'static self, model: &Model) -> &'static Framework {
+        let grouped = model.kv_heads < model.heads || model.latent.is_some();
+        self.unless(!(grouped || model.gated || model.experts.is_some()))
+    }
+
+    fn unless(&'static self, old: bool) -> &'static Framework {
         let successor = self.successor.iter().find_map(|name| all().iter().find(|f| f.name == *name));
         successor.filter(|_| !old).unwrap_or(self)
     }
@@ -201,6 +210,21 @@ mod tests {
             ("something else", "unknown"),
         ] {
             assert_eq!(Framework::find(text).name, name, "{text}");
+        }
+    }
+
+    /// Megatron-LM had neither grouped queries nor gates nor flash attention when its papers were written.
+    #[test]
+    fn a_younger_model_is_trained_by_the_successor() {
+        let old = Model::gpt("gpt", 4, 1024, 16, 2048, 50_257);
+        let young = Model::llama("llama", 4, 1024, 16, 2048, 32_000);
+        for (named, model, name) in [
+            ("Megatron-LM", &old, "megatron-lm"),
+            ("Megatron-LM", &young, "megatron-core"),
+            ("Megatron-LM", &Model { kv_heads: 4, ..old.clone() }, "megatron-core"),
+            ("nanotron", &young, "nanotron"),
+        ] {
+            assert_eq!(Framework::find(named).training(model).name, name, "{named}, {}", model.name);
         }
     }
 }

@@ -138,7 +138,9 @@ impl Context<'_> {
         let (a, b) = (self.rank(from), self.rank(to));
         let link = self.link(a, b, a.nodes == b.nodes);
         let streams = (a.tp * a.cp).min(b.tp * b.cp);
-        let overhead = SimDuration::from_secs_f64(self.scenario.training.overheads.transfer_s);
+        let overheads = &self.scenario.training.overheads;
+        let waits = if a.nodes == b.nodes { 0.0 } else { overheads.message_s };
+        let overhead = SimDuration::from_secs_f64(overheads.transfer_s + waits);
         let latency = link.latency().saturating_add(overhead.unwrap_or(SimDuration::ZERO));
         let cap = link.transfer_rate(bytes, streams);
         let mut route = Route { uses: Vec::new(), latency, cap, bytes, parts: 1 };

@@ -150,6 +150,8 @@ pub struct Overheads {
     pub iteration_s: f64,
     /// For each transfer between stages, s: synchronising sender and receiver.
     pub transfer_s: f64,
+    /// For each of them that leaves its node, s: cards that reach GPUs through the host's memory alone.
+    pub message_s: f64,
     /// By how much compute slows down for as long as gradients or parameters move beside it, alone on their links: 0.1 is a tenth.
     pub slowdown: f64,
     /// Share of the optimizer step that every replica does in full where ZeRO shares it out: gradients scaled, put together and

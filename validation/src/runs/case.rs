@@ -5,7 +5,7 @@
 
 use super::cluster::find;
 use super::degrees::Degrees;
-use super::placed::Placed;
+use super::placed::{Grouped, Placed};
 use super::plan::{self, RunPlan};
 use super::row::Row;
 use super::{Reason, Skip, Tier, shape};
@@ -82,6 +82,7 @@ pub fn build(row: &Row, plan_file: Option<&str>, settings: &Settings<'_>) -> Res
         impossible(row, &gpus, measured_s)?;
     }
     let model = shape::model(row, framework)?;
+    let framework = framework.training(&model);
     let degrees = Degrees::of(row, framework, &model)?;
     let run = run_plan(row, plan_file, &model, &degrees)?;
     let micro_batch = match (row.micro_batch, run.batch) {
@@ -118,11 +119,12 @@ pub fn build(row: &Row, plan_file: Option<&str>, settings: &Settings<'_>) -> Res
         Tier::Profiled => Model::builtin(&model.name).unwrap_or(model),
         _ => model,
     };
-    let training = training(global_batch, precision, framework, calibration, tier);
-    let (groups, node_links) = match (tier, tables) {
+    let mut training = training(global_batch, precision, framework, calibration, tier);
+    let Grouped { groups, links: node_links, message_s } = match (tier, tables) {
         (Tier::Profiled, Some(tables)) => placed.measured_groups(tables)?,
         _ => placed.modelled_groups(row, &model, precision, framework, calibration)?,
     };
+    training.overheads.message_s = message_s;
     let half_width = half_width(&placed, framework, calibration, tier);
     let scenario = Scenario {
         name: row.id.clone(),

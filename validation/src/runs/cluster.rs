@@ -21,7 +21,16 @@ pub(super) fn find(name: &str) -> Result<&'static Gpu, Skip> {
     }
     // A remark after the name: `A100 (SXM/80GB not stated)`.
     let bare = name.split(['(', ',']).next().unwrap_or("").trim();
-    catalogue.find(bare).map_err(|e| Skip::new(Reason::UnknownGpu, e.to_string()))
+    // A memory that no entry of the family has: the time hardly depends on it.
+    let size = |word: &&str| {
+        let word = word.to_ascii_lowercase();
+        let digits = word.strip_suffix("gib").or_else(|| word.strip_suffix("gb"));
+        digits.is_some_and(|d| d.chars().all(|c| c.is_ascii_digit()))
+    };
+    let words = bare.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !size(word));
+    let family = words.collect::<Vec<_>>().join("-");
+    let found = catalogue.find(bare).or_else(|e| catalogue.find(&family).map_err(|_| e));
+    found.map_err(|e| Skip::new(Reason::UnknownGpu, e.to_string()))
 }
 
 /// GPUs of a node of this kind: the row's, else its maker's.
@@ -91,6 +100,8 @@ pub(super) struct Wires {
     pub cards: Option<u32>,
     /// Collectives over them, beside training.
     pub nccl: Nccl,
+    /// What a transfer between stages on different nodes waits for, s.
+    pub message_s: f64,
     latency_s: f64,
     gpus: f64,
 }
@@ -113,7 +124,15 @@ impl Wires {
         let nccl = calibration.nccl(gpu, alone).holding(joined);
         let (inside, gpus) = (nccl.fabric().inside(), f64::from(joined));
         let Some(network) = &fabric.network else {
-            return Ok(Wires { inside, node_rate: 1e12, cards: None, nccl, latency_s: 0.0, gpus });
+            return Ok(Wires {
+                inside,
+                node_rate: 1e12,
+                cards: None,
+                nccl,
+                message_s: 0.0,
+                latency_s: 0.0,
+                gpus,
+            });
         };
         let built = fabric.gpus_per_node.max(1);
         let nodes = joined.div_ceil(built);
@@ -122,9 +141,10 @@ impl Wires {
         let root = nccl.fabric().pcie * nccl.values().get(Name::PcieShare);
         let node_rate = if network.staged && root < wire { root } else { wire };
         let cards = Some(network.cards.saturating_mul(nodes));
-        let waits = if network.staged { calibration.links.staged_s } else { 0.0 };
-        let latency_s = network.added_latency_s + waits;
-        Ok(Wires { inside, node_rate, cards, nccl, latency_s, gpus })
+        // TCP's own latency was measured; of RDMA through the host's memory nothing was but runs.
+        let message_s = if network.staged && !network.tcp { calibration.links.staged_s } else { 0.0 };
+        let latency_s = network.added_latency_s;
+        Ok(Wires { inside, node_rate, cards, nccl, message_s, latency_s, gpus })
     }
 
     /// From a node of these to one of those.

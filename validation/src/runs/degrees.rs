@@ -76,7 +76,8 @@ fn zero(text: &str, habit: u8) -> u8 {
     let after = text.find("zero").map_or("", |at| &text[at + 4..]);
     let digit = |t: &str| t.chars().find(char::is_ascii_digit).map(|c| c as u8 - b'0');
     match () {
-        () if text.is_empty() || text == "ddp" => habit.min(1),
+        () if text.is_empty() => habit,
+        () if text == "ddp" => habit.min(1),
         () if text == "none" || text == "false" => 0,
         () if !after.is_empty() => digit(after).unwrap_or(1).min(3),
         () if text.contains("grad_op") => 2,

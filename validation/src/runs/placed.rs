@@ -232,7 +232,7 @@ impl Placed {
         };
         let groups: Vec<NodeGroup> = tables.into_iter().enumerate().map(group).collect::<Result<_, _>>()?;
         let links = self.kinds.iter().map(|a| self.kinds.iter().map(|b| between(a, b)).collect());
-        Ok((groups, links.collect::<Result<_, _>>()?))
+        Ok(Grouped { groups, links: links.collect::<Result<_, _>>()?, message_s: 0.0 })
     }
 
     pub(super) fn modelled_groups(
@@ -288,7 +288,8 @@ impl Placed {
         let all = 0..wires.len();
         let link = |i: usize, j: usize| measured(i, j).unwrap_or_else(|| wires[i].between(&wires[j]));
         let links = all.clone().map(|i| all.clone().map(|j| link(i, j)).collect()).collect();
-        Ok((groups, links))
+        let message_s = wires.iter().map(|w| w.message_s).fold(0.0, f64::max);
+        Ok(Grouped { groups, links, message_s })
     }
 
     /// A group of nodes.
@@ -317,8 +318,14 @@ impl Placed {
     }
 }
 
-/// Groups of nodes and the links between their nodes.
-pub(super) type Grouped = (Vec<NodeGroup>, Vec<Vec<LinkModel>>);
+/// The cluster of a scenario.
+pub(super) struct Grouped {
+    pub groups: Vec<NodeGroup>,
+    /// Between their nodes.
+    pub links: Vec<Vec<LinkModel>>,
+    /// What a transfer between stages on different nodes waits for, s.
+    pub message_s: f64,
+}
 
 /// A link of shipped curves; their start latency is in them.
 fn curves(curves: &[(u32, FittedCurve)]) -> LinkModel {

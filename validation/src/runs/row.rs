@@ -265,13 +265,16 @@ impl Cells<'_> {
         }
     }
 
-    /// 1, true, yes; 0, false, no.
+    /// 1, true, yes; 0, false, no; or a word by which a framework calls one of its ways to do it (`msp`, `ulysses`).
     fn flag(&mut self, column: &str) -> Option<bool> {
         let text = self.text(column).to_ascii_lowercase();
         match text.as_str() {
             "" => None,
             "1" | "1.0" | "true" | "yes" | "on" => Some(true),
             "0" | "0.0" | "false" | "no" | "off" | "none" => Some(false),
+            _ if text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.parse::<f64>().is_err() => {
+                Some(true)
+            }
             _ => {
                 self.fault(format!("`{column}` is `{}`: expected 1 or 0", shorten(&text)));
                 None

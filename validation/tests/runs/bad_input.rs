@@ -26,7 +26,7 @@ fn files() {
         (file(&[with(&[("iter_time_s", "NaN")])]), 2, "`iter_time_s` is `NaN`: expected a number above 0"),
         (file(&[with(&[("iter_time_s", "-1")])]), 2, "`iter_time_s` is `-1`: expected a number above 0"),
         (file(&[with(&[("gpus", "1e30")])]), 2, "`gpus` is `1e30`: expected a whole number from 1 to 1e9"),
-        (format!("{}\nx\n", good.lines().next().unwrap()), 2, "1 cells: expected 21"),
+        (format!("{}\nx\n", good.lines().next().unwrap()), 2, "1 cells: expected 26"),
     ] {
         let error = read(&text).unwrap_err();
         assert!(error.line == line && error.what.contains(part), "{text:?}: {error}");

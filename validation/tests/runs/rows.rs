@@ -109,6 +109,50 @@ fn an_even_cut_gives_the_first_stages_more() {
     assert_eq!(stages(126, 8), "0-15 16-31 32-47 48-63 64-79 80-95 96-111 112-127");
 }
 
+/// What a 70B model over TP 8 takes alone and on this network, by a framework, nothing stated of how it shards.
+fn with_replicas(framework: &str, inter_link: &str, dp: u64) -> f64 {
+    let shape =
+        [("layers", "80"), ("hidden", "8192"), ("heads", "64"), ("kv_heads", "8"), ("ffn_hidden", "28672")];
+    let (gpus, batch, dp) = ((8 * dp).to_string(), (2 * dp).to_string(), dp.to_string());
+    let run = [
+        ("model", "llama"),
+        ("framework", framework),
+        ("gpu_mix", ""),
+        ("gpu", "H100-96GB"),
+        ("gpus", &gpus),
+        ("gpus_per_node", "8"),
+        ("inter_link", inter_link),
+        ("tp", "8"),
+        ("dp", &dp),
+        ("micro_batch", "2"),
+        ("seq_len", "8192"),
+        ("seq_parallel", "msp"),
+        ("precision", "bf16"),
+        ("iter_time_s", "10"),
+    ];
+    let row: Vec<_> = shape.into_iter().chain(run).chain([("global_batch", batch.as_str())]).collect();
+    scored(&row, None).result.expect("nothing is missing").predicted_s
+}
+
+/// Frameworks that send gradients and parameters beside compute do so piece by piece, so that little of it is felt where a
+/// layer takes longer than its parameters.
+#[test]
+fn replicas_cost_little_where_their_exchange_is_hidden() {
+    for framework in ["torchtitan", "PyTorch FSDP", "InternEvo"] {
+        let (alone, many) = (with_replicas(framework, "", 1), with_replicas(framework, "", 32));
+        assert!((1.0..1.25).contains(&(many / alone)), "{framework}: {alone} and {many} s");
+    }
+}
+
+/// Over TCP no more than the bytes and TCP's own latency is waited for: of one card a node, where no more are stated.
+#[test]
+fn gradients_over_ethernet_go_at_its_rate() {
+    let (alone, many) = (with_replicas("torchtitan", "", 1), with_replicas("torchtitan", "100 GbE", 32));
+    // 70 billion parameters gathered twice in 16 bits and scattered once in 32, at 12.5 GB/s.
+    let bytes_s = 70e9 * (2.0 + 2.0 + 4.0) / 12.5e9;
+    assert!((bytes_s..alone + 3.0 * bytes_s).contains(&many), "{alone} and {many} s");
+}
+
 #[test]
 fn repeats_and_trust_c() {
     let rows = [

@@ -2,9 +2,9 @@
 
 use validation::runs::{Outcome, Settings, evaluate, read};
 
-const HEADER: &str = "id,source,trust,model,layers,hidden,seq_len,gpu,gpu_mix,gpus,gpus_per_node,tp,pp,dp,micro_batch,global_batch,precision,framework,plan,iter_time_s,peak_mem_gib";
+const HEADER: &str = "id,source,trust,model,layers,hidden,seq_len,gpu,gpu_mix,gpus,gpus_per_node,tp,pp,dp,micro_batch,global_batch,precision,framework,plan,iter_time_s,peak_mem_gib,heads,kv_heads,ffn_hidden,inter_link,seq_parallel";
 const GOOD: &str =
-    "r1,S,A,OPT-350M,24,1024,2048,GH200-96GB,,8,4,4,1,2,2,32,fp32,Megatron-DeepSpeed,,0.8048,11.6797";
+    "r1,S,A,OPT-350M,24,1024,2048,GH200-96GB,,8,4,4,1,2,2,32,fp32,Megatron-DeepSpeed,,0.8048,11.6797,,,,,";
 
 /// The good row with some cells changed.
 pub(crate) fn with(changes: &[(&str, &str)]) -> String {
