@@ -1,6 +1,6 @@
 //! What is near the best plans: one border, share or number moved a little, or one choice of the combination another one.
 
-use super::{ROUND, Search, Stopped, Watch};
+use super::{ROUND, Search, Stopped, Watch, with_worker};
 use crate::tree::{Key, Menu, Root};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
@@ -25,7 +25,7 @@ impl Search<'_> {
                 near.extend(self.near(&ranked.key));
             }
             near.retain(|key| !self.tried.contains(key));
-            if let Some(stopped) = self.try_all(near.into_iter().take(2 * ROUND).collect(), watch) {
+            if let Some(stopped) = self.try_all(self.likeliest_of(near, 2 * ROUND), watch) {
                 return Some(stopped);
             }
             if self.best() == best
@@ -38,6 +38,29 @@ impl Search<'_> {
             }
         }
         None
+    }
+
+    /// So many of these plans, those that look best.
+    fn likeliest_of(&self, plans: BTreeSet<Key>, most: usize) -> Vec<Key> {
+        if plans.len() <= most {
+            return plans.into_iter().collect();
+        }
+        let plans: Vec<Key> = plans.into_iter().collect();
+        // Those of equal shares one after another.
+        let estimate = |key: &Key| {
+            let root = self.tree.root(key)?;
+            let parts = self.tree.parts(root, key);
+            let inner = &key[self.tree.head() + 2 * parts.len()..];
+            let time = with_worker(&self.workers, |worker| {
+                Some(worker.placed(self.tree, key).as_ref().ok()?.estimate(inner))
+            })?;
+            let price = self.tree.price(&parts, &self.tree.counts(&parts, key));
+            Some(self.options.objective.value(price, time))
+        };
+        let of = |key: &Key| Some((estimate(key)?, key.clone()));
+        let mut list: Vec<(u64, Key)> = plans.par_iter().filter_map(of).collect();
+        list.sort_unstable();
+        list.into_iter().take(most).map(|(_, key)| key).collect()
     }
 
     /// The value of the best plan so far, the largest there is without one.
