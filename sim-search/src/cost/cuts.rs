@@ -1,8 +1,9 @@
 //! Contiguous cuts of the layers into the stages of a template: the least bound of all that fit, and those within a bound.
 
 use super::borders::Borders;
+use super::line::{Before, Line};
 use super::turns::InTurn;
-use super::within::{Before, Line, Within};
+use super::within::Within;
 use super::{NEVER, Setting, TemplateCost};
 use std::ops::Range;
 

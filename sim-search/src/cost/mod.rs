@@ -9,6 +9,7 @@ pub mod beside;
 pub mod borders;
 pub mod cuts;
 mod fill;
+mod line;
 pub mod placed;
 pub mod rings;
 pub mod sending;
