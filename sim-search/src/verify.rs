@@ -184,7 +184,8 @@ impl<'r> Root<'r> {
             let t = self.space.templates.iter().position(|t| t == p.template).unwrap_or(0);
             self.run(t, p.pipelines, Sharers { all: s.all - 1, ..s }, time)
         };
-        parts.iter().zip(beside::sharers(self.rings, &ones, first)).map(of).collect()
+        let whole = decided == self.menus.len();
+        parts.iter().zip(beside::sharers(self.rings, &ones, whole, first)).map(of).collect()
     }
 
     /// Kinds whose options are open after those of a key: beside alike pipelines there are no others.
@@ -205,7 +206,7 @@ impl<'r> Root<'r> {
             let of = |&(t, pipelines): &(usize, u32)| {
                 let (all, others) = ((parts.len() as u32).min(4), parts.iter().map(|p| p.template));
                 let common = beside::common_with(others, &self.space.templates[t]);
-                let sharers = Sharers { own: 0, all, across: None, apart, first, common };
+                let sharers = Sharers { own: 0, all, across: None, ends: [None; 2], apart, first, common };
                 most(self.run(t, pipelines, sharers, time))
             };
             menu.iter().map(of).max().unwrap_or(0)

@@ -4,9 +4,8 @@ use super::TemplateCost;
 use super::borders::MOST_COMMON;
 use super::rings::Rings;
 use super::setting::{Sharers, kind_bit};
-use super::zones::{Cut, ZoneSet};
+use super::zones::{Crossing, Cut, Where, ZoneSet};
 use crate::space::{Kind, StageShape, Template};
-use std::collections::BTreeSet;
 
 /// So many pipelines of a template.
 #[derive(Clone, Copy, Debug)]
@@ -52,8 +51,33 @@ pub fn across(rings: &Rings<'_>, parts: &[PartOf<'_>]) -> Vec<Option<Cut>> {
     of.iter().map(cut).collect()
 }
 
-/// With whom each part shares gradients, when others may come; `first`: whether each has the first devices of its kinds.
-pub fn sharers(rings: &Rings<'_>, parts: &[PartOf<'_>], first: impl Fn(usize) -> bool) -> Vec<Sharers> {
+/// Stages of part `i` from the first on, and up to the last, whose rings all leave some zones, wherever it is in those of its kinds: as
+/// many as there are.
+fn ends(rings: &Rings<'_>, parts: &[PartOf<'_>], i: usize, more: ZoneSet) -> [Option<Crossing>; 2] {
+    let zones = rings.zones();
+    if !zones.several() {
+        return [None; 2];
+    }
+    let within = |any: ZoneSet| Where { each: 0, any };
+    let stages = &parts[i].template.stages;
+    let own: Vec<Where> = stages.iter().map(|s| within(zones.of_kind(s.kind as usize))).collect();
+    let others = parts.iter().enumerate().filter(|(q, _)| *q != i);
+    let others: Vec<Where> = others.map(|(_, p)| within(zones.of(p.template))).collect();
+    let list = zones.crossing(&own, &others, more);
+    let part = |c: &&Crossing| c.end - c.first < stages.len();
+    let most = |list: Vec<&Crossing>| list.into_iter().max_by_key(|c| c.end - c.first).copied();
+    let (from, to) = list.iter().filter(part).partition(|c| c.first == 0);
+    [most(from), most(to)]
+}
+
+/// With whom each part shares gradients; `whole`: whether no others may come; `first`: whether each has the first devices of its kinds.
+pub fn sharers(
+    rings: &Rings<'_>,
+    parts: &[PartOf<'_>],
+    whole: bool,
+    first: impl Fn(usize) -> bool,
+) -> Vec<Sharers> {
+    let more = if whole { 0 } else { ZoneSet::MAX };
     let bits = |p: &PartOf<'_>| p.template.stages.iter().fold(0, |bits, s| bits | kind_bit(s.kind as usize));
     let bits: Vec<u64> = parts.iter().map(bits).collect();
     let all = parts.iter().map(|p| p.pipelines).sum();
@@ -62,7 +86,15 @@ pub fn sharers(rings: &Rings<'_>, parts: &[PartOf<'_>], first: impl Fn(usize) ->
         let others = bits.iter().enumerate().filter(|(q, _)| *q != i);
         let apart = others.fold(0, |apart, (_, other)| apart | (bits[i] & !other));
         let (own, common) = (parts[i].pipelines, common(parts, i));
-        Sharers { own, all, across: across[i], apart, first: first(i), common }
+        Sharers {
+            own,
+            all,
+            across: across[i],
+            ends: ends(rings, parts, i, more),
+            apart,
+            first: first(i),
+            common,
+        }
     };
     (0..parts.len()).map(of).collect()
 }
@@ -99,27 +131,4 @@ pub fn is_first(
 /// The same of a part of one kind: that is not in the leading one.
 pub fn is_alone(rings: &Rings<'_>, lead: Option<&Template>, kind: usize) -> bool {
     !rings.zones().several() && lead.is_none_or(|lead| lead.devices(kind) == 0)
-}
-
-/// Neighbouring stages of part `i`, from the first on or up to the last, whose rings all go to the zones of some other part, and
-/// what they go over.
-pub fn crossing(rings: &Rings<'_>, parts: &[PartOf<'_>], i: usize) -> BTreeSet<(usize, usize, Cut)> {
-    let (zones, mut list) = (rings.zones(), BTreeSet::new());
-    if !zones.several() {
-        return list;
-    }
-    let stages: Vec<ZoneSet> =
-        parts[i].template.stages.iter().map(|s| zones.of_kind(s.kind as usize)).collect();
-    for other in parts.iter().map(|p| zones.of(p.template)) {
-        let mut first = 0;
-        for run in stages.chunk_by(|a, b| (a & other > 0) == (b & other > 0)) {
-            let end = first + run.len();
-            let all = run.iter().fold(0, |all, zones| all | zones);
-            if let Some(cut) = zones.between(all, other).filter(|_| first == 0 || end == stages.len()) {
-                list.insert((first, end, cut));
-            }
-            first = end;
-        }
-    }
-    list
 }

@@ -145,6 +145,13 @@ impl<'a> Rings<'a> {
     pub fn at_best(&self, cost: &TemplateCost, s: usize, sharers: &Sharers) -> Arc<Ring> {
         let stage = &cost.stages[s];
         let mut hops = self.hops(stage, sharers.own, sharers.across.is_some());
+        let groups: Vec<u32> = (0..self.scenario.groups.len() as u32).collect();
+        for out in sharers.ends.iter().flatten().filter(|out| out.has(s)) {
+            let inside = |g: u32| self.zones.set_of_group(g) & out.inside > 0;
+            let pairs = groups.iter().flat_map(|a| groups.iter().map(|b| (*a, *b)));
+            let leaves = pairs.filter(|(a, b)| inside(*a) && !inside(*b));
+            hops.push(leaves.map(|(a, b)| Hop::Nodes(a, b)).collect());
+        }
         if sharers.apart & kind_bit(stage.kind) > 0 {
             let all = 0..self.scenario.groups.len() as u32;
             let mine = self.kinds[stage.kind].groups.iter().map(|g| *g as u32);
@@ -168,16 +175,17 @@ impl<'a> Rings<'a> {
             hops.push(mine.iter().map(|a| Hop::Inside(*a)).chain(beside).collect());
         }
         if across {
-            hops.push(self.across(&all.collect::<Vec<_>>()));
+            hops.push(self.across(&all.collect::<Vec<_>>(), |_| true));
         }
         hops
     }
 
-    /// A hop between two zones that have some of these node groups.
-    pub(super) fn across(&self, groups: &[u32]) -> OneOf {
+    /// A hop out of one of the zones `from` that have some of these node groups.
+    pub(super) fn across(&self, groups: &[u32], from: impl Fn(u32) -> bool) -> OneOf {
         let zone = |g: u32| self.zones.of_group(g);
         let pairs = groups.iter().flat_map(|a| groups.iter().map(|b| (*a, *b)));
-        pairs.filter(|(a, b)| zone(*a) != zone(*b)).map(|(a, b)| Hop::Nodes(a, b)).collect()
+        let leaves = |(a, b): &(u32, u32)| from(zone(*a)) && zone(*a) != zone(*b);
+        pairs.filter(leaves).map(|(a, b)| Hop::Nodes(a, b)).collect()
     }
 
     /// The rings of a plan of at least `all` pipelines, `own` of them with `stage`, with these hops.

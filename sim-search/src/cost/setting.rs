@@ -2,7 +2,7 @@
 
 use super::borders::{Borders, Common};
 use super::rings::{Exchange, Ring, Rings};
-use super::zones::Cut;
+use super::zones::{Crossing, Cut};
 use super::{Factor, TemplateCost, floor_ps, higher, longest, lower};
 use crate::place::Place;
 use crate::space::{Kind, Recipe, Template};
@@ -153,10 +153,15 @@ impl Gradients {
         place: Place,
         sharers: &Sharers,
     ) -> Gradients {
-        let elsewhere =
-            |s: usize| sharers.across.is_some() || sharers.apart & kind_bit(cost.stages[s].kind) > 0;
+        let ends = || sharers.ends.iter().flatten();
+        let elsewhere = |s: usize| {
+            let apart = sharers.apart & kind_bit(cost.stages[s].kind) > 0;
+            sharers.across.is_some() || apart || ends().any(|out| out.has(s))
+        };
         let nics = nics(rings, template, place, sharers.own, sharers.all, &elsewhere);
-        let crossing = sharers.across.map(|cut| Shared::new(0..cost.stages.len(), sharers.all, cut.into()));
+        let whole = sharers.across.map(|cut| (0..cost.stages.len(), cut)).into_iter();
+        let crossing = whole.chain(ends().map(|out| (out.first..out.end, out.cut)));
+        let crossing = crossing.map(|(stages, cut)| Shared::new(stages, sharers.all, cut.into()));
         Gradients {
             rings: (0..cost.stages.len()).map(|s| rings.at_best(cost, s, sharers)).collect(),
             links: nics.into_iter().chain(crossing).collect(),
@@ -175,6 +180,8 @@ pub struct Sharers {
     pub all: u32,
     /// What every ring goes over, if some other part lies wholly in other zones.
     pub across: Option<Cut>,
+    /// The same of stages from the first on, and up to the last.
+    pub ends: [Option<Crossing>; 2],
     /// A bit for each kind of which some other part has no devices, so that rings of stages of that kind leave their nodes.
     pub apart: u64,
     /// Whether that many pipelines have the first devices of their kinds, whatever the others are.
@@ -186,7 +193,15 @@ pub struct Sharers {
 impl Sharers {
     /// So many pipelines that share gradients with nobody else.
     pub fn by_itself(pipelines: u32) -> Sharers {
-        Sharers { own: pipelines, all: pipelines, across: None, apart: 0, first: false, common: None }
+        Sharers {
+            own: pipelines,
+            all: pipelines,
+            across: None,
+            ends: [None; 2],
+            apart: 0,
+            first: false,
+            common: None,
+        }
     }
 }
 

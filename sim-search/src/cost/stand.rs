@@ -9,6 +9,7 @@ use super::cuts::View;
 use super::rings::{Hop, OneOf, Rings};
 use super::sending::{Sender, Sending, split};
 use super::setting::{Gradients, Shared};
+use super::zones::{Crossing, Where, Zones};
 use crate::place::{self, Place};
 use crate::rules::Rule;
 use crate::space::{StageShape, Template};
@@ -50,8 +51,8 @@ pub fn stand<'t>(
         let ring =
             |s: usize| rings.ring(&part.cost.stages[s], (part.pipelines, pipelines), hops.of(rings, p, s));
         let own: Vec<_> = (0..part.cost.stages.len()).map(ring).collect();
-        let crossing = beside::crossing(rings, parts, p).into_iter();
-        let crossing = crossing.map(|(first, end, cut)| Shared::new(first..end, pipelines, cut.into()));
+        let crossing = hops.crossing(rings.zones(), p).into_iter();
+        let crossing = crossing.map(|c| Shared::new(c.first..c.end, pipelines, c.cut.into()));
         let nics = hops.nics(p).into_iter().map(|(stages, group, others)| {
             let rate = scenario.groups[group as usize].nic.highest().as_bytes_per_s();
             Shared::new(stages, pipelines, (rate, 0.0)).beside(others)
@@ -244,6 +245,16 @@ impl Hops {
         list
     }
 
+    /// Neighbouring stages of a part whose rings all cross between zones.
+    fn crossing(&self, zones: &Zones, part: usize) -> Vec<Crossing> {
+        let of = |spread: &Vec<Spread>| spread.iter().fold(0, |set, s| set | zones.set_of_group(s.group));
+        let own = self.ranks[part].iter().map(of).map(|set| Where { each: set, any: set });
+        let others = self.ranks.iter().enumerate().filter(|(q, _)| *q != part);
+        let others = others
+            .map(|(_, stages)| Where { each: 0, any: stages.iter().map(of).fold(0, |all, set| all | set) });
+        zones.crossing(&own.collect::<Vec<_>>(), &others.collect::<Vec<_>>(), 0)
+    }
+
     /// Nodes of a part that others are on, too.
     fn shared(&self, part: usize) -> Vec<NodeId> {
         let mine: BTreeSet<NodeId> = self.nodes[part].iter().flatten().copied().collect();
@@ -256,7 +267,10 @@ impl Hops {
     /// Hops that every ring of a stage of a part has, whatever stages of the other parts are in it.
     fn of(&self, rings: &Rings<'_>, part: usize, stage: usize) -> Vec<OneOf> {
         let mine = &self.ranks[part][stage];
-        let mut all: Vec<u32> = self.groups.iter().flatten().copied().collect();
+        // Ranks of the part are of this stage.
+        let others = self.groups.iter().enumerate().filter(|(q, _)| *q != part);
+        let others = others.flat_map(|(_, groups)| groups.iter().copied());
+        let mut all: Vec<u32> = mine.iter().map(|spread| spread.group).chain(others).collect();
         all.sort_unstable();
         all.dedup();
         let mut hops = Vec::new();
@@ -274,11 +288,12 @@ impl Hops {
                 hops.push(all.iter().filter(|h| *h != g).map(leave).collect());
             }
         }
-        // With ranks in zones where some part has none, a ring crosses between zones.
+        // With ranks in a zone where some part has none, or in several, a ring crosses between zones.
         let zone = |g: u32| rings.zones().of_group(g);
         let without = |z: u32| self.groups.iter().any(|groups| groups.iter().all(|g| zone(*g) != z));
-        if mine.iter().any(|spread| without(zone(spread.group))) {
-            hops.push(rings.across(&all));
+        let own: BTreeSet<u32> = mine.iter().map(|spread| zone(spread.group)).collect();
+        for z in own.iter().filter(|z| own.len() > 1 || without(**z)) {
+            hops.push(rings.across(&all, |other| other == *z));
         }
         if let ([one], [stages]) = (&mine[..], &self.nodes[..])
             && stages[stage].len() == 1

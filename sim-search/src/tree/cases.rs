@@ -57,7 +57,7 @@ impl Tree<'_> {
             if k < next { chosen } else { root.menus[k].widest }
         };
         let first = |i: usize| beside::is_first(&self.rings, lead, template(&parts[i]), widest);
-        beside::sharers(&self.rings, &self.parts_of(parts, counts), first)
+        beside::sharers(&self.rings, &self.parts_of(parts, counts), next == root.menus.len(), first)
     }
 
     /// What a menu of a kind is beside.

@@ -83,7 +83,7 @@ impl Menu {
                 break;
             }
             let common = borders.filter(|b| b + 1 < tree.choices[c].cost.stages.len());
-            let sharers = Sharers { own: 0, all, across, apart, first, common };
+            let sharers = Sharers { own: 0, all, across, ends: [None; 2], apart, first, common };
             let pipelines = tree.pipelines(frame, c, of_band(sharers, band));
             let least = u32::try_from(most).unwrap_or(u32::MAX).saturating_add(1);
             most = most
