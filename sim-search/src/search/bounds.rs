@@ -162,7 +162,8 @@ impl Bounds<'_> {
         Some(most)
     }
 
-    /// What parts beside each other take at least where rings of all of them go in turn, as [`Bounds::combined`] says it.
+    /// What parts beside each other take at least where rings of all of them go in turn, as [`Bounds::combined`] says it; far below
+    /// the limit hardly any are past it, and the middle is asked first: the longer the time, the dearer the answer.
     pub(crate) fn in_turn(
         &self,
         root: &Root,
@@ -170,7 +171,17 @@ impl Bounds<'_> {
         known: (u64, Option<u64>),
         limit: u64,
     ) -> (u64, Option<u64>) {
-        nearer(|time| self.can_in_turn(root, parts, time), known, limit, 1)
+        let can = |time| self.can_in_turn(root, parts, time);
+        if let (least, None) = known
+            && is_far(least, limit)
+        {
+            let middle = grid::middle(least, limit);
+            if !can(middle) {
+                return (middle + 1, Some(SOME_TIME));
+            }
+            return nearer(can, (least, Some(middle)), limit, 1);
+        }
+        nearer(can, known, limit, 1)
     }
 
     /// Whether the parts of a combination can run the batch within a time. A border is common to all of them only where each has one
@@ -389,6 +400,14 @@ fn nearer(
     (least, None)
 }
 
+/// Where a time is enough that is not known.
+const SOME_TIME: u64 = u64::MAX;
+
+/// Whether a bound is far from a limit: a twentieth or more.
+pub(super) fn is_far(bound: u64, limit: u64) -> bool {
+    limit < FOR_EVER && bound < limit - limit / 20
+}
+
 /// A time that is enough by what [`nearer`] found.
 pub(super) fn room((bound, enough): (u64, Option<u64>)) -> u64 {
     enough.unwrap_or(grid::up(bound))
@@ -415,6 +434,12 @@ mod grid {
         let shift = (number >> 9) - 1;
         let leading = u64::from(number - (shift << 9));
         leading.checked_shl(shift).filter(|t| t >> shift == leading).unwrap_or(u64::MAX)
+    }
+
+    /// One of them in the middle between two times.
+    pub(super) fn middle(low: u64, high: u64) -> u64 {
+        let (low, high) = (of(low), of(high));
+        time(low + (high - low) / 2)
     }
 
     /// The first of them that is no less than `least`.

@@ -19,8 +19,8 @@ impl<'t> Search<'t> {
         limit: u64,
     ) -> Option<(u64, Key)> {
         let parts = state.on.as_ref()?;
-        // Its parts run the batch within that.
-        let room = room((bound, state.enough));
+        // Its parts run the batch within that, or it is not known when they do.
+        let room = room((bound, state.enough)).min(limit);
         let (need, rings) = (self.tree.micro_batches(root.frame), &self.tree.rings);
         let mut shares: Vec<u32> = parts.iter().map(|part| part.capacity(rings, room, (1, need))).collect();
         // What is too much is taken from the parts that end last.

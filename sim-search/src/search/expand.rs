@@ -1,5 +1,6 @@
 //! What becomes of one node: thrown out, opened, or simulated.
 
+use super::bounds::is_far;
 use super::{Objective, Outcome, Search, Worker};
 use crate::cost::cuts::Cut;
 use crate::cost::rings::Rings;
@@ -36,7 +37,7 @@ pub(super) struct State {
     pub(super) on: Option<OnDevices>,
     /// The least time that is left, ps, where that is more than its value says.
     pub(super) low: u64,
-    /// Where the bound may still be better: a time above it that is enough by all that is known.
+    /// Where the bound may still be better: a time above it that is enough by all that is known, [`u64::MAX`] where none is known.
     pub(super) enough: Option<u64>,
     /// Of shares and of cuts: those that take less, ps, were given.
     pub(super) from: u64,
@@ -382,8 +383,10 @@ impl<'t> Search<'t> {
         limit: u64,
     ) -> (u64, Result<State, Rule>) {
         let past = (limit.saturating_add(1), Ok(State { better: true, ..State::default() }));
-        // Most are past the limit.
-        if !self.bounds().can_in_turn(root, &self.tree.beside_each_other(root, parts, counts), limit) {
+        // Near the limit most are past it.
+        let new = state.enough.is_none() && !is_far(least, limit);
+        let beside = || self.tree.beside_each_other(root, parts, counts);
+        if new && !self.bounds().can_in_turn(root, &beside(), limit) {
             return past;
         }
         let on = match self.on_devices(root, parts, counts, state) {
