@@ -48,6 +48,7 @@ const BUILTINS: &[Builtin] = builtins![
     "quick": "opt350-a100x32",
     "quick": "opt350-a100x32-v100x96",
     "quick": "opt350-a100x128-v100x384",
+    "quick": "llama2-70b-zones1024",
     "quick": "jobs-two",
     "quick": "jobs-four",
     "published": "llama3-405b-h100x16384",

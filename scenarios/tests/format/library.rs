@@ -13,6 +13,7 @@ fn every_builtin_loads_with_the_plan_it_names() {
         ("opt350-a100x32", 32, 0, 8, 1),
         ("opt350-a100x32-v100x96", 128, 0, 27, 2),
         ("opt350-a100x128-v100x384", 512, 0, 32, 7),
+        ("llama2-70b-zones1024", 1024, 0, 0, 0),
         ("jobs-two", 16, 0, 0, 0),
         ("jobs-four", 128, 0, 0, 0),
         ("llama3-405b-h100x16384", 16_384, 0, 128, 16),

@@ -134,7 +134,7 @@ pub fn section(section: Section, report: &Report, outcomes: &[Outcome], datashee
 fn cross_validation() -> String {
     let mut out = String::from(
         "\n### Left out of the fit\n\nConstants fitted anew without a source, a model or a GPU, and what they give on it. Written by\n\
-         `cargo run --release -p validation --example fit_runs -- cross`.\n\n| left out | rows | mean with it | mean without it |\n\
+         `cargo run --release -p validation --example fit_runs -- cross validation/data/cross.csv`.\n\n| left out | rows | mean with it | mean without it |\n\
          | --- | ---: | ---: | ---: |\n",
     );
     for line in include_str!("../../data/cross.csv").lines().skip(1) {
