@@ -90,6 +90,8 @@ pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
         shard: args.shard,
         log: args.certificate.is_some() || args.explain,
     };
+    let why_not = args.why_not.as_deref().map(|path| scenarios::load_plan_for(path, scenario));
+    let why_not = why_not.transpose()?;
     let state = match &args.checkpoint {
         Some(path) if path.exists() => {
             Some(read_json::<Saved>(path, "a file that `plan --checkpoint` wrote, or none")?)
@@ -127,7 +129,6 @@ pub(super) fn run(args: &cli::Plan) -> Result<Answer, Failure> {
         };
         write_json(path, &part)?;
     }
-    let why_not = args.why_not.as_deref();
     let shown = Shown {
         objective,
         tokens: args.tokens,
@@ -189,7 +190,8 @@ pub(super) struct Shown<'a> {
     pub(super) tokens: Option<f64>,
     pub(super) out: Option<&'a std::path::Path>,
     pub(super) json: bool,
-    pub(super) why_not: Option<&'a std::path::Path>,
+    /// A plan to hold against the best.
+    pub(super) why_not: Option<Plan>,
     /// What became of the plans that were not chosen, where that is asked for.
     pub(super) explain: Option<Rejected>,
 }
@@ -238,8 +240,8 @@ pub(super) fn answer(
             toml::to_string(plan).map_err(|e| Failure::new(format!("cannot write the plan: {e}"), ""))?;
         write::whole(path, text.as_bytes())?;
     }
-    let other = match shown.why_not {
-        Some(path) => Some(why::of(scenario, found, best.as_ref(), path, at)?),
+    let other = match &shown.why_not {
+        Some(plan) => Some(why::of(scenario, found, best.as_ref(), plan, at)?),
         None => None,
     };
     let explained = match shown.explain.take() {

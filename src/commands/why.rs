@@ -10,7 +10,6 @@ use sim_models::plan::Plan;
 use sim_models::scenario::Scenario;
 use sim_models::units::Bytes;
 use sim_search::Found;
-use std::path::Path;
 
 /// What became of the plan.
 pub(super) struct Why {
@@ -30,16 +29,15 @@ pub(super) struct Why {
     proven: bool,
 }
 
-/// Holds the plan of a file against the best.
+/// Holds a plan against the best.
 pub(super) fn of(
     scenario: &Scenario,
     found: &Found,
     best: Option<&Best>,
-    path: &Path,
+    plan: &Plan,
     at: sim_core::SimTime,
 ) -> Result<Why, Failure> {
-    let plan: Plan = scenarios::load_plan_for(path, scenario)?;
-    let (_, iteration): (Layout, Iteration) = in_full(scenario, &plan, at)?;
+    let (_, iteration): (Layout, Iteration) = in_full(scenario, plan, at)?;
     let time_s = iteration.time.as_secs_f64();
     let best_s = best.map(|(_, _, i)| i.time.as_secs_f64());
     let slower = best_s.map(|b| time_s / b - 1.0);
@@ -57,7 +55,7 @@ pub(super) fn of(
         time_s,
         slower,
         lacks,
-        same: best.is_some_and(|(p, ..)| *p == plan),
+        same: best.is_some_and(|(p, ..)| p == plan),
         shares: [Some(shares(&iteration)), best.map(|(_, _, i)| shares(i))],
         proven: found.gap() == Some(0.0),
     })

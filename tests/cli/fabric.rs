@@ -91,6 +91,10 @@ fn what_is_no_fabric_is_refused() {
             vec!["calibrate", &path("a.log"), &path("layers.csv"), "--gpu", "L40S", "--out", &out],
             "no collectives",
         ),
+        (
+            vec!["calibrate", &path("layers.csv"), "--gpu", "L40S", "--network", "8x", "--out", &out],
+            "of logs of collectives",
+        ),
     ] {
         let output = tideplan(&args);
         let error = String::from_utf8_lossy(&output.stderr).to_string();

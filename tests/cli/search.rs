@@ -170,6 +170,11 @@ fn the_cheapest_plan_within_a_deadline_and_why_not_another() {
     let per_million = cost(&cheapest) / (16.0 * 2048.0) * 1e6;
     assert!((number(&cheapest["best"], "objective_value") / per_million - 1.0).abs() < 1e-6);
     assert!(["none", "simulation"].contains(&cheapest["why_not"]["falls_at"].as_str().unwrap()));
+    // A plan that cannot be read is told before the search, which then writes nothing.
+    let words = plan(&["--why-not", "none.toml", "--out", "best.toml"]);
+    let output = tideplan_in(folder.path(), &words);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+    assert!(!folder.path().join("best.toml").exists());
     // Nothing of the front covers another.
     let front = fastest["pareto"].as_array().unwrap();
     for a in front {

@@ -32,6 +32,9 @@ pub(super) fn run(args: &Calibrate) -> Result<Answer, Failure> {
     if args.profiles.iter().any(|path| fabric::kind_of(args, path).is_some()) {
         return fabric::run(args, gpu);
     }
+    if args.network.is_some() {
+        return Err(Failure::new("`--network` is of logs of collectives, and none is given", "without it"));
+    }
     let model = model_of(args.model.as_deref())?;
     let (mut points, mut times) = (Vec::new(), Vec::new());
     for path in &args.profiles {
@@ -60,10 +63,10 @@ pub(super) fn run(args: &Calibrate) -> Result<Answer, Failure> {
     let source = args.source.clone().unwrap_or(source);
     let file = DeviceFile::new(&fit.roofline, &source);
     let text = file.to_toml(&fit.parameters).map_err(|e| Failure::new(e.to_string(), ""))?;
+    write::whole(&args.out, text.as_bytes())?;
     if let Some(path) = &args.plot {
         write::whole(path, plot(&fit, &points).as_bytes())?;
     }
-    write::whole(&args.out, text.as_bytes())?;
     if args.json {
         let parameters = fit.parameters.iter().map(|p| {
             json!({
