@@ -98,6 +98,12 @@ pub enum Hop {
 /// One of these hops is in the ring.
 pub type OneOf = Vec<Hop>;
 
+/// A hop between nodes of two of these groups of which that holds.
+pub(super) fn one_where(groups: &[u32], holds: impl Fn(u32, u32) -> bool) -> OneOf {
+    let pairs = groups.iter().flat_map(|a| groups.iter().map(|b| (*a, *b)));
+    pairs.filter(|(a, b)| holds(*a, *b)).map(|(a, b)| Hop::Nodes(a, b)).collect()
+}
+
 type Known = BTreeMap<(usize, Split, [u32; 2], Vec<OneOf>), Arc<Ring>>;
 
 /// Rings of one scenario, each computed once.
@@ -148,9 +154,7 @@ impl<'a> Rings<'a> {
         let groups: Vec<u32> = (0..self.scenario.groups.len() as u32).collect();
         for out in sharers.ends.iter().flatten().filter(|out| out.has(s)) {
             let inside = |g: u32| self.zones.set_of_group(g) & out.inside > 0;
-            let pairs = groups.iter().flat_map(|a| groups.iter().map(|b| (*a, *b)));
-            let leaves = pairs.filter(|(a, b)| inside(*a) && !inside(*b));
-            hops.push(leaves.map(|(a, b)| Hop::Nodes(a, b)).collect());
+            hops.push(one_where(&groups, |a, b| inside(a) && !inside(b)));
         }
         if sharers.apart & kind_bit(stage.kind) > 0 {
             let all = 0..self.scenario.groups.len() as u32;
@@ -175,17 +179,10 @@ impl<'a> Rings<'a> {
             hops.push(mine.iter().map(|a| Hop::Inside(*a)).chain(beside).collect());
         }
         if across {
-            hops.push(self.across(&all.collect::<Vec<_>>(), |_| true));
+            let zone = |g: u32| self.zones.of_group(g);
+            hops.push(one_where(&all.collect::<Vec<_>>(), |a, b| zone(a) != zone(b)));
         }
         hops
-    }
-
-    /// A hop out of one of the zones `from` that have some of these node groups.
-    pub(super) fn across(&self, groups: &[u32], from: impl Fn(u32) -> bool) -> OneOf {
-        let zone = |g: u32| self.zones.of_group(g);
-        let pairs = groups.iter().flat_map(|a| groups.iter().map(|b| (*a, *b)));
-        let leaves = |(a, b): &(u32, u32)| from(zone(*a)) && zone(*a) != zone(*b);
-        pairs.filter(leaves).map(|(a, b)| Hop::Nodes(a, b)).collect()
     }
 
     /// The rings of a plan of at least `all` pipelines, `own` of them with `stage`, with these hops.

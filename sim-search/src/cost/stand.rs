@@ -6,7 +6,7 @@ use super::Setting;
 use super::beside::{self, PartOf};
 use super::borders::{Borders, Common};
 use super::cuts::View;
-use super::rings::{Hop, OneOf, Rings};
+use super::rings::{Hop, OneOf, Rings, one_where};
 use super::sending::{Sender, Sending, split};
 use super::setting::{Gradients, Shared};
 use super::zones::{Crossing, Where, Zones};
@@ -293,7 +293,7 @@ impl Hops {
         let without = |z: u32| self.groups.iter().any(|groups| groups.iter().all(|g| zone(*g) != z));
         let own: BTreeSet<u32> = mine.iter().map(|spread| zone(spread.group)).collect();
         for z in own.iter().filter(|z| own.len() > 1 || without(**z)) {
-            hops.push(rings.across(&all, |other| other == *z));
+            hops.push(one_where(&all, |a, b| zone(a) == *z && zone(b) != *z));
         }
         if let ([one], [stages]) = (&mine[..], &self.nodes[..])
             && stages[stage].len() == 1
