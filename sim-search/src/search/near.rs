@@ -1,6 +1,7 @@
 //! What is near the best plans: one border, share or number moved a little, or one choice of the combination another one.
 
-use super::{ROUND, Search, Stopped, Watch, with_worker};
+use super::{ROUND, Search, Stopped, Watch};
+use crate::cost::placed::Placed;
 use crate::tree::{Key, Menu, Root};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
@@ -47,18 +48,8 @@ impl Search<'_> {
         }
         let plans: Vec<Key> = plans.into_iter().collect();
         // Those of equal shares one after another.
-        let estimate = |key: &Key| {
-            let root = self.tree.root(key)?;
-            let parts = self.tree.parts(root, key);
-            let inner = &key[self.tree.head() + 2 * parts.len()..];
-            let time = with_worker(&self.workers, |worker| {
-                Some(worker.placed(self.tree, key).as_ref().ok()?.estimate(inner))
-            })?;
-            let price = self.tree.price(&parts, &self.tree.counts(&parts, key));
-            Some(self.options.objective.value(price, time))
-        };
-        let of = |key: &Key| Some((estimate(key)?, key.clone()));
-        let mut list: Vec<(u64, Key)> = plans.par_iter().filter_map(of).collect();
+        let own = |placed: &Placed<'_>, inner: &[u32]| Some((placed.estimate(inner), inner.to_vec()));
+        let mut list: Vec<(u64, Key)> = plans.par_iter().filter_map(|key| self.estimated(key, own)).collect();
         list.sort_unstable();
         list.into_iter().take(most).map(|(_, key)| key).collect()
     }

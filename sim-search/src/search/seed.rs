@@ -1,6 +1,7 @@
 //! The plans to simulate first: of the combinations that look best, those whose plan does; then what is near the best.
 
 use super::{ROUND, Search, Stopped, Watch, with_worker};
+use crate::cost::placed::Placed;
 use crate::cost::setting::Sharers;
 use crate::shares::{Sharer, shares};
 use crate::tree::{Key, Root};
@@ -59,18 +60,26 @@ impl Search<'_> {
 
     /// The likeliest plans of combinations with shares, by an estimate of their value, least first.
     pub(super) fn likely<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> Vec<(u64, Key)> {
-        let likeliest = |key: &&Key| {
-            with_worker(&self.workers, |worker| {
-                let (time, inner) = worker.placed(self.tree, key).as_ref().ok()?.likely_cuts()?;
-                let parts = self.tree.parts(self.tree.root(key)?, key);
-                let price = self.tree.price(&parts, &self.tree.counts(&parts, key));
-                Some((self.options.objective.value(price, time), [&key[..], &inner].concat()))
-            })
-        };
+        let likeliest = |key: &&Key| self.estimated(key, |placed, _| placed.likely_cuts());
         let keys: Vec<&Key> = keys.collect();
         let mut plans: Vec<(u64, Key)> = keys.par_iter().with_max_len(1).filter_map(likeliest).collect();
         plans.sort_unstable();
         plans
+    }
+
+    /// A plan with the shares of a key, and an estimate of its value; `cuts`: of its time and its inner borders, by those that the key
+    /// goes on with.
+    pub(super) fn estimated(
+        &self,
+        key: &Key,
+        cuts: impl Fn(&Placed<'_>, &[u32]) -> Option<(u64, Key)>,
+    ) -> Option<(u64, Key)> {
+        let parts = self.tree.parts(self.tree.root(key)?, key);
+        let (shares, inner) = key.split_at(self.tree.head() + 2 * parts.len());
+        let (time, inner) =
+            with_worker(&self.workers, |worker| cuts(worker.placed(self.tree, key).as_ref().ok()?, inner))?;
+        let price = self.tree.price(&parts, &self.tree.counts(&parts, key));
+        Some((self.options.objective.value(price, time), [shares, &inner].concat()))
     }
 
     /// Combinations with shares, by an estimate of their time: of one template and of several, by usual recipes; the same by
